@@ -1,0 +1,156 @@
+"""Time to encode and decode a photo: a jnd model here, and CompressAI's mbt2018-mean (N=128, M=192) in PyTorch.
+
+    python bench/codec_speed.py --torch-python PATH_OF_A_PYTHON_WITH_COMPRESSAI [--data FOLDER] [--threads 2]
+
+Both on the CPU, in turns, on the same cores, warm, from uint8 pixels to bytes and back, entropy coding included.
+CompressAI's weights are random: its time does not depend on them much. Without --data the photos are two that
+scikit-image ships, resized to 768x512 and 512x768; with it, the folder's first photo of each orientation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+
+def photos(folder: str | None) -> list[np.ndarray]:
+    """A landscape and a portrait photo, (H, W, 3) uint8."""
+    from PIL import Image
+
+    if folder:
+        images = (np.asarray(Image.open(path).convert("RGB")) for path in sorted(Path(folder).iterdir()))
+        by_orientation = {}
+        for image in images:
+            by_orientation.setdefault(image.shape[1] >= image.shape[0], image)
+            if len(by_orientation) == 2:
+                break
+        return [by_orientation[landscape] for landscape in sorted(by_orientation, reverse=True)]
+    import skimage.data
+
+    resize = lambda image, size: np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    return [resize(skimage.data.coffee(), (768, 512)), resize(skimage.data.astronaut(), (512, 768))]
+
+
+def use_threads(threads: int) -> None:
+    """Keeps this process, whose array libraries are not yet imported, to so many cores and threads."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{library}_NUM_THREADS"] = str(threads)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def serve_compressai(images: str, threads: int) -> None:
+    """The subprocess: for each line "encode|decode INDEX" on stdin does it and answers its seconds."""
+    import torch
+    from compressai.models import MeanScaleHyperprior
+
+    torch.manual_seed(0)
+    torch.set_num_threads(threads)
+    model = MeanScaleHyperprior(128, 192).eval()
+    model.update(force=True)
+    loaded = list(np.load(images).values())
+    streams = {}
+
+    def encode(index: int) -> None:
+        x = torch.from_numpy(loaded[index]).permute(2, 0, 1)[None].float() / 255
+        streams[index] = model.compress(x)
+
+    def decode(index: int) -> None:
+        x_hat = model.decompress(**streams[index])["x_hat"]
+        (255 * x_hat[0]).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+    with torch.no_grad():
+        for line in sys.stdin:
+            what, index = line.split()
+            print(seconds(lambda: (encode if what == "encode" else decode)(int(index))), flush=True)
+
+
+class CompressAI:
+    """The other codec, in its own process."""
+
+    def __init__(self, python: str, images: list[np.ndarray], threads: int):
+        with tempfile.NamedTemporaryFile(suffix=".npz", delete=False) as file:
+            np.savez(file, *images)
+        self._process = subprocess.Popen(
+            [python, __file__, "--serve", file.name, "--threads", str(threads)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def seconds(self, what: str, index: int) -> float:
+        """Seconds of one "encode" or "decode" of image `index`."""
+        self._process.stdin.write(f"{what} {index}\n")
+        return float(self._process.stdout.readline())
+
+
+def stages(codec, image: np.ndarray, quality: float) -> dict[str, Callable[[], object]]:
+    """The parts of encoding and decoding, each as a function to time."""
+    from jnd_jax import bitstream
+
+    level, latents = round(10 * quality), codec._latents
+    header, chunks = bitstream.unpack(codec.encode(image, quality))
+    decoded = codec.decode_latents(header, chunks)
+    y = codec.analyse(image, level)
+    z = latents.hyper_latents(y)
+    return {
+        "encode: analysis": lambda: codec.analyse(image, level),
+        "encode: hyper-analysis": lambda: latents.hyper_latents(y),
+        "encode: hyper-synthesis, range coder": lambda: (latents.encode_z(z, level), latents.encode_y(y, z, level)),
+        "decode: hyper-synthesis": lambda: latents._two_passes(z, level, lambda index, mean, at: decoded.symbols[at]),
+        "decode: hyper-synthesis, range coder": lambda: codec.decode_latents(header, chunks),
+        "decode: synthesis": lambda: codec.synthesise(decoded.y_hat, level),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="jnd-base")
+    parser.add_argument("--quality", type=float, default=50.0)
+    parser.add_argument("--data", metavar="FOLDER", help="photos to take instead of scikit-image's")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--torch-python", help="a Python in which compressai can be imported")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    use_threads(args.threads)
+    if args.serve:
+        return serve_compressai(args.serve, args.threads)
+
+    import jnd_jax
+
+    images = photos(args.data)
+    codec = jnd_jax.load(args.model)
+    other = CompressAI(args.torch_python, images, args.threads) if args.torch_python else None
+    print(f"{args.model} at quality {args.quality:g}, {args.threads} threads, median of {args.rounds} rounds, "
+          f"load {os.getloadavg()[0]:.1f}")
+    for index, image in enumerate(images):
+        data = codec.encode(image, args.quality)
+        ours = {"encode": lambda: codec.encode(image, args.quality), "decode": lambda: codec.decode(data)}
+        times = {what: [] for what in ours}
+        for _ in range(args.rounds + 1):
+            for what, work in ours.items():
+                times[what].append((seconds(work), other.seconds(what, index) if other else float("nan")))
+        print(f"{image.shape[1]}x{image.shape[0]}, {len(data)} bytes")
+        for what, (_, *rounds) in times.items():
+            mine, theirs = (statistics.median(column) for column in zip(*rounds))
+            ratio = statistics.median(b / a for a, b in rounds)
+            print(f"  {what:38} {mine:7.3f} s    CompressAI {theirs:7.3f} s    {ratio:5.2f} x as fast")
+        for name, work in stages(codec, image, args.quality).items():
+            work()
+            print(f"  {name:38} {statistics.median(seconds(work) for _ in range(args.rounds)):7.3f} s")
+
+
+if __name__ == "__main__":
+    main()

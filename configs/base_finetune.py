@@ -1,0 +1,15 @@
+"""The control of every JND experiment: `jnd-base` trained on with its own loss, for as long as the other arms.
+
+python train.py --config configs/base_finetune.py --workdir runs/base_finetune --config.data.path=photos/ --config.train.init_from=jnd-base.safetensors
+Result: not run.
+"""
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.data.batch = 8
+    config.train.update(steps=2000, learning_rate=3e-4, warmup=50, decay=0.5)
+    return config

@@ -1,0 +1,16 @@
+"""bmshj2018-hyperprior at one rate (CompressAI's lambda .0130, its quality 4), for comparison with the literature.
+
+python train.py --config configs/bmshj2018_hyperprior.py --workdir runs/bmshj2018_hyperprior --config.data.path=photos/
+Result: not run.
+"""
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.model.name = "bmshj2018-hyperprior"
+    config.data.batch = 8
+    config.train.update(lmbda=0.013, learning_rate=1e-4, steps=1_000_000)
+    return config

@@ -1,0 +1,16 @@
+"""mbt2018-mean at one rate (CompressAI's lambda .0130, its quality 4), for comparison with the literature.
+
+python train.py --config configs/mbt2018_mean.py --workdir runs/mbt2018_mean --config.data.path=photos/
+Result: not run.
+"""
+from ml_collections import ConfigDict
+
+from configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.model.name = "mbt2018-mean"
+    config.data.batch = 8
+    config.train.update(lmbda=0.013, learning_rate=1e-4, steps=1_000_000)
+    return config

@@ -1,0 +1,353 @@
+"""`jnd-jax`: encode, decode, look into files, and the commands of the other parts of the package."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import importlib
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jnd_jax import __version__, bitstream, modelfile, zoo
+from jnd_jax.errors import JndError
+
+if TYPE_CHECKING:
+    from jnd_jax.image_codec import ImageCodec
+
+# Commands of other modules, which are imported when the command is given: name, module, extra, help.
+_PLUGINS = (
+    ("eval", "jnd_jax.evaluation.run", "eval", "compare models with conventional codecs"),
+    ("abtest", "jnd_jax.evaluation.abtest", "eval", "compare two codecs blindly, with people"),
+    ("savings", "jnd_jax.evaluation.savings", "eval", "what smaller files are worth"),
+)
+# What one file may fail with, while the others are done.
+_FAILURES = (JndError, OSError, MemoryError)
+# Chelsea the cat by Stefan van der Walt, CC0.
+_DEMO_PHOTO = zoo.FOLDER / "chelsea.png"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return "not enough memory" if isinstance(error, MemoryError) else str(error)
+
+
+def _complain(what: str, error: BaseException) -> None:
+    print(*filter(None, ("jnd-jax", what, _reason(error))), sep=": ", file=sys.stderr, flush=True)
+
+
+def _sources(inputs: Sequence[str], suffixes: Sequence[str]) -> list[tuple[Path, Path]]:
+    """The input files, each with its path relative to the folder it was found in."""
+    found = []
+    for path in map(Path, inputs):
+        if not path.is_dir():
+            found.append((path, Path(path.name)))
+            continue
+        inside = sorted(file for file in path.rglob("*")
+                        if file.suffix.lower() in suffixes and file.is_file())
+        if not inside:
+            raise JndError(f"give a folder with files of the suffixes {', '.join(suffixes)}: {path} holds "
+                           "none")
+        found += [(file, file.relative_to(path)) for file in inside]
+    return found
+
+
+def _plan(inputs: Sequence[str], output: str, sources: Sequence[str], targets: Sequence[str],
+          suffix: str) -> list[tuple[Path, Path]]:
+    """Pairs of input and output file.
+
+    One file goes to `output` itself, several and folders into the folder `output`, with `suffix`; files that
+    differ in nothing but their suffix keep it ("a.png.jnd").
+    """
+    folder = Path(output)
+    named = folder.suffix.lower() in targets and not folder.is_dir()
+    several = len(inputs) > 1 or Path(inputs[0]).is_dir()
+    if not (several or folder.is_dir() or output.endswith(("/", os.sep))):
+        if not named:
+            raise JndError(f"name the output with one of the suffixes {', '.join(targets)}, or a folder that "
+                           f"exists, not {output!r}")
+        return [(Path(inputs[0]), folder)]
+    if named:
+        raise JndError(f"give a folder for the output of several files, not {output!r}")
+    files = _sources(inputs, sources)
+    count = Counter(relative.with_suffix("") for _, relative in files)
+    return [(source, folder / (relative.with_suffix(suffix) if count[relative.with_suffix("")] == 1
+                               else relative.with_name(relative.name + suffix)))
+            for source, relative in files]
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Yields a function to call after each file; draws a bar on a terminal for more than one file."""
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _each(pairs: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], str]) -> int:
+    """Does all files, prints what `work` says of each, reports failures; the exit status."""
+    written, failed = set(), 0
+    with _progress(len(pairs)) as advance:
+        for source, target in pairs:
+            try:
+                if target in written:
+                    raise JndError(f"rename it: {target} has been written for another input of that name")
+                print(work(source, target), flush=True)
+                written.add(target)
+            except _FAILURES as error:
+                _complain(str(source), error)
+                failed += 1
+            advance()
+    if failed and len(pairs) > 1:
+        print(f"jnd-jax: {failed} of {len(pairs)} files failed", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def _bpp(size: int, width: int, height: int) -> str:
+    return f"{width}x{height}  {size} bytes  {8 * size / (width * height):.3f} bpp"
+
+
+def _encode(args: argparse.Namespace) -> int:
+    pairs = _plan(args.inputs, args.output, _image_suffixes(), (".jnd",), ".jnd")
+    import jnd_jax
+    from jnd_jax import io
+    from jnd_jax.metrics.psnr import psnr
+
+    codec = jnd_jax.load(args.model)
+    goal = {"target": args.target} if args.target else {"quality": args.quality}
+
+    def work(source: Path, target: Path) -> str:
+        picture = io.read_image(source)
+        data = codec.encode(picture.pixels, **goal, extras=io.to_chunks(picture))
+        height, width = picture.pixels.shape[:2]
+        line = f"{source}  {_bpp(len(data), width, height)}"
+        if args.target:
+            line += f"  quality {bitstream.probe(data)['quality'] / 10:g}"
+        if args.verify:
+            line += f"  PSNR {psnr(picture.pixels, codec.decode(data)):.2f} dB"
+        io.write_bytes(target, data)
+        return line
+
+    return _each(pairs, work)
+
+
+def _image_suffixes() -> tuple[str, ...]:
+    from jnd_jax.io import READ_SUFFIXES
+
+    return READ_SUFFIXES
+
+
+def _decode(args: argparse.Namespace) -> int:
+    from jnd_jax import io
+
+    pairs = _plan(args.inputs, args.output, (".jnd",), io.WRITE_SUFFIXES, f".{args.format}")
+    import jnd_jax
+
+    @functools.cache
+    def codec_of(digest: str) -> ImageCodec:
+        return jnd_jax.load(args.model or modelfile.find_by_hash(digest))
+
+    def work(source: Path, target: Path) -> str:
+        data = source.read_bytes()
+        header, chunks = bitstream.unpack(data)
+        pixels = codec_of(header.model).decode(data)
+        io.write_image(target, io.from_chunks(pixels, chunks))
+        return f"{source}  {header.width}x{header.height}  {target}"
+
+    return _each(pairs, work)
+
+
+def _read_info(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if path.suffix == modelfile.SUFFIX or not (path.is_file() or path.suffix == ".jnd"):
+        return modelfile.describe(modelfile.find(name))
+    data = path.read_bytes()
+    fields = bitstream.probe(data)
+    fields["bpp"] = round(8 * fields["file_size"] / (fields["width"] * fields["height"]), 4)
+    names = {modelfile.describe(file)["hash"]: known for known, file in zoo.models().items()}
+    fields["model_name"] = names.get(fields["model"])
+    if fields["intact"] and any(chunk["name"] == "note" for chunk in fields["table"]):
+        fields["note"] = bitstream.unpack(data)[1]["note"].decode("utf-8", "replace")
+    return fields
+
+
+def _info(args: argparse.Namespace) -> int:
+    fields = _read_info(args.file)
+    if args.json:
+        print(json.dumps(fields))
+        return 0
+    table = fields.pop("table", [])
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        print(f"{name:{width}}  {json.dumps(value) if value is None or isinstance(value, dict) else value}")
+    for chunk in table:
+        print(f"chunk {chunk['tag']} {chunk['name']:8} {chunk['size']:10} bytes  crc {chunk['crc']}  "
+              f"{'intact' if chunk['intact'] else 'DAMAGED'}")
+    return 0
+
+
+def _models(args: argparse.Namespace) -> int:
+    known = zoo.models()
+    described = {name: modelfile.describe(path) for name, path in known.items()}
+    if args.json:
+        print(json.dumps(described))
+        return 0
+    newest = zoo.resolve(zoo.DEFAULT, known)
+    for name, model in described.items():
+        alias = f"  ({zoo.DEFAULT})" if name == newest else ""
+        print(f"{name}  {model['hash']}  {model['bytes'] / 1e6:.1f} MB  "
+              f"{model['parameters'] / 1e6:.2f} M parameters{alias}")
+    return 0
+
+
+def _timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
+    """The result, and the seconds of the first and of the second call."""
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        result = function()
+        seconds.append(time.perf_counter() - start)
+    return result, *seconds
+
+
+def _demo(args: argparse.Namespace) -> int:
+    import jnd_jax
+    from jnd_jax import io
+    from jnd_jax.metrics.psnr import psnr
+
+    picture = io.read_image(args.image)
+    codec = jnd_jax.load(args.model)
+    data, first_encode, encode = _timed(
+        lambda: codec.encode(picture.pixels, quality=args.quality, extras=io.to_chunks(picture)))
+    decoded, first_decode, decode = _timed(lambda: codec.decode(data))
+    io.write_bytes("demo.jnd", data)
+    io.write_image("demo.png", io.from_chunks(decoded, bitstream.unpack(data)[1]))
+    height, width = picture.pixels.shape[:2]
+    size = args.image.stat().st_size
+    print(f"{args.image.name}  {_bpp(size, width, height)}\n"
+          f"demo.jnd  {_bpp(len(data), width, height)}  1/{size / len(data):.1f} of {args.image.name}\n"
+          f"demo.png  PSNR {psnr(picture.pixels, decoded):.2f} dB\n"
+          f"{codec.name}, quality {args.quality:g}: encoded in {encode:.2f} s, decoded in {decode:.2f} s "
+          f"(the first time {first_encode:.2f} s and {first_decode:.2f} s)")
+    return 0
+
+
+def _quality(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100 or abs(value * 10 - round(value * 10)) > 1e-6:
+        raise argparse.ArgumentTypeError(f"give a quality of 0 to 100 in tenths, not {text!r}")
+    return value
+
+
+def _target(text: str) -> str:
+    from jnd_jax.search import parse_target
+
+    try:
+        parse_target(text)
+    except JndError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _plugin(parser: argparse.ArgumentParser, module: str, extra: str) -> None:
+    try:
+        plugin = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "jnd_jax").startswith("jnd_jax"):
+            raise
+        raise JndError(f"install what this command needs with: pip install 'jnd-jax[{extra}]' "
+                       f"({error.name} is missing)") from error
+    plugin.add_arguments(parser)
+    parser.set_defaults(run=plugin.run)
+
+
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser of all commands; a plugin's own arguments are there only if `command` names it."""
+    parser = argparse.ArgumentParser(prog="jnd-jax", description="A learned image codec.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    encode = commands.add_parser("encode", help="write images as .jnd files")
+    encode.add_argument("inputs", nargs="+", metavar="IN", help="image files or folders of them")
+    encode.add_argument("-o", "--output", required=True, metavar="OUT",
+                        help="a .jnd file, or a folder for several")
+    encode.add_argument("--model", default=zoo.DEFAULT,
+                        help="name or file of the model (default: %(default)s)")
+    goal = encode.add_mutually_exclusive_group()
+    goal.add_argument("--quality", type=_quality, default=50.0, metavar="Q",
+                      help="0 to 100 in tenths (default: 50)")
+    goal.add_argument("--target", type=_target, metavar="T",
+                      help="what each file must reach, such as bpp=0.5")
+    encode.add_argument("--verify", action="store_true", help="decode each file and print its PSNR")
+    encode.set_defaults(run=_encode)
+
+    decode = commands.add_parser("decode", help="write .jnd files as images")
+    decode.add_argument("inputs", nargs="+", metavar="IN", help=".jnd files or folders of them")
+    decode.add_argument("-o", "--output", required=True, metavar="OUT",
+                        help="a .png, .jpg, .webp or .tiff file, or a folder for several")
+    decode.add_argument("--model",
+                        help="name or file of the model, if it is not one that comes with the package")
+    decode.add_argument("--format", default="png", choices=("png", "jpg", "webp", "tiff"),
+                        help="of the files in a folder (default: %(default)s)")
+    decode.set_defaults(run=_decode)
+
+    info = commands.add_parser("info", help="what a .jnd file or a model file says of itself")
+    info.add_argument("file", metavar="FILE", help="a .jnd file, a model file or the name of a model")
+    info.add_argument("--json", action="store_true", help="one JSON object")
+    info.set_defaults(run=_info)
+
+    models = commands.add_parser("models", help="the models that come with the package")
+    models.add_argument("--json", action="store_true", help="one JSON object, with the model cards")
+    models.set_defaults(run=_models)
+
+    demo = commands.add_parser("demo", help="encode and decode a photo; writes demo.jnd and demo.png")
+    demo.add_argument("image", nargs="?", type=Path, default=_DEMO_PHOTO, metavar="IMAGE",
+                      help="a photo (default: one of a cat)")
+    demo.add_argument("--quality", type=_quality, default=50.0, metavar="Q",
+                      help="0 to 100 in tenths (default: 50)")
+    demo.add_argument("--model", default=zoo.DEFAULT, help="name or file of the model (default: %(default)s)")
+    demo.set_defaults(run=_demo)
+
+    for name, module, extra, summary in _PLUGINS:
+        plugin = commands.add_parser(name, help=summary)
+        if name == command:
+            _plugin(plugin, module, extra)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carries out one command; returns 0, 2 if any of it failed, 130 if it was interrupted."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    # jax reads these when it is imported: compiled transforms are kept from one command to the next.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/jnd_jax/xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    try:
+        args = _parser(argv[0] if argv else None).parse_args(argv)
+        return args.run(args)
+    except _FAILURES as error:
+        _complain("", error)
+        return 2
+    except KeyboardInterrupt:
+        print("jnd-jax: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""Latents to bytes and back, in NumPy: the only place where the integer scale path decides what a bit means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, NamedTuple
+
+import numpy as np
+
+from jnd_jax.codec import hyper
+from jnd_jax.codec.linear import LINEAR_UNITS
+from jnd_jax.entropy.coder import RangeDecoder, RangeEncoder
+from jnd_jax.entropy.tables import PRECISION
+from jnd_jax.errors import JndError
+
+_SYMBOL_MAX = 2**15 - 1
+
+
+# Share of the distortion's weight that rate-distortion optimised quantisation uses; chosen on validation photographs.
+_RDO_STRENGTH = 4.0
+
+
+class Latents(NamedTuple):
+    """Decoded latents, each (h, w, M): integer residual symbols, scale indexes (uint8), gained latents y_hat."""
+
+    symbols: np.ndarray
+    indexes: np.ndarray
+    y_hat: np.ndarray
+
+
+@dataclass(frozen=True)
+class LatentCoder:
+    """All that coding needs, as NumPy arrays; built by `latent_coder`.
+
+    Attributes:
+      hyper_analysis, mean: float parameters of those paths.
+      scale: integer parameters of the scale path, carried by float32.
+      scale_offset: (nodes, M) int8.
+      log_inverse_gain: (nodes, M) float.
+      synthesis_energy: (M,) squared norm of each latent's basis function in pixels.
+      y_tables: per scale level the frequencies of -k..k and the escape symbol.
+      y_start, y_half_width, y_bits: where each level's -k stands in the flat table, its k, and the bits of each entry.
+      z_tables: (nodes, Cz, 255) frequencies of -127..127.
+    """
+
+    hyper_analysis: Mapping[str, Any]
+    mean: Mapping[str, Any]
+    scale: Mapping[str, Any]
+    scale_offset: np.ndarray
+    log_inverse_gain: np.ndarray
+    synthesis_energy: np.ndarray
+    y_tables: list[np.ndarray]
+    y_start: np.ndarray
+    y_half_width: np.ndarray
+    y_bits: np.ndarray
+    z_tables: np.ndarray
+
+    def check_size(self, size: int, positions: int, quality: int) -> None:
+        """Raises JndError where `size` bytes cannot hold `positions` hyper-latents: a bound on what a file may ask for."""
+        largest = self.z_tables[hyper.nearest_node(quality)].max(axis=-1)
+        if positions * np.sum(PRECISION - np.log2(largest)) > 8 * size + 64:
+            raise JndError("The coded data is too short for the declared image size; get a fresh copy of the file.")
+
+    def hyper_latents(self, y: np.ndarray) -> np.ndarray:
+        """Integer hyper-latents (h/4, w/4, Cz), float32, of gained latents y (h, w, M)."""
+        z = np.round(hyper.hyper_analysis(np, self.hyper_analysis, y))
+        return np.clip(z, -hyper.Z_MAX, hyper.Z_MAX)
+
+    def encode_z(self, z: np.ndarray, quality: int) -> bytes:
+        """Bytes of the hyper-latents, channel by channel."""
+        coder = RangeEncoder()
+        for channel, frequency in enumerate(self.z_tables[hyper.nearest_node(quality)]):
+            coder.encode(z[..., channel].reshape(-1) + hyper.Z_MAX, frequency)
+        return coder.finish()
+
+    def decode_z(self, data: bytes, height: int, width: int, quality: int) -> np.ndarray:
+        """Hyper-latents (height, width, Cz) from `encode_z`'s bytes."""
+        coder = RangeDecoder(data)
+        tables = self.z_tables[hyper.nearest_node(quality)]
+        z = [coder.decode(height * width, frequency) for frequency in tables]
+        coder.finish()
+        return (np.stack(z, axis=-1) - hyper.Z_MAX).astype(np.float32).reshape(height, width, -1)
+
+    def encode_y(self, y: np.ndarray, z: np.ndarray, quality: int) -> bytes:
+        """Bytes of gained latents y (h, w, M) given the hyper-latents.
+
+        A symbol moves one step towards zero where that lowers bits + lambda * distortion (rate-distortion
+        optimised quantisation), the distortion that of the linear synthesis alone.
+        """
+        coder, weight = RangeEncoder(), self._distortion_weight(quality)
+
+        def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:
+            symbols = self._quantise(y[at] - mean, index, weight)
+            self._encode_pass(coder, symbols, index)
+            return symbols
+
+        self._two_passes(z, quality, code)
+        return coder.finish()
+
+    def decode_y(self, data: bytes, z: np.ndarray, quality: int) -> Latents:
+        """What `encode_y`'s bytes hold.
+
+        Raises:
+          JndError: the data is damaged.
+        """
+        coder = RangeDecoder(data)
+        latents = self._two_passes(z, quality, lambda index, mean, at: self._decode_pass(coder, index))
+        coder.finish()
+        return latents
+
+    def _distortion_weight(self, quality: int) -> np.ndarray:
+        """(M,) lambda * 255^2 * MSE, in bits of an image, of a unit error in one gained latent."""
+        node = np.minimum(quality / hyper.NODE_SPACING, hyper.NODES - 1)
+        low, t = int(min(node, hyper.NODES - 2)), node - min(int(node), hyper.NODES - 2)
+        log_gain = (1 - t) * self.log_inverse_gain[low] + t * self.log_inverse_gain[low + 1]
+        return _RDO_STRENGTH * hyper.lmbda(quality) * 255.0**2 / 3 * np.exp(2 * log_gain) * self.synthesis_energy
+
+    def _quantise(self, residual: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        symbols = np.clip(np.round(residual), -_SYMBOL_MAX, _SYMBOL_MAX)
+        rows, channels = np.nonzero(symbols)
+        value, symbol, level = residual[rows, channels], symbols[rows, channels], index[rows, channels]
+        lower = symbol - np.sign(symbol)
+        half = self.y_half_width[level]
+        inside = np.abs(symbol) <= half
+        start = self.y_start[level] + half
+        at = lambda s: self.y_bits[(start + np.where(inside, s, 0)).astype(np.int64)]
+        distortion = (value - lower) ** 2 - (value - symbol) ** 2
+        better = inside & (at(symbol) - at(lower) > weight[channels] * distortion)
+        symbols[rows, channels] = np.where(better, lower, symbol)
+        return symbols
+
+    def _two_passes(self, z: np.ndarray, quality: int, code) -> Latents:
+        """Runs `code(scale index, mean, where) -> symbols`, each (n, M), over the anchors, then over the rest."""
+        h, w = 4 * z.shape[0], 4 * z.shape[1]
+        anchor = hyper.anchors(np, h, w)
+        offset = hyper.scale_offset(self.scale_offset, quality).astype(np.float32)
+        scale_features = hyper.scale_features(np, self.scale, z)
+        mean_features = hyper.mean_features(np, self.mean, z)
+        symbols = np.zeros((h, w, len(offset)), np.float32)
+        indexes = np.zeros(symbols.shape, np.uint8)
+        y_hat, decoded = np.zeros_like(symbols), np.zeros_like(anchor)
+        for at in (anchor[..., 0] > 0, anchor[..., 0] == 0):
+            context = hyper.scale_context(np, self.scale, symbols, decoded)
+            index = hyper.scale_indexes(np, self.scale, scale_features[at], context[at], offset).astype(np.uint8)
+            hidden, linear = hyper.mean_context(np, self.mean, y_hat, decoded)
+            mean = hyper.means(np, self.mean, mean_features[at], hidden[at], linear[at])
+            indexes[at] = index
+            symbols[at] = code(index, mean, at)
+            y_hat[at] = symbols[at] + mean
+            decoded = anchor
+        return Latents(symbols, indexes, y_hat)
+
+    def _encode_pass(self, coder: RangeEncoder, symbols: np.ndarray, index: np.ndarray) -> None:
+        symbols, (order, counts) = symbols.reshape(-1).astype(np.int32), _by_index(index)
+        escaped, start = [], 0
+        symbols = symbols[order]
+        for level, count in enumerate(counts):
+            if count:
+                frequency = self.y_tables[level]
+                half = (len(frequency) - 2) // 2
+                run = symbols[start:start + count]
+                beyond = np.abs(run) > half
+                escaped.append(run[beyond])
+                coder.encode(np.where(beyond, len(frequency) - 1, run + half), frequency)
+            start += count
+        coder.encode_bytes(np.concatenate(escaped).astype("<i2").view(np.uint8))
+
+    def _decode_pass(self, coder: RangeDecoder, index: np.ndarray) -> np.ndarray:
+        order, counts = _by_index(index)
+        ordered, escapes, start = np.empty(index.size, np.int32), [], 0
+        for level, count in enumerate(counts):
+            if count:
+                frequency = self.y_tables[level]
+                run = coder.decode(count, frequency)
+                escapes.append(start + np.flatnonzero(run == len(frequency) - 1))
+                ordered[start:start + count] = run - (len(frequency) - 2) // 2
+            start += count
+        escapes = np.concatenate(escapes)
+        ordered[escapes] = coder.decode_bytes(2 * len(escapes)).view("<i2")
+        symbols = np.empty(index.size, np.float32)
+        symbols[order] = ordered
+        return symbols.reshape(index.shape)
+
+
+def _by_index(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order that groups the flat symbols by scale index, and how many each of the 64 groups has."""
+    flat = index.reshape(-1)
+    return np.argsort(flat, kind="stable"), np.bincount(flat, minlength=hyper.SCALE_LEVELS)
+
+
+def latent_coder(params: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]) -> LatentCoder:
+    """The coder of a model file's `params` and `tables` (see `freeze.coding_tables`)."""
+    def float_layer(name):
+        return {part: np.asarray(params[f"{name}_{part}"], np.float32) for part in ("weight", "bias")}
+
+    def integer_layer(name):
+        part = lambda p: tables[f"scale.{name}.{p}"].astype(np.float32)
+        return {"weight": part("weight"), "bias": part("bias"), "unit": np.exp2(-part("shift"))}
+
+    layers = ("up1", "up2", "context1", "context2", "merge", "out")
+    half_width = tables["y.half_width"].astype(np.int64)
+    ends = np.cumsum(2 * half_width + 2)
+    synthesis = np.asarray(params["linear_synthesis"], np.float64) * LINEAR_UNITS["synthesis"]
+    return LatentCoder(
+        hyper_analysis={n: float_layer(f"hyper_analysis_{n}") for n in ("reduce", "down1", "down2")},
+        mean={n: float_layer(f"mean_{n}") for n in layers} | {"cross": np.asarray(params["mean_cross"], np.float32)},
+        scale={n: integer_layer(n) for n in layers},
+        scale_offset=tables["scale_offset"],
+        log_inverse_gain=np.asarray(params["log_inverse_gain"], np.float64),
+        synthesis_energy=np.sum(synthesis**2, axis=1),
+        y_tables=np.split(tables["y.frequency"], ends[:-1]),
+        y_start=ends - 2 * half_width - 2,
+        y_half_width=half_width,
+        y_bits=PRECISION - np.log2(tables["y.frequency"]),
+        z_tables=tables["z.frequency"],
+    )

@@ -1,0 +1,42 @@
+"""From trained parameters to the integers that coding needs. Runs once, when a model file is written."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnd_jax.codec import hyper
+from jnd_jax.codec.jnd import JndCodec
+from jnd_jax.entropy.densities import factorized_bits
+from jnd_jax.entropy.tables import categorical_tables, gaussian_tables
+from jnd_jax.errors import JndError
+
+
+def coding_tables(model: JndCodec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The `tables` of a model file: integer scale path, its offsets, and the frequency tables of y and z.
+
+    Raises:
+      JndError: if a parameter is not finite.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not np.all(np.isfinite(leaf)):
+            raise JndError(f"Parameter {jax.tree_util.keystr(path)} is not finite: use an earlier checkpoint.")
+    bound = model.bind({"params": params})
+    tables = {}
+    for name, layer in bound.integer_scale_path().items():
+        tables[f"scale.{name}.weight"] = np.asarray(layer["weight"]).astype(np.int8)
+        tables[f"scale.{name}.bias"] = np.asarray(layer["bias"]).astype(np.int32)
+        tables[f"scale.{name}.shift"] = np.round(-np.log2(np.asarray(layer["unit"]))).astype(np.uint8)
+    tables["scale_offset"] = np.asarray(bound.integer_scale_offset()).astype(np.int8)
+    gaussian = gaussian_tables(hyper.scale_table())
+    tables["y.frequency"] = gaussian["frequency"].astype(np.uint16)
+    tables["y.half_width"] = gaussian["half_width"]
+    z = jnp.arange(-hyper.Z_MAX, hyper.Z_MAX + 1, dtype=jnp.float32)[:, None]
+    z = jnp.broadcast_to(z, (len(z), model.hyper_latents))
+    bits = jax.vmap(lambda density: factorized_bits(density, z))(params["factorized"])
+    pmf = np.exp2(-np.asarray(bits, np.float64)).transpose(0, 2, 1)
+    tables["z.frequency"] = categorical_tables(pmf).astype(np.uint16)
+    return tables

@@ -1,0 +1,310 @@
+"""The `jnd` codec: a lapped linear transform with residual networks, one model for all rates."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnd_jax.codec import hyper, linear
+from jnd_jax.codec.layers import depth_to_space, space_to_depth
+from jnd_jax.codec.rounding import ste_floor, ste_round
+from jnd_jax.codec.types import Forward
+from jnd_jax.entropy.densities import conditional_gaussian_bits, factorized_bits, factorized_init
+
+# A latent of 1 is one quantiser step of this size in pixel units at the reference lambda.
+_STEP = 0.2
+_REFERENCE_LAMBDA = 0.0067
+
+# Photographs vary: the typical deviation of a coefficient lies this far (in nats) below its global one.
+_LOG_SCALE_TYPICAL = -0.5
+
+
+def _interpolate(table: jax.Array, quality: jax.Array) -> jax.Array:
+    """Rows of a (nodes, C) table at (B,) qualities, linear between nodes: (B, 1, 1, C)."""
+    position = quality / hyper.NODE_SPACING
+    node = jnp.clip(jnp.floor(position), 0, hyper.NODES - 2).astype(jnp.int32)
+    t = (position - node)[:, None]
+    return (table[node] * (1 - t) + table[node + 1] * t)[:, None, None, :]
+
+
+class Bottleneck(nn.Module):
+    """Residual block: 1x1 down, 3x3, 1x1 up (He et al., CVPR 2016), last layer scaled down at the start."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        channels = x.shape[-1]
+        h = nn.leaky_relu(nn.Conv(self.width, (1, 1))(x))
+        h = nn.leaky_relu(nn.Conv(self.width, (3, 3))(h))
+        return x + nn.Conv(channels, (1, 1), kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal"))(h)
+
+
+class Modulation(nn.Module):
+    """Scale and shift of each channel by quality, linear between nodes; identity at the start."""
+
+    @nn.compact
+    def __call__(self, x, quality):
+        shape = (hyper.NODES, x.shape[-1])
+        scale = self.param("scale", nn.initializers.zeros, shape)
+        shift = self.param("shift", nn.initializers.zeros, shape)
+        return x * (1 + _interpolate(scale, quality)) + _interpolate(shift, quality)
+
+
+class AnalysisNet(nn.Module):
+    """Residual part of the analysis transform, from pixels (B, H, W, 3) to (B, H/16, W/16, M).
+
+    s2d 4 - conv 3x3 - modulation - bottlenecks (1/4) - s2d 2 - conv 1x1 - bottlenecks (1/8) - s2d 2 - conv 1x1, zero at the start
+    """
+
+    latents: int
+    widths: tuple[int, int]
+    depths: tuple[int, int]
+
+    @nn.compact
+    def __call__(self, x, quality):
+        h = nn.Conv(self.widths[0], (3, 3))(space_to_depth(x, 4))
+        h = nn.leaky_relu(Modulation()(h, quality))
+        for _ in range(self.depths[0]):
+            h = Bottleneck(self.widths[0] // 2)(h)
+        h = nn.Conv(self.widths[1], (1, 1))(space_to_depth(h, 2))
+        for _ in range(self.depths[1]):
+            h = Bottleneck(self.widths[1] // 2)(h)
+        return nn.Conv(self.latents, (1, 1), kernel_init=nn.initializers.zeros)(space_to_depth(h, 2))
+
+
+class SynthesisNet(nn.Module):
+    """Residual part of the synthesis transform, from latents (B, h, w, M) to (B, 16 h, 16 w, 3).
+
+    conv 1x1 - d2s 2 - modulation - bottlenecks (1/8) - conv 1x1 - d2s 2 - bottlenecks (1/4) - conv 3x3, zero at the start - d2s 4
+    """
+
+    widths: tuple[int, int]
+    depths: tuple[int, int]
+
+    @nn.compact
+    def __call__(self, y, quality):
+        h = nn.Conv(4 * self.widths[1] // 2, (1, 1))(y)
+        h = nn.Conv(self.widths[1], (1, 1))(depth_to_space(h, 2))
+        h = nn.leaky_relu(Modulation()(h, quality))
+        for _ in range(self.depths[1]):
+            h = Bottleneck(self.widths[1] // 2)(h)
+        h = depth_to_space(nn.Conv(4 * self.widths[0], (1, 1))(h), 2)
+        h = nn.leaky_relu(Modulation()(h, quality))
+        for _ in range(self.depths[0]):
+            h = Bottleneck(self.widths[0] // 2)(h)
+        return depth_to_space(nn.Conv(48, (3, 3), kernel_init=nn.initializers.zeros)(h), 4)
+
+
+def _border_filter(x: jax.Array, matrix: jax.Array, axis: int, blocks: jax.Array | None) -> jax.Array:
+    """Applies (16, 16) `matrix` to the 16 samples around every block border along `axis`.
+
+    The outermost border of the image is left alone: that of the array, or of its first `blocks` blocks.
+    """
+    half = linear.BLOCK // 2
+    x = jnp.moveaxis(x, axis, -1)
+    inner = x[..., half:-half]
+    inner = inner.reshape(*inner.shape[:-1], -1, linear.BLOCK)
+    filtered = inner @ matrix.T
+    if blocks is not None:
+        inside = jnp.arange(inner.shape[-2]) < blocks - 1
+        filtered = jnp.where(inside[:, None], filtered, inner)
+    filtered = filtered.reshape(*filtered.shape[:-2], -1)
+    return jnp.moveaxis(jnp.concatenate([x[..., :half], filtered, x[..., -half:]], axis=-1), -1, axis)
+
+
+class JndCodec(nn.Module):
+    """Lapped linear transform + residual networks, gains for all rates, two-pass conditional Gaussian latents.
+
+          x --> g_a: linear + net --> y --gain--> y' --round(y' - mu)--> symbols
+                                      |                      ^  ^ scale index
+                                      h_a -> z -> round -> h_s (scale: integers, mean: floats, both see
+                                                           the half of the symbols that was coded first)
+          x_hat <-- g_s: linear + net <-- gain^-1 <-- symbols + mu
+
+    Attributes:
+      latents: M, channels of y.
+      hyper_latents: Cz, channels of z.
+      hyper_width: width of the hyper networks.
+      widths: widths of the residual networks at 1/4 and 1/8 resolution.
+      analysis_depths, synthesis_depths: bottleneck blocks at 1/4 and 1/8 resolution.
+    """
+
+    latents: int = 320
+    hyper_latents: int = 64
+    hyper_width: int = 96
+    widths: tuple[int, int] = (64, 128)
+    analysis_depths: tuple[int, int] = (2, 3)
+    synthesis_depths: tuple[int, int] = (1, 3)
+
+    def setup(self):
+        basis = linear.initial_basis(self.latents, _STEP)
+        constant = lambda name, value: self.param(name, lambda _: jnp.asarray(value, jnp.float32))
+        for name, unit in linear.LINEAR_UNITS.items():
+            setattr(self, f"{name}_basis", unit * constant(f"linear_{name}", basis[name] / unit))
+        nodes = np.arange(hyper.NODES) * hyper.NODE_SPACING
+        log_gain = 0.5 * np.log(hyper.lmbda(nodes) / _REFERENCE_LAMBDA)
+        log_gain = np.repeat(log_gain[:, None], self.latents, axis=1)
+        self.log_gain = constant("log_gain", log_gain)
+        self.log_inverse_gain = constant("log_inverse_gain", -log_gain)
+        self.scale_offset = hyper.ACTIVATION_UNIT * constant(
+            "scale_offset", log_gain / (hyper.LOG_SCALE_STEP * hyper.ACTIVATION_UNIT))
+        self.analysis_net = AnalysisNet(self.latents, self.widths, self.analysis_depths)
+        self.synthesis_net = SynthesisNet(self.widths, self.synthesis_depths)
+        self.factorized = self.param("factorized", lambda key: jax.vmap(
+            lambda k: factorized_init(k, self.hyper_latents))(jax.random.split(key, hyper.NODES)))
+        self.hyper_analysis_path = self._hyper_analysis_path()
+        self.scale_path = self._scale_path(
+            (basis["log_scale"] + _LOG_SCALE_TYPICAL - np.log(hyper.SCALE_MIN)) / hyper.LOG_SCALE_STEP)
+        self.mean_path = self._mean_path()
+
+    def _dense(self, name, fan_in, features, gain=2.0, bias=None):
+        kernel = nn.initializers.variance_scaling(gain, "fan_in", "normal") if gain else nn.initializers.zeros
+        weight = self.param(f"{name}_weight", kernel, (fan_in, features))
+        bias = np.zeros(features) if bias is None else bias
+        return {"weight": weight, "bias": self.param(f"{name}_bias", lambda _: jnp.asarray(bias, jnp.float32))}
+
+    def _hyper_analysis_path(self):
+        z, c, m = self.hyper_latents, self.hyper_width, self.latents
+        return {
+            "reduce": self._dense("hyper_analysis_reduce", 2 * m, c),
+            "down1": self._dense("hyper_analysis_down1", 36 * c, c),
+            "down2": self._dense("hyper_analysis_down2", 36 * c, z, gain=8.0),
+        }
+
+    def _scale_path(self, index):
+        z, c, m = self.hyper_latents, self.hyper_width, self.latents
+        index = np.clip(index, 0, hyper.SCALE_LEVELS - 1) / hyper.ACTIVATION_UNIT
+        half = np.full(4 * c, 0.5)
+        return {
+            "up1": self._dense("scale_up1", 9 * z, 4 * c, bias=half),
+            "up2": self._dense("scale_up2", 9 * c, 4 * c, bias=half),
+            "context1": self._dense("scale_context1", m + 1, 64),
+            "context2": self._dense("scale_context2", 9 * 64, c),
+            "merge": self._dense("scale_merge", 2 * c, 128, bias=np.full(128, 0.5)),
+            "out": self._dense("scale_out", 128, m, gain=0.05, bias=index),
+        }
+
+    def _mean_path(self):
+        z, c, m = self.hyper_latents, self.hyper_width // 2, self.latents
+        cross = np.zeros((4, m))
+        return {
+            "up1": self._dense("mean_up1", 9 * z, 4 * c),
+            "up2": self._dense("mean_up2", 9 * c, 4 * c),
+            "context1": self._dense("mean_context1", m + 1, 64),
+            "context2": self._dense("mean_context2", 9 * 64, c),
+            "merge": self._dense("mean_merge", 2 * c, 128),
+            "out": self._dense("mean_out", 128, m, gain=0.0),
+            "cross": self.param("mean_cross", lambda _: jnp.asarray(cross, jnp.float32)),
+        }
+
+    def analysis(self, x, quality, blocks=(None, None)):
+        """Gained latents: x (B, H, W, 3) in [0, 1], quality (B,) in 0..1000 -> (B, H/16, W/16, M).
+
+        `blocks`: rows and columns of 16x16 blocks that belong to the image, where x is padded beyond it.
+        """
+        x = x - 0.5
+        y = self.analysis_net(x, quality)
+        for axis in (1, 2):
+            x = _border_filter(x, self.prefilter_basis, axis, blocks[axis - 1])
+        y = y + space_to_depth(x, linear.BLOCK) @ self.analysis_basis
+        return y * jnp.exp(_interpolate(self.log_gain, quality))
+
+    def synthesis(self, y_hat, quality, blocks=(None, None)):
+        """Pixels, not clipped: gained y_hat (B, h, w, M), quality (B,) -> (B, 16 h, 16 w, 3).
+
+        `blocks`: as in `analysis`.
+        """
+        y_hat = y_hat * jnp.exp(_interpolate(self.log_inverse_gain, quality))
+        x = depth_to_space(y_hat @ self.synthesis_basis, linear.BLOCK)
+        for axis in (1, 2):
+            x = _border_filter(x, self.postfilter_basis, axis, blocks[axis - 1])
+        return x + self.synthesis_net(y_hat, quality) + 0.5
+
+    def hyper_analysis(self, y):
+        """Real-valued hyper-latents (B, h/4, w/4, Cz) of gained latents (B, h, w, M)."""
+        return hyper.hyper_analysis(jnp, self.hyper_analysis_path, y)
+
+    def integer_scale_path(self):
+        """The scale path's integer parameters, carried by float32, with straight-through gradients."""
+        return {name: quantise_layer(layer, hyper.ACTIVATION_UNIT if name == "up1" else 1)
+                for name, layer in self.scale_path.items()}
+
+    def integer_scale_offset(self):
+        """(nodes, M) integer offsets of the scale index, carried by float32."""
+        return ste_round(jnp.clip(self.scale_offset, -127, 127))
+
+    def __call__(self, x, quality, keys=None) -> Forward:
+        """Reconstruction and estimated bits.
+
+        Args:
+          x: (B, H, W, 3) in [0, 1], H and W multiples of 64.
+          quality: (B,) in 0..1000.
+          keys: (B,) PRNG keys: the rate is that of latents with uniform noise (Balle et al., ICLR 2017), the
+            reconstruction that of rounded ones (Minnen & Singh, ICIP 2020). None: both of rounded ones.
+        """
+        y = self.analysis(x, quality)
+        z = jnp.clip(self.hyper_analysis(y), -hyper.Z_MAX, hyper.Z_MAX)
+        z_hat = ste_round(z)
+        y_noise, z_noise = (0.0, 0.0) if keys is None else _noise(keys, y.shape[1:], z.shape[1:])
+        node = hyper.nearest_node(quality).astype(jnp.int32)
+        density = jax.tree.map(lambda p: p[node], self.factorized)
+        bits_z = jax.vmap(factorized_bits)(density, z_hat if keys is None else z + z_noise)
+
+        symbols, y_hat, mean, index = self.code(y, z_hat, quality)
+        scale = hyper.SCALE_MIN * jnp.exp(hyper.LOG_SCALE_STEP * index)
+        residual = symbols if keys is None else y + y_noise - mean
+        bits_y = conditional_gaussian_bits(residual, 0.0, scale)
+        total = partial(jnp.sum, axis=(1, 2, 3))
+        return Forward(self.synthesis(y_hat, quality), total(bits_y), total(bits_z))
+
+    def code(self, y, z_hat, quality):
+        """Both decoding passes, as the decoder will see them: (symbols, y_hat, means, scale indexes), gained."""
+        q, offset = self.integer_scale_path(), self._offset_at(quality)
+        anchor = hyper.anchors(jnp, *y.shape[1:3])
+        scale_features = hyper.scale_features(jnp, q, z_hat, ste_floor)
+        mean_features = hyper.mean_features(jnp, self.mean_path, z_hat)
+
+        def one_pass(symbols, y_hat, decoded):
+            context = hyper.scale_context(jnp, q, symbols, decoded, ste_floor)
+            index = hyper.scale_indexes(jnp, q, scale_features, context, offset, ste_floor)
+            mean = hyper.means(jnp, self.mean_path, mean_features, *hyper.mean_context(jnp, self.mean_path, y_hat, decoded))
+            residual = ste_round(y - mean)
+            return residual, residual + mean, mean, index
+
+        zero = jnp.zeros_like(y)
+        first = one_pass(zero, zero, jnp.zeros_like(anchor))
+        second = one_pass(first[0] * anchor, first[1] * anchor, anchor)
+        return tuple(jnp.where(anchor > 0, a, b) for a, b in zip(first, second))
+
+    def _offset_at(self, quality):
+        return ste_round(_interpolate(self.integer_scale_offset(), quality))
+
+
+def quantise_layer(layer, input_unit: int):
+    """Integer weight, bias and 2^-shift, carried by float32, of a layer {"weight": (K, C), "bias": (C,)}.
+
+    Activations of the integer network are ACTIVATION_UNIT times the float network's, those of the input
+    ACTIVATION_UNIT / `input_unit` times. Each column's shift uses the most of the range that
+    `hyper.weight_limit` allows. Gradients are straight-through.
+    """
+    weight = layer["weight"] * input_unit
+    limit = hyper.weight_limit(weight.shape[0])
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(weight), axis=0))
+    shift = jnp.clip(jnp.floor(jnp.log2(limit / jnp.maximum(largest, 1e-9))), 0, hyper.SHIFT_MAX)
+    unit = jnp.exp2(-shift)
+    bias = layer["bias"] * hyper.ACTIVATION_UNIT / unit
+    return {"weight": jnp.clip(ste_round(weight / unit), -limit, limit),
+            "bias": jnp.clip(ste_round(bias), -hyper.BIAS_MAX, hyper.BIAS_MAX), "unit": unit}
+
+
+def _noise(keys, y_shape, z_shape):
+    def one(key):
+        y_key, z_key = jax.random.split(key)
+        return (jax.random.uniform(y_key, y_shape, minval=-0.5, maxval=0.5),
+                jax.random.uniform(z_key, z_shape, minval=-0.5, maxval=0.5))
+    return jax.vmap(one)(keys)

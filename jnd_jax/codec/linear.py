@@ -1,0 +1,113 @@
+"""The linear half of the transforms: a lapped, colour-decorrelating 16x16 block transform.
+
+A block DCT of luma and chroma is where every photo codec starts from. Two additions make it a better
+start for learning: a trainable pre-filter across block borders (a time-domain lapped transform), and a
+choice of the coefficients that matter, so that the latents stay few. Everything here is NumPy and runs
+once, when parameters are initialised.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.fft import dct
+
+BLOCK = 16
+
+# Linear parameters are stored in these units, so that their entries are about 1 and an optimizer that moves
+# every parameter by the same amount (Adam) neither shakes nor freezes them.
+LINEAR_UNITS = {"analysis": 0.4, "synthesis": 0.004, "prefilter": 0.25, "postfilter": 0.25}
+
+# Columns map (Y, Cb, Cr) to RGB (ITU-R BT.601, full range).
+_YCBCR_TO_RGB = np.array([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]])
+
+# Variance of Y, Cb, Cr relative to luma in photographs, after the normalisation of `colour_basis`.
+_COLOUR_VARIANCE = np.array([1.0, 0.035, 0.035])
+
+
+def colour_basis() -> np.ndarray:
+    """(3, 3) synthesis matrix whose columns, the colour directions in RGB, have unit norm.
+
+    Unit norms make one quantisation step cost the same RGB error in luma and in chroma.
+    """
+    return _YCBCR_TO_RGB / np.linalg.norm(_YCBCR_TO_RGB, axis=0)
+
+
+def lapped_prefilter(scale: float = 1.43) -> np.ndarray:
+    """(16, 16) pre-filter for the 16 samples around a block border; its inverse is the post-filter.
+
+    Time-domain lapped transform, Tran, Liang & Tu, IEEE Trans. Signal Processing 51(6), 2003, Eq. 15:
+    P = W diag(I, V) W, V = J C_II^T diag(s, 1, ..., 1) C_IV J. The default scale s maximises the coding
+    gain for an AR(1) source with correlation .95: 9.93 dB against 9.46 dB for the DCT alone.
+    """
+    half = BLOCK // 2
+    eye, flip = np.eye(half), np.eye(half)[::-1]
+    butterfly = np.block([[eye, flip], [flip, -eye]]) / np.sqrt(2.0)
+    c2 = dct(eye, type=2, norm="ortho", axis=0)
+    c4 = dct(eye, type=4, norm="ortho", axis=0)
+    gains = np.ones(half)
+    gains[0] = scale
+    v = flip @ c2.T @ np.diag(gains) @ c4 @ flip
+    zero = np.zeros((half, half))
+    return butterfly @ np.block([[eye, zero], [zero, v]]) @ butterfly
+
+
+def ar1_covariance(n: int, rho: float = 0.95) -> np.ndarray:
+    """(n, n) covariance of a unit-variance AR(1) source."""
+    return rho ** np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+
+
+def lapped_transform(prefilter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One block of the lapped transform: analysis (16, 32) and synthesis (32, 16)."""
+    half = BLOCK // 2
+    c = dct(np.eye(BLOCK), type=2, norm="ortho", axis=0)
+    post = np.linalg.inv(prefilter)
+    left, right = slice(half, None), slice(0, half)
+    analysis = c @ np.block(
+        [[prefilter[left], np.zeros((half, BLOCK))], [np.zeros((half, BLOCK)), prefilter[right]]])
+    synthesis = np.block(
+        [[post[:, left], np.zeros((BLOCK, half))], [np.zeros((BLOCK, half)), post[:, right]]]) @ c.T
+    return analysis, synthesis
+
+
+def coding_gain(prefilter: np.ndarray, rho: float = 0.95) -> float:
+    """Coding gain in dB over PCM of the lapped transform for an AR(1) source."""
+    analysis, synthesis = lapped_transform(prefilter)
+    variance = np.einsum("ki,ij,kj->k", analysis, ar1_covariance(2 * BLOCK, rho), analysis)
+    return float(-10 * np.mean(np.log10(variance * np.sum(synthesis**2, axis=0))))
+
+
+def coefficient_variance(prefilter: np.ndarray) -> np.ndarray:
+    """(16, 16, 3) model variance of the coefficients (vertical, horizontal frequency, colour), luma variance 1."""
+    analysis, synthesis = lapped_transform(prefilter)
+    one = np.einsum("ki,ij,kj->k", analysis, ar1_covariance(2 * BLOCK), analysis)
+    one = one * np.sum(synthesis**2, axis=0)
+    return np.einsum("i,j,c->ijc", one, one, _COLOUR_VARIANCE)
+
+
+def initial_basis(channels: int, step: float) -> dict[str, np.ndarray]:
+    """Parameters of the linear path with which it is a lapped transform codec of quantiser step `step`.
+
+    Args:
+      channels: M, how many of the 768 coefficients of a block are kept: those of largest model variance.
+      step: quantiser step in pixel units ([0, 1] range) that a latent of 1 stands for.
+
+    Returns:
+      `analysis` (768, M) and `synthesis` (M, 768): matrices for blocks flattened in (row, column, RGB)
+      order; `prefilter`, `postfilter` (16, 16); `log_scale` (M,): natural log of each latent's expected
+      standard deviation for photographs.
+    """
+    prefilter = lapped_prefilter()
+    variance = coefficient_variance(prefilter).reshape(-1)
+    keep = np.sort(np.argsort(-variance, kind="stable")[:channels])
+    c = dct(np.eye(BLOCK), type=2, norm="ortho", axis=0)
+    to_rgb = colour_basis()
+    synthesis = np.einsum("ip,jq,rc->ijcpqr", c, c, to_rgb).reshape(3 * BLOCK**2, -1)[keep]
+    analysis = np.einsum("ip,jq,cr->pqrijc", c, c, np.linalg.inv(to_rgb)).reshape(3 * BLOCK**2, -1)[:, keep]
+    luma_std = 0.25 * np.sqrt(3.0)
+    log_scale = np.log(luma_std * np.sqrt(variance[keep]) / step)
+    cast = lambda a: np.asarray(a, np.float32)
+    return {
+        "analysis": cast(analysis / step), "synthesis": cast(synthesis * step),
+        "prefilter": cast(prefilter), "postfilter": cast(np.linalg.inv(prefilter)),
+        "log_scale": cast(log_scale),
+    }

@@ -1,0 +1,20 @@
+"""What every training-time codec returns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+
+
+class Forward(NamedTuple):
+    """One pass through a codec, as training and evaluation see it.
+
+    x_hat: (B, H, W, 3) reconstruction, nominally in [0, 1], not clipped.
+    bits_y: (B,) estimated bits of the latents, the whole image.
+    bits_z: (B,) estimated bits of the hyper-latents, the whole image.
+    """
+
+    x_hat: jax.Array
+    bits_y: jax.Array
+    bits_z: jax.Array

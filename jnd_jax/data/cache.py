@@ -1,0 +1,180 @@
+"""Decoded photos as one uint8 memory map.
+
+Decoding a JPEG of 1.5 megapixels for every crop starves the processor that trains, so that a folder is decoded once:
+`images.u8` holds the RGB samples of all images one after the other, `index.json` their offsets, shapes and names.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jnd_jax.errors import JndError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .jxl .avif .png .pgm .pnm .ppm .tga .tif .tiff .webp".split())
+SAMPLE_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "motorcycle_left.png", "rocket.jpg")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Decoded images: `names` (path below the source folder), `shapes` (height, width), and their samples on disk."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, int], ...]
+    offsets: tuple[int, ...]
+    samples: np.ndarray
+    broken: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Image `i` as a read-only (H, W, 3) uint8 view of the memory map."""
+        height, width = self.shapes[i]
+        start = self.offsets[i]
+        return self.samples[start : start + height * width * 3].reshape(height, width, 3)
+
+    def select(self, indices: Sequence[int]) -> ImageSet:
+        """The images at `indices`, in that order; no sample is copied."""
+        pick = lambda values: tuple(values[i] for i in indices)
+        return ImageSet(pick(self.names), pick(self.shapes), pick(self.offsets), self.samples, self.broken)
+
+
+def sample_photos() -> list[Path]:
+    """The photos that the scikit-image wheel carries: the source when no folder is given."""
+    import skimage
+
+    folder = Path(skimage.__file__).parent / "data"
+    return [folder / name for name in SAMPLE_PHOTOS if (folder / name).exists()]
+
+
+def find_images(path: str | Path) -> list[Path]:
+    """All image files below a folder, sorted; raises JndError where there is none."""
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise JndError(f"{root} is not a folder; give data.path a folder of images.")
+    found = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not found:
+        raise JndError(f"{root} holds no image; give data.path a folder of images.")
+    return found
+
+
+def decode_rgb(path: str | Path) -> np.ndarray:
+    """An image file as (H, W, 3) uint8 RGB, turned upright; raises what Pillow raises for a broken file."""
+    with Image.open(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16") or image.mode == "I":
+            # Pillow would clip sixteen-bit samples to 255 instead of scaling them.
+            image = Image.fromarray((np.asarray(image, np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+        return np.asarray(image.convert("RGB"))
+
+
+def load_images(path: str | Path | Sequence[str | Path] | None = None, cache: str | Path | None = None) -> ImageSet:
+    """The images of one or several folders, decoded once into `cache` (default ~/.cache/jnd_jax).
+
+    The cache is keyed by each file's path, size and time of change, so that a changed source is decoded anew. Files
+    that cannot be decoded are named in a warning and left out. Raises JndError where no image is left.
+    """
+    paths = [path] if isinstance(path, (str, Path)) else list(path or ())
+    paths = [p for p in paths if str(p)]
+    if paths:
+        roots = [Path(p).expanduser().resolve() for p in paths]
+        files = [(root, file) for root in roots for file in find_images(root)]
+    else:
+        files = [(file.parent, file) for file in sample_photos()]
+        roots = sorted({root for root, _ in files})
+    names = [str(Path(root.name, file.relative_to(root))) for root, file in files]
+
+    described = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for _, file in files]
+    source = hashlib.sha256(json.dumps([str(root) for root in roots]).encode()).hexdigest()[:12]
+    fingerprint = hashlib.sha256(json.dumps([FORMAT, described]).encode()).hexdigest()[:16]
+    cache = Path(cache or "~/.cache/jnd_jax").expanduser()
+    folder = cache / f"{source}-{fingerprint}"
+    if not (folder / "index.json").exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        _decode_into(folder, [file for _, file in files], names)
+        for old in cache.glob(f"{source}-*"):
+            if old != folder:
+                shutil.rmtree(old, ignore_errors=True)
+    images = _open(folder)
+    if images.broken:
+        log.warning("%d of %d files skipped, they cannot be decoded: %s",
+                    len(images.broken), len(files), ", ".join(images.broken))
+    return images
+
+
+def _decode_into(folder: Path, files: Sequence[Path], names: Sequence[str]) -> None:
+    """Write the cache beside its final place and rename it, so that a half-written cache is never read."""
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    entries, broken, offset = [], [], 0
+    try:
+        with open(work / "images.u8", "wb") as out:
+            for file, name in zip(files, names):
+                try:
+                    image = decode_rgb(file)
+                except Exception as error:  # Pillow raises many types for broken files
+                    log.warning("cannot decode %s: %s", file, error)
+                    broken.append(name)
+                    continue
+                out.write(image.tobytes())
+                entries.append({"name": name, "shape": image.shape[:2], "offset": offset})
+                offset += image.size
+        if not entries:
+            raise JndError(f"None of {len(files)} files can be decoded; give data.path a folder of images.")
+        (work / "index.json").write_text(json.dumps({"images": entries, "broken": broken, "bytes": offset}))
+        try:
+            os.rename(work, folder)
+        except OSError:
+            if not (folder / "index.json").exists():
+                raise  # otherwise another process was first with the same content
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _open(folder: Path) -> ImageSet:
+    index = json.loads((folder / "index.json").read_text())
+    samples = np.memmap(folder / "images.u8", np.uint8, "r", shape=(index["bytes"],))
+    entries = index["images"]
+    return ImageSet(
+        names=tuple(entry["name"] for entry in entries),
+        shapes=tuple(tuple(entry["shape"]) for entry in entries),
+        offsets=tuple(entry["offset"] for entry in entries),
+        samples=samples,
+        broken=tuple(index["broken"]),
+    )
+
+
+def split(images: ImageSet, every: int) -> tuple[ImageSet, ImageSet]:
+    """(training, validation): each `every`-th image by sorted name validates; 0 keeps all for both."""
+    if every <= 0 or len(images) < every:
+        return images, images
+    order = sorted(range(len(images)), key=lambda i: images.names[i])
+    held_out = set(order[every - 1 :: every])
+    return images.select([i for i in order if i not in held_out]), images.select(sorted(held_out))
+
+
+def pair_by_name(reference: ImageSet, other: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Images of the same stem and shape in both sets, in the order of `reference`; raises JndError where none pairs.
+
+    Pairs by name: pairing by sorted order would silently pair wrong images where one side lacks a file.
+    """
+    by_stem = {Path(name).stem: i for i, name in enumerate(other.names)}
+    pairs = [(i, by_stem[Path(name).stem]) for i, name in enumerate(reference.names) if Path(name).stem in by_stem]
+    pairs = [(i, j) for i, j in pairs if reference.shapes[i] == other.shapes[j]]
+    if not pairs:
+        raise JndError("No two images of data.path and data.jnd_path share name and size; check the two folders.")
+    if len(pairs) < len(reference):
+        log.warning("%d of %d images have no partner of the same name and size", len(reference) - len(pairs), len(reference))
+    return reference.select([i for i, _ in pairs]), other.select([j for _, j in pairs])

@@ -1,0 +1,130 @@
+"""Training batches as a pure function of (seed, position).
+
+Example `i` of a run is fixed by the seed and `i` alone: which image it visits, where it crops, how it is flipped. So
+every process reads its own share without a word to the others, and a resumed run sees what it would have seen.
+"""
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Iterator, Mapping
+
+import grain
+import numpy as np
+
+from jnd_jax.data.cache import ImageSet
+from jnd_jax.errors import JndError
+
+_EPOCH, _EXAMPLE = 0, 1
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a crop: chances of a flip and of halving the scale, and whether quarter turns are drawn."""
+
+    flip: float = 0.5
+    rotate: bool = False
+    downscale: float = 0.0
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Random access to the endless stream of training examples of one crop size.
+
+    An epoch visits each image about as often as crops fit into it, in an order drawn from (seed, epoch); visit (image,
+    number) occurs once in an epoch.
+    """
+
+    images: ImageSet
+    crop: int
+    seed: int
+    augmentation: Augmentation = Augmentation()
+    jnd: ImageSet | None = None
+
+    @functools.cached_property
+    def visits(self) -> np.ndarray:
+        """(L, 2) int64: the (image, visit number) pairs of an epoch, in fixed order."""
+        counts = [max(1, round(h * w / self.crop**2)) for h, w in self.images.shapes]
+        image = np.repeat(np.arange(len(counts)), counts)
+        return np.stack([image, np.concatenate([np.arange(n) for n in counts])], 1)
+
+    def visit(self, index: int) -> tuple[int, int, int]:
+        """(epoch, image, visit number) of example `index`."""
+        epoch, position = divmod(index, len(self.visits))
+        image, number = self.visits[_order(self.seed, epoch, len(self.visits))[position]]
+        return epoch, int(image), int(number)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """Example `index`: "image" (crop, crop, 3) uint8 and, for a paired set, "jnd" of the same window."""
+        _, image, _ = self.visit(index)
+        rng = np.random.default_rng([self.seed, _EXAMPLE, index])
+        height, width = self.images.shapes[image]
+        # A just-noticeable difference holds at the scale it was made for: pairs are never rescaled.
+        halve = rng.random() < self.augmentation.downscale and self.jnd is None and min(height, width) >= 2 * self.crop
+        window = self.crop * (2 if halve else 1)
+        top, left = (int(rng.integers(max(0, side - window) + 1)) for side in (height, width))
+        flip = rng.random() < self.augmentation.flip
+        turns = int(rng.integers(4)) if self.augmentation.rotate else 0
+
+        def cut(source: np.ndarray) -> np.ndarray:
+            patch = _pad_to(source[top : top + window, left : left + window], window)
+            if halve:
+                patch = halve_scale(patch)
+            return np.rot90(patch[:, ::-1] if flip else patch, turns)
+
+        example = {"image": cut(self.images[image])}
+        if self.jnd is not None:
+            example["jnd"] = cut(self.jnd[image])
+        return example
+
+
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, length: int) -> np.ndarray:
+    return np.random.default_rng([seed, _EPOCH, epoch]).permutation(length)
+
+
+def _pad_to(patch: np.ndarray, size: int) -> np.ndarray:
+    height, width = patch.shape[:2]
+    if (height, width) == (size, size):
+        return patch
+    return np.pad(patch, ((0, size - height), (0, size - width), (0, 0)), "symmetric")
+
+
+def halve_scale(patch: np.ndarray) -> np.ndarray:
+    """Mean of 2x2 blocks, rounded: (2H, 2W, 3) uint8 to (H, W, 3) uint8."""
+    height, width, channels = patch.shape
+    blocks = patch.reshape(height // 2, 2, width // 2, 2, channels)
+    return ((blocks.sum((1, 3), dtype=np.uint16) + 2) >> 2).astype(np.uint8)
+
+
+def batch_at(
+    examples: Examples, first_example: int, batch: int, process: int = 0, processes: int = 1
+) -> dict[str, np.ndarray]:
+    """This process's share of the global batch that starts at example `first_example`.
+
+    "image" (batch / processes, crop, crop, 3) uint8, "index" the same number of int32 global example indices
+    (modulo 2^31), and "jnd" like "image" for paired sets.
+    """
+    if batch % processes:
+        raise JndError(f"A batch of {batch} does not divide among {processes} processes; change data.batch.")
+    share = batch // processes
+    indices = first_example + process * share + np.arange(share)
+    rows = [examples[int(i)] for i in indices]
+    out = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return out | {"index": (indices % 2**31).astype(np.int32)}
+
+
+def batches(
+    examples: Examples,
+    batch: int,
+    first_example: int,
+    count: int,
+    *,
+    process: int = 0,
+    processes: int = 1,
+    threads: int = 1,
+    ahead: int = 4,
+) -> Iterator[Mapping[str, np.ndarray]]:
+    """`count` consecutive batches from example `first_example` on, prepared `ahead` of use by `threads` threads."""
+    make = lambda k: batch_at(examples, first_example + int(k) * batch, batch, process, processes)
+    return iter(grain.MapDataset.range(count).map(make).to_iter_dataset(grain.ReadOptions(threads, ahead)))

@@ -1,0 +1,56 @@
+"""Integer frequency tables for range coding, built once from a model's densities and stored with it.
+
+A table lists the frequencies of consecutive symbols; they are at least 1 and sum to 2^16. Building them is
+float arithmetic, so it happens once, at export; coding reads the integers only.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+PRECISION = 16
+TOTAL = 1 << PRECISION
+
+# A conditional Gaussian's table ends where both tails together fall under this; the escape symbol stands for them.
+_TAIL = 2.0**-12
+
+
+def quantise_pmf(pmf: np.ndarray) -> np.ndarray:
+    """Integer frequencies (n,) of at least 1 that sum to 2^16, nearest to the probabilities (n,) in proportion."""
+    n = len(pmf)
+    ideal = pmf / pmf.sum() * (TOTAL - n)
+    frequency = np.floor(ideal).astype(np.int64)
+    missing = TOTAL - n - frequency.sum()
+    frequency[np.argsort(frequency - ideal, kind="stable")[:missing]] += 1
+    return (frequency + 1).astype(np.uint32)
+
+
+def gaussian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
+    """Tables of round(N(0, s^2)) for each scale s.
+
+    Table i codes symbols -k..k, k = half_width[i], then the escape symbol; the 2k + 2 frequencies of each
+    follow those of the one before.
+
+    Args:
+      scales: (n,) standard deviations, as in `hyper.scale_table`.
+
+    Returns:
+      {"frequency": flat uint32, "half_width": (n,) int32}
+    """
+    frequencies, widths = [], []
+    for scale in scales:
+        k = max(1, int(np.ceil(-ndtri(_TAIL / 2) * scale - 0.5)))
+        edges = (np.arange(-k, k + 2) - 0.5) / scale
+        pmf, escape = np.diff(ndtr(edges)), 2 * ndtr(-(k + 0.5) / scale)
+        frequencies.append(quantise_pmf(np.append(pmf, escape)))
+        widths.append(k)
+    return {"frequency": np.concatenate(frequencies), "half_width": np.array(widths, np.int32)}
+
+
+def categorical_tables(pmf: np.ndarray) -> np.ndarray:
+    """Frequencies (..., n) uint32 of distributions (..., n)."""
+    flat = pmf.reshape(-1, pmf.shape[-1])
+    return np.stack([quantise_pmf(row) for row in flat]).reshape(pmf.shape)

@@ -1,0 +1,86 @@
+"""Bjøntegaard delta rate: the average difference in bits between two codecs at equal quality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jnd_jax.errors import JndError
+
+
+@dataclass(frozen=True)
+class BDRate:
+    """Attributes:
+    percent: bits the test codec needs more than the anchor (negative: fewer), averaged over the common
+        quality range.
+    overlap: common quality range divided by the range of the shorter curve, 0..1.
+    low: lowest common quality.
+    high: highest common quality.
+    """
+
+    percent: float
+    overlap: float
+    low: float
+    high: float
+
+
+def _curve(rate: Sequence[float], quality: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    rate, quality = np.asarray(rate, float), np.asarray(quality, float)
+    if rate.shape != quality.shape or rate.ndim != 1 or rate.size < 4:
+        raise JndError("BD-rate needs at least four points a curve, each a rate and a quality")
+    if not (np.isfinite(rate).all() and np.isfinite(quality).all() and (rate > 0).all()):
+        raise JndError("BD-rate needs finite qualities and positive rates")
+    order = np.argsort(quality)
+    rate, quality = rate[order], quality[order]
+    if (np.diff(quality) <= 0).any() or (np.diff(rate) <= 0).any():
+        raise JndError("BD-rate needs curves whose quality rises with the rate: drop the points that do not")
+    return np.log(rate), quality
+
+
+def bd_rate(
+    anchor_rate: Sequence[float],
+    anchor_quality: Sequence[float],
+    test_rate: Sequence[float],
+    test_quality: Sequence[float],
+    *,
+    method: str = "akima",
+    min_overlap: float = 0.5,
+) -> BDRate:
+    """BD-rate of a test codec against an anchor, interpolating log rate over quality.
+
+    Bjøntegaard, VCEG-M33 (2001), with the piecewise interpolation of JCTVC/JVET (PCHIP) or Akima's, which
+    Herglotz et al. ("Beyond Bjøntegaard", 2022) found closest to densely sampled curves.
+
+    Args:
+        anchor_rate: bits per pixel (or any positive rate), four points or more.
+        anchor_quality: quality of each point, higher is better (negate a distance).
+        test_rate: as for the anchor.
+        test_quality: as for the anchor.
+        method: "akima" or "pchip".
+        min_overlap: smallest overlap (see `BDRate`) that is accepted.
+
+    Raises:
+        JndError: unfit curves, unknown method or too little overlap.
+    """
+    from scipy.interpolate import Akima1DInterpolator, PchipInterpolator
+
+    interpolators = {"akima": Akima1DInterpolator, "pchip": PchipInterpolator}
+    if method not in interpolators:
+        raise JndError(f"unknown interpolation {method!r}: choose akima or pchip")
+    anchor, test = _curve(anchor_rate, anchor_quality), _curve(test_rate, test_quality)
+    low, high = max(anchor[1][0], test[1][0]), min(anchor[1][-1], test[1][-1])
+    overlap = max(0.0, high - low) / min(np.ptp(anchor[1]), np.ptp(test[1]))
+    if overlap < min_overlap or overlap == 0:
+        raise JndError(
+            f"the curves share {100 * overlap:.0f} % of the shorter one's quality range, less than "
+            f"{100 * min_overlap:.0f} %: measure more qualities"
+        )
+    area = [
+        float(interpolators[method](quality, log_rate).integrate(low, high))
+        for log_rate, quality in (anchor, test)
+    ]
+    return BDRate(
+        100 * float(np.expm1((area[1] - area[0]) / (high - low))), float(overlap), float(low), float(high)
+    )

@@ -1,0 +1,169 @@
+"""One self-contained page that shows a comparison, and a static picture of its curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jnd_jax import metrics
+from jnd_jax.evaluation import page
+from jnd_jax.evaluation.curves import published
+from jnd_jax.evaluation.results import Codec, Results, TestImage, load_image
+from jnd_jax.evaluation.summary import KODAK, Summary
+
+
+def verdict(summary: Summary) -> list[str]:
+    """What the comparison says, in plain sentences: a model against each baseline at the just-noticeable
+    difference, or by BD-rate where nothing reached it."""
+    title = {row.name: row.title for row in summary.codecs}
+    lines = []
+    for codec in summary.codecs:
+        if not codec.learned:
+            continue
+        for metric in dict.fromkeys(row.metric for row in summary.jnd):
+            rows = {row.codec: row for row in summary.jnd if row.metric == metric}
+            own, label = rows[codec.name], metrics.lookup(metric).title
+            at = f"At {own.t:g} JND by {label}"
+            if own.bpp is None:
+                lines.append(
+                    f"{at}, {codec.title} does not get there on {own.total - own.reached} of {own.total} "
+                    "images."
+                )
+                continue
+            against = [
+                f"{abs(100 * (own.bpp / row.bpp - 1)):.0f} % {'fewer' if own.bpp < row.bpp else 'more'} than "
+                f"{title[row.codec]}"
+                for row in rows.values()
+                if row.codec != codec.name and row.bpp
+            ]
+            lines.append(
+                f"{at}, {codec.title} needs {own.bpp:.3f} bits per pixel"
+                + (f": {', '.join(against)}." if against else ".")
+            )
+    if not lines:
+        names = ", ".join(row.title for row in summary.codecs)
+        lines.append(
+            f"{names} on {len(summary.images)} images; the curves and tables below say how they compare."
+        )
+    return lines
+
+
+def _viewer(
+    results: Results, codecs: Sequence[Codec], images: Sequence[TestImage], folder: Path, viewer_bpp: float
+) -> list[dict[str, Any]]:
+    entries = []
+    for image in images:
+        pixels = load_image(image.path)
+        budget = int(viewer_bpp * pixels.shape[0] * pixels.shape[1] / 8)
+        views = {}
+        for codec in codecs:
+            record = results.get("view", codec.name, codec.version, image.digest, budget)
+            if record is not None and record["file"] is not None:
+                views[codec.name] = {
+                    "source": page.data_uri((folder / record["file"]).read_bytes(), record["media_type"]),
+                    "bytes": record["bytes"],
+                    "quality": record["quality"],
+                }
+        if views:
+            entries.append(
+                {
+                    "name": image.name,
+                    "width": pixels.shape[1],
+                    "height": pixels.shape[0],
+                    "original": page.data_uri(page.lossless(pixels), "image/webp"),
+                    "views": views,
+                }
+            )
+    return entries
+
+
+def write(
+    summary: Summary,
+    results: Results,
+    codecs: Sequence[Codec],
+    images: Sequence[TestImage],
+    path: Path,
+    *,
+    viewer: Sequence[TestImage],
+    viewer_bpp: float,
+    viewer_folder: Path,
+) -> None:
+    """Writes the report: everything inside one file, no network needed to read it.
+
+    Args:
+        summary: tables and curves.
+        results: where the searches and the viewer's files are looked up.
+        codecs: under test.
+        images: test images.
+        path: page to write.
+        viewer: images that the side-by-side viewer shows.
+        viewer_bpp: bits per pixel of its files.
+        viewer_folder: where these files are.
+    """
+    from plotly.offline import get_plotlyjs
+
+    by_digest = {image.digest: image.name for image in images}
+    per_image = [
+        {
+            "codec": codec.name,
+            "metric": metric,
+            "image": by_digest[image.digest],
+            "bpp": record["bpp"] if record["reached"] else None,
+        }
+        for metric in dict.fromkeys(row.metric for row in summary.jnd)
+        for codec in codecs
+        for image in images
+        if (record := results.get("jnd", codec.name, codec.version, image.digest, metric, summary.jnd[0].t))
+    ]
+    data = {
+        **{field: value for field, value in asdict(summary).items() if field != "metrics"},
+        "metrics": [
+            {key: getattr(metrics.lookup(name), key) for key in ("name", "title", "unit", "better")}
+            for name in summary.metrics
+        ],
+        "verdict": verdict(summary),
+        "per_image": per_image,
+        "published": [asdict(curve) for curve in published()] if set(summary.images) == KODAK else [],
+        "viewer": _viewer(results, codecs, viewer, viewer_folder, viewer_bpp),
+    }
+    path.write_text(
+        page.fill("report.html", data, PLOTLY=get_plotlyjs().replace("</script", "<\\/script")),
+        encoding="utf-8",
+    )
+
+
+def write_png(summary: Summary, path: Path) -> None:
+    """Writes the mean curves of all metrics as one picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(len(summary.metrics), 3)
+    rows = -(-len(summary.metrics) // columns)
+    figure = Figure(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    colours = ("#0072b2", "#d55e00", "#009e73", "#a6457d", "#8a6d00", "#3a8fc7", "#555555")
+    for index, name in enumerate(summary.metrics):
+        metric = metrics.lookup(name)
+        axes = figure.add_subplot(rows, columns, index + 1)
+        for number, codec in enumerate(summary.codecs):
+            rate, value = zip(*summary.curves[codec.name][name])
+            axes.plot(
+                rate,
+                value,
+                marker="o",
+                label=codec.title,
+                color=colours[number % len(colours)],
+                linewidth=2.6 if codec.learned else 1.4,
+                markersize=5 if codec.learned else 3,
+            )
+        axes.set_xlabel("bits per pixel")
+        axes.set_ylabel(metric.title + (f" in {metric.unit}" if metric.unit else ""))
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
+        if metric.better == "lower":
+            axes.invert_yaxis()
+        if index == 0:
+            axes.legend()
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,208 @@
+"""Measurements as JSON lines: appended as they come, found again by key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jnd_jax import baselines
+from jnd_jax.errors import JndError
+
+# Stands for an infinite PSNR, so that means stay finite.
+CEILING = 100.0
+
+MODEL_QUALITIES = tuple(tenth / 10 for tenth in range(1001))
+MODEL_GRID = (0.0, 10.0, 25.0, 40.0, 55.0, 70.0, 85.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A codec under test.
+
+    Attributes:
+        name: unique in a comparison.
+        title: as plots and tables write it.
+        version: 16 hex digits that change whenever its files could.
+        learned: whether it is a model rather than a baseline.
+        settings: how it is run, in words.
+        qualities: all qualities it has, ascending.
+        grid: qualities of its rate-distortion curve.
+        encode: (image, quality) -> file.
+        decode: file -> image.
+        media_type: what a browser calls its files, "" where browsers cannot show them.
+    """
+
+    name: str
+    title: str
+    version: str
+    learned: bool
+    settings: str
+    qualities: Sequence[float]
+    grid: Sequence[float]
+    encode: Callable[[np.ndarray, float], bytes]
+    decode: Callable[[bytes], np.ndarray]
+    media_type: str = ""
+
+
+def baseline_codec(name: str) -> Codec:
+    """A conventional codec of `jnd_jax.baselines`; its version covers settings and library."""
+    baseline = baselines.lookup(name)
+    library = baseline.version()
+    version = hashlib.sha256(f"{baseline.settings}; {library}".encode()).hexdigest()[:16]
+    return Codec(
+        name,
+        baseline.title,
+        version,
+        False,
+        f"{baseline.settings}; {library}",
+        baseline.qualities,
+        baseline.grid,
+        baseline.encode,
+        baseline.decode,
+        baseline.media_type,
+    )
+
+
+def model_codec(model: Any, grid: Sequence[float] = MODEL_GRID) -> Codec:
+    """A learned codec as `jnd_jax.load` returns it: with name, hash, encode(image, quality) and
+    decode(file).
+    """
+    return Codec(
+        model.name,
+        model.name,
+        model.hash,
+        True,
+        f"learned, model hash {model.hash}",
+        MODEL_QUALITIES,
+        tuple(grid),
+        lambda image, quality: model.encode(image, quality=quality),
+        model.decode,
+    )
+
+
+@dataclass(frozen=True)
+class TestImage:
+    """Attributes:
+    name: file name without extension.
+    path: file.
+    digest: 16 hex digits of its pixels.
+    """
+
+    __test__ = False
+
+    name: str
+    path: Path
+    digest: str
+
+
+def load_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 of an image file."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def find_images(folder: Path, limit: int | None = None) -> list[TestImage]:
+    """The images directly in `folder`, in order of name.
+
+    Raises:
+        JndError: the folder holds none.
+    """
+    paths = [
+        path
+        for path in sorted(folder.glob("*"))
+        if path.suffix.lower() in {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm"}
+    ][:limit]
+    if not paths:
+        raise JndError(f"put at least one PNG, WebP, TIFF, BMP, PPM or JPEG image into {folder}")
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        raise JndError(f"give the images in {folder} different names, apart from their extensions")
+    images = []
+    for path in paths:
+        pixels = load_image(path)
+        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
+        images.append(TestImage(path.stem, path, digest))
+    return images
+
+
+def finite(value: float) -> float:
+    """`value`, an infinite one as `CEILING`."""
+    return CEILING if math.isinf(value) else float(value)
+
+
+KEYS = {
+    "point": ("codec", "version", "digest", "quality"),
+    "jnd": ("codec", "version", "digest", "metric", "t"),
+    "view": ("codec", "version", "digest", "budget"),
+}
+
+
+class Results:
+    """A JSON-lines file of records, one writer at a time.
+
+    Records have a "kind": "point" (one file and its metrics), "jnd" (one search for one JND) or "view" (one
+    file of the viewer). Of several points with one key the metrics are merged, so that a later run may add
+    metrics.
+    """
+
+    def __init__(self, path: Path):
+        """Reads what is there; an incomplete last line (a killed run) is cut off."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._records: dict[tuple, dict[str, Any]] = {}
+        if path.exists():
+            text = path.read_bytes()
+            whole = text[: text.rfind(b"\n") + 1]
+            if len(whole) < len(text):
+                path.write_bytes(whole)
+            for number, line in enumerate(whole.splitlines(), 1):
+                try:
+                    self._merge(json.loads(line))
+                except (ValueError, KeyError) as error:
+                    raise JndError(
+                        f"line {number} of {path} is no result: repair or delete the file"
+                    ) from error
+
+    def _merge(self, record: dict[str, Any]) -> None:
+        key = (record["kind"], *(record[field] for field in KEYS[record["kind"]]))
+        known = self._records.get(key)
+        if known is not None and record["kind"] == "point":
+            record = {**record, "metrics": {**known["metrics"], **record["metrics"]}}
+        self._records[key] = record
+
+    def get(self, kind: str, *key: Any) -> dict[str, Any] | None:
+        """The record with these values of `KEYS[kind]`, or None."""
+        return self._records.get((kind, *key))
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Adds a record in memory and in the file, at once."""
+        with self._lock:
+            self._merge(record)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, allow_nan=False) + "\n")
+
+    def latest(self, kind: str, codec: str) -> list[dict[str, Any]]:
+        """All records of a kind and codec name, of the version that was measured last."""
+        found = [
+            record for record in self._records.values() if (record["kind"], record["codec"]) == (kind, codec)
+        ]
+        return [record for record in found if record["version"] == found[-1]["version"]]
+
+    def points(self, codecs: Iterable[Codec], images: Iterable[TestImage]) -> Iterator[dict[str, Any]]:
+        """The points of these codecs' grids on these images, in that order."""
+        images = list(images)
+        for codec in codecs:
+            for quality in codec.grid:
+                for image in images:
+                    record = self.get("point", codec.name, codec.version, image.digest, float(quality))
+                    if record is not None:
+                        yield record

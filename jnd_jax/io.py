@@ -1,0 +1,222 @@
+"""Image files: 8-bit RGB pixels with what must survive beside them (opacity, colour profile, EXIF)."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from jnd_jax.bitstream import MAX_PIXELS, MAX_SIDE
+from jnd_jax.errors import JndError
+
+READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".avif",
+                 ".jp2")
+# Written without loss, but for JPEG.
+_WRITERS = {
+    ".png": {"format": "PNG"},
+    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".webp": {"format": "WEBP", "lossless": True, "exact": True},
+    ".tif": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+    ".tiff": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+}
+WRITE_SUFFIXES = tuple(_WRITERS)
+_PLAIN_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"}
+_EXIF_PREFIX = b"Exif\0\0"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image as it is coded.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB in the colour space of `icc` (sRGB without one), not rotated.
+        alpha: (H, W) uint8 opacity, None for an opaque image.
+        icc: ICC profile of the pixels.
+        exif: EXIF block from its TIFF header on; its orientation is still to be applied.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+
+
+def _bits(image: Image.Image, data: bytes) -> int:
+    """Bits a sample of an opened image file; Pillow reads some deeper files as 8 bits without a word."""
+    codec, _, _, args = image.tile[0] if image.tile else ("", None, 0, "")
+    raw_mode = args[0] if isinstance(args, tuple) else args
+    if image.mode in ("F", "I") or ";32" in str(raw_mode):
+        return 32
+    if image.mode.startswith("I;16") or ";16" in str(raw_mode) or (codec == "ppm" and args[1] > 255):
+        return 16
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (8,)))
+    if image.format == "JPEG2000":
+        # The depth of the first component in the codestream's SIZ marker (ISO 15444-1, A.5.1).
+        start = data.find(b"\xff\x4f\xff\x51")
+        return (data[start + 42] & 0x7F) + 1
+    if image.format == "AVIF" and (start := data.find(b"av1C")) >= 0:
+        # high_bitdepth and twelve_bit of the AV1 configuration (AV1-ISOBMFF, 2.3.3).
+        return {0: 8, 2: 10, 3: 12}.get(data[start + 6] >> 5 & 3, 8)
+    return 8
+
+
+def _check(image: Image.Image, data: bytes) -> None:
+    width, height = image.size
+    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+        raise JndError(f"cut the image into parts: {width}x{height} pixels are more than {MAX_SIDE} a side "
+                       f"or {MAX_PIXELS} in all")
+    bits = _bits(image, data)
+    if bits > 8:
+        raise JndError("convert the image to 8 bits a sample first, or keep it in a lossless format: its "
+                       f"{bits} bits would be lost")
+    # A phone's MPO holds the photo first, then views of it for other displays.
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise JndError(f"extract the {frames} frames or pages as one image each: animations and multi-page "
+                       "files cannot be coded")
+    if image.mode not in _PLAIN_MODES:
+        raise JndError(f"convert the image to RGB first, by its colour profile: {image.mode} is not coded")
+
+
+def _grey_to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    srgb = ImageCms.createProfile("sRGB")
+    return ImageCms.profileToProfile(image.convert("L"), profile, srgb, outputMode="RGB")
+
+
+def _to_picture(image: Image.Image) -> Picture:
+    icc = image.info.get("icc_profile") or None
+    # Pillow applies a TIFF's orientation itself; the other tags of a TIFF say how that file is laid out.
+    exif = None if image.format == "TIFF" else image.info.get("exif") or None
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = np.asarray(image.getchannel("A"))
+        alpha = None if alpha.min() == 255 else alpha
+    if icc is not None and icc[16:20] == b"GRAY":
+        # The profile of a grey image does not fit the RGB pixels that the decoder writes.
+        image, icc = _grey_to_srgb(image, icc), None
+    exif = exif.removeprefix(_EXIF_PREFIX) if exif else None
+    return Picture(np.asarray(image.convert("RGB")), alpha, icc, exif)
+
+
+def read_image(path: str | Path) -> Picture:
+    """Reads an image file.
+
+    Raises:
+        JndError: not an image that Pillow reads, truncated, damaged or too large; more than 8 bits a sample,
+            CMYK or Lab, or more than one frame.
+        OSError: the file cannot be read.
+    """
+    data = Path(path).read_bytes()
+    with warnings.catch_warnings():
+        # Pillow's limits on size are warnings; `_check` has its own.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                _check(image, data)
+                image.load()
+                return _to_picture(image)
+        except JndError:
+            raise
+        except Image.UnidentifiedImageError as error:
+            raise JndError("give an image that Pillow can read (PNG, JPEG, WebP, TIFF, AVIF, ...): this is "
+                           "none, or damaged at its beginning") from error
+        except Image.DecompressionBombError as error:
+            raise JndError(f"cut the image into parts: it is too large ({error})") from error
+        # The parsers of Pillow's formats raise whatever they meet in a damaged file.
+        except Exception as error:
+            raise JndError(f"copy or download the image again: it is truncated or damaged ({error})"
+                           ) from error
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes a file, all of it or nothing, in a folder that is made if need be."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def writable(path: str | Path) -> None:
+    """Raises JndError unless the path's suffix names a format that `write_image` writes."""
+    if Path(path).suffix.lower() not in _WRITERS:
+        raise JndError(f"name the output with one of the suffixes {', '.join(WRITE_SUFFIXES)}, not "
+                       f"{Path(path).name!r}")
+
+
+def write_image(path: str | Path, picture: Picture) -> None:
+    """Writes PNG, lossless WebP, TIFF (deflate) or JPEG (quality 95, 4:4:4) by suffix, all of it or nothing.
+
+    Raises:
+        JndError: another suffix, an alpha channel in JPEG, or a picture that the format cannot hold.
+        OSError: the file cannot be written.
+    """
+    writable(path)
+    options = _WRITERS[Path(path).suffix.lower()]
+    image = Image.fromarray(picture.pixels)
+    if picture.alpha is not None:
+        if options["format"] == "JPEG":
+            raise JndError("write the image as .png, .webp or .tiff: JPEG cannot hold its transparency")
+        image.putalpha(Image.fromarray(picture.alpha))
+    metadata = {"icc_profile": picture.icc} if picture.icc else {}
+    if picture.exif:
+        metadata["exif"] = _EXIF_PREFIX + picture.exif
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, **options, **metadata)
+    # Metadata of a damaged file, or sides beyond the format's limit.
+    except Exception as error:
+        raise JndError(f"write the image in another format: {options['format']} cannot hold it ({error})"
+                       ) from error
+    write_bytes(path, buffer.getvalue())
+
+
+def encode_alpha(alpha: np.ndarray) -> bytes:
+    """(H, W) uint8 as the smaller of a greyscale PNG and a lossless WebP."""
+    image = Image.fromarray(alpha)
+    files = []
+    for options in ({"format": "PNG", "optimize": True}, {"format": "WEBP", "lossless": True, "method": 4}):
+        buffer = io.BytesIO()
+        if options["format"] == "WEBP" and max(alpha.shape) > 16383:
+            continue
+        image.save(buffer, **options)
+        files.append(buffer.getvalue())
+    return min(files, key=len)
+
+
+def decode_alpha(data: bytes, height: int, width: int) -> np.ndarray:
+    """(height, width) uint8 from `encode_alpha`; JndError for anything else."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as image:
+            if image.size == (width, height):
+                return np.asarray(image.convert("L"))
+    except Exception as error:
+        raise JndError(f"the file's alpha channel is damaged ({error}): copy or download it again") from error
+    raise JndError("the file's alpha channel is not of the image's size: have the file written again")
+
+
+def to_chunks(picture: Picture) -> dict[str, bytes]:
+    """What a .jnd file holds beside the coded pixels of `picture`."""
+    chunks = {"icc": picture.icc, "exif": picture.exif}
+    if picture.alpha is not None:
+        chunks["alpha"] = encode_alpha(picture.alpha)
+    return {name: chunk for name, chunk in chunks.items() if chunk is not None}
+
+
+def from_chunks(pixels: np.ndarray, chunks: Mapping[str, bytes]) -> Picture:
+    """The picture of decoded (H, W, 3) uint8 `pixels` and a file's chunks; JndError if these do not fit."""
+    alpha = decode_alpha(chunks["alpha"], *pixels.shape[:2]) if "alpha" in chunks else None
+    return Picture(pixels, alpha, chunks.get("icc"), chunks.get("exif"))

@@ -1,0 +1,243 @@
+"""The smallest file that meets a target, for any codec whose quality is monotone.
+
+Targets are written as users write them: `jnd` (one just-noticeable difference), `jnd=0.5`, `psnr=38`,
+`ssimulacra2=70`, `bpp=0.5`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jnd_jax import metrics
+from jnd_jax.errors import JndError
+
+
+class OutOfReach(JndError):
+    """No quality of the codec meets the target."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search arrived at.
+
+    Attributes:
+        quality: the chosen quality.
+        data: the file at that quality.
+        value: what `passes` (or the target's metric) said of it.
+        encodes: number of encodes the search took.
+    """
+
+    quality: float
+    data: bytes
+    value: float
+    encodes: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """A goal for one file: `metric` ("bpp" or a name of `jnd_jax.metrics`) and the value to reach."""
+
+    metric: str
+    value: float
+
+
+def parse_target(text: str, jnd_metric: str = "ssimulacra2") -> Target:
+    """Reads `jnd`, `jnd=T`, `bpp=V` or `METRIC=V`.
+
+    Args:
+        text: the target.
+        jnd_metric: metric whose calibrated level stands for T just-noticeable differences.
+
+    Raises:
+        JndError: unknown form, metric or number.
+    """
+    name, _, number = text.partition("=")
+    try:
+        value = float(number) if number else None
+    except ValueError:
+        value = math.nan
+    if name == "jnd" and not (value is not None and math.isnan(value)):
+        return Target(jnd_metric, metrics.jnd_threshold(jnd_metric, 1.0 if value is None else value))
+    if value is None or not math.isfinite(value) or (name == "bpp" and value <= 0):
+        raise JndError(f"write a target as jnd, jnd=0.5, psnr=38, ssimulacra2=70 or bpp=0.5, not {text!r}")
+    if name != "bpp":
+        metrics.lookup(name)
+    return Target(name, value)
+
+
+def _inverse_interpolation(known: Mapping[int, float]) -> float:
+    """Position of value 0 from the (position, value) pairs nearest to it: a parabola through three where it
+    is monotone there, a secant otherwise."""
+    nearest = sorted(known, key=lambda i: abs(known[i]))[:3]
+    (p0, v0), (p1, v1) = ((i, known[i]) for i in nearest[:2])
+    if v0 == v1:
+        return math.nan
+    secant = p0 - v0 * (p1 - p0) / (v1 - v0)
+    if len(nearest) < 3:
+        return secant
+    p2, v2 = nearest[2], known[nearest[2]]
+    ordered = sorted(((p0, v0), (p1, v1), (p2, v2)))
+    if not ordered[0][1] < ordered[1][1] < ordered[2][1]:
+        return secant
+    return (
+        p0 * v1 * v2 / ((v0 - v1) * (v0 - v2))
+        + p1 * v0 * v2 / ((v1 - v0) * (v1 - v2))
+        + p2 * v0 * v1 / ((v2 - v0) * (v2 - v1))
+    )
+
+
+def _boundary(value_at: Callable[[int], float], count: int, known: dict[int, float], tolerance: float) -> int:
+    """Lowest index in 0..count-1 with value >= 0 of a non-decreasing function, or `count` if there is none.
+
+    Interpolates between known values and bisects whenever that has not halved the bracket in two evaluations.
+    Ends as soon as a value in [0, tolerance] is found.
+    """
+    fails = max((i for i, v in known.items() if v < 0), default=-1)
+    holds = min((i for i, v in known.items() if v >= 0 and i > fails), default=count)
+    widths = []
+    while holds - fails > 1 and not (holds < count and known[holds] <= tolerance):
+        widths.append(holds - fails)
+        middle = (fails + holds) // 2
+        slow = len(widths) > 2 and widths[-1] > max(2, widths[-3] / 2)
+        if slow or len(known) < 2:
+            guess = middle
+        else:
+            # Aims at the middle of what is good enough, and from there to the passing side.
+            position = _inverse_interpolation({i: v - tolerance / 2 for i, v in known.items()})
+            guess = math.ceil(position) if math.isfinite(position) else middle
+        guess = min(max(guess, fails + 1), holds - 1)
+        known[guess] = value_at(guess)
+        if known[guess] >= 0:
+            holds = guess
+        else:
+            fails = guess
+    return holds
+
+
+def smallest(
+    encode: Callable[[float], bytes],
+    decode: Callable[[bytes], np.ndarray],
+    passes: Callable[[np.ndarray], float | bool],
+    qualities: Sequence[float],
+    *,
+    tolerance: float = 0.0,
+    known: Mapping[float, float] | None = None,
+) -> Found:
+    """The lowest quality whose decoded image passes.
+
+    Args:
+        encode: quality -> file.
+        decode: file -> (H, W, 3) uint8 image.
+        passes: image -> how far the image is above its threshold (>= 0 passes; non-decreasing in quality), or
+            a bool.
+        qualities: all qualities the codec has, ascending.
+        tolerance: a margin in [0, tolerance] is close enough and ends the search early.
+        known: margins measured before, by quality; these are not encoded again unless one is the answer.
+
+    Returns:
+        `Found`, its `value` the margin.
+
+    Raises:
+        OutOfReach: not even the highest quality passes.
+    """
+    files: dict[int, bytes] = {}
+
+    def value_at(index: int) -> float:
+        files[index] = encode(qualities[index])
+        value = passes(decode(files[index]))
+        # Infinite values cannot be interpolated: a predicate is bisected.
+        return (math.inf if value else -math.inf) if isinstance(value, (bool, np.bool_)) else float(value)
+
+    margins = {i: known[q] for i, q in enumerate(qualities) if q in known} if known else {}
+    index = _boundary(value_at, len(qualities), margins, tolerance)
+    if index == len(qualities):
+        raise OutOfReach(
+            f"even quality {qualities[-1]:g} misses the target (by {-margins[index - 1]:.3g}): "
+            "choose a lower target"
+        )
+    if index not in files:
+        files[index] = encode(qualities[index])
+    return Found(qualities[index], files[index], margins[index], len(files))
+
+
+def largest_within(
+    encode: Callable[[float], bytes], budget: int, qualities: Sequence[float], tolerance: float = 0.0
+) -> Found:
+    """The highest quality whose file is at most `budget` bytes.
+
+    Args:
+        encode: quality -> file, its size non-decreasing in quality.
+        budget: bytes.
+        qualities: all qualities the codec has, ascending.
+        tolerance: a file within this many bytes below the budget ends the search early.
+
+    Returns:
+        `Found`, its `value` the size in bytes.
+
+    Raises:
+        OutOfReach: even the lowest quality needs more bytes.
+    """
+    files: dict[int, bytes] = {}
+    descending = qualities[::-1]
+
+    def bytes_left(index: int) -> float:
+        files[index] = encode(descending[index])
+        return float(budget - len(files[index]))
+
+    index = _boundary(bytes_left, len(qualities), {}, tolerance)
+    if index == len(qualities):
+        raise OutOfReach(
+            f"even quality {qualities[0]:g} needs {len(files[index - 1])} bytes, more than {budget}: "
+            "choose a larger target"
+        )
+    return Found(descending[index], files[index], len(files[index]), len(files))
+
+
+def reach(
+    reference: np.ndarray,
+    encode: Callable[[np.ndarray, float], bytes],
+    decode: Callable[[bytes], np.ndarray],
+    qualities: Sequence[float],
+    target: Target,
+    *,
+    tolerance: float = 0.01,
+) -> Found:
+    """The smallest file of `reference` that reaches `target`; for bpp the best file that stays within it.
+
+    Args:
+        reference: (H, W, 3) uint8.
+        encode: (image, quality) -> file.
+        decode: file -> image.
+        qualities: all qualities the codec has, ascending.
+        target: see `parse_target`.
+        tolerance: fraction of the target's value by which the search may overshoot.
+
+    Returns:
+        `Found`, its `value` in the target's metric.
+
+    Raises:
+        OutOfReach: the target is out of the codec's reach.
+    """
+    if target.metric == "bpp":
+        pixels = reference.shape[0] * reference.shape[1]
+        budget = int(target.value * pixels / 8)
+        found = largest_within(lambda q: encode(reference, q), budget, qualities, tolerance * budget)
+        return Found(found.quality, found.data, found.value * 8 / pixels, found.encodes)
+
+    def margin(image: np.ndarray) -> float:
+        # A lossless file has infinite PSNR, which no interpolation bears.
+        value = min(metrics.measure(target.metric, reference, image), 1e3)
+        return metrics.margin(target.metric, value, target.value)
+
+    try:
+        found = smallest(
+            lambda q: encode(reference, q), decode, margin, qualities, tolerance=tolerance * abs(target.value)
+        )
+    except OutOfReach as error:
+        raise OutOfReach(f"{target.metric} {target.value:g} is out of reach: {error}") from error
+    sign = 1 if metrics.lookup(target.metric).better == "higher" else -1
+    return Found(found.quality, found.data, target.value + sign * found.value, found.encodes)

@@ -1,0 +1,97 @@
+"""The per-device train step: a pure function of (state, batch) that averages over the axis "data"."""
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jnd_jax import codec
+from jnd_jax.training.state import TrainState, example_keys
+
+AXIS = "data"
+Metrics = dict[str, jax.Array]
+LossFn = Callable[[Mapping[str, jax.Array], jax.Array, jax.Array, jax.Array], tuple[jax.Array, Metrics]]
+
+
+def to_float(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """uint8 images as float32 in [0, 1]; everything else unchanged."""
+    return {k: v.astype(jnp.float32) / 255.0 if v.dtype == jnp.uint8 else v for k, v in batch.items()}
+
+
+def make_train_step(
+    model: nn.Module,
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[jax.Array], jax.Array],
+    *,
+    seed: int,
+    ema: float,
+    quality: tuple[int, int] = (0, 1000),
+    lmbda: float = 0.0,
+    accumulate: int = 1,
+) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]:
+    """A step over this device's share of the batch: "image" (B, H, W, 3) uint8, "index" (B,), and what the loss reads.
+
+    Each example draws an integer quality uniformly from `quality` (both ends included), which fixes its lambda; a
+    positive `lmbda` fixes lambda for all. The objective is the mean of loss_i / sqrt(lambda_i), which balances the
+    rates. `accumulate` > 1 takes the gradient in that many equal parts of the batch, to save memory. A step whose loss
+    or gradient is not finite leaves parameters, average and optimizer as they are and is counted.
+    """
+
+    def objective(params: Any, batch: Mapping[str, jax.Array], step: jax.Array) -> tuple[jax.Array, Metrics]:
+        batch = to_float(batch)
+        x = batch["image"]
+        keys = example_keys(seed, step, batch["index"])
+        draw, noise = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (0, 1))
+        q = jax.vmap(lambda key: jax.random.randint(key, (), quality[0], quality[1] + 1))(draw).astype(jnp.float32)
+        weight = jnp.full_like(q, lmbda) if lmbda > 0 else codec.lmbda(q)
+        out = model.apply({"params": params}, x, q, noise)
+        pixels = x.shape[1] * x.shape[2]
+        bpp, bpp_z = (out.bits_y + out.bits_z) / pixels, out.bits_z / pixels
+        per_example, extra = loss_fn(batch | {"quality": q}, out.x_hat, bpp, weight)
+        mse = jnp.mean((x - out.x_hat) ** 2, (1, 2, 3))
+        loss = jnp.mean(per_example / jnp.sqrt(weight))
+        metrics = {"bpp": bpp.mean(), "bpp_z": bpp_z.mean(), "psnr": -10 * jnp.log10(mse).mean()}
+        return loss, metrics | {"loss": loss} | {k: jnp.mean(v) for k, v in extra.items()}
+
+    gradient = jax.grad(objective, has_aux=True)
+
+    def accumulated(params: Any, batch: Mapping[str, jax.Array], step: jax.Array) -> tuple[Any, Metrics]:
+        parts = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), dict(batch))
+        total, _ = jax.lax.scan(
+            lambda sums, part: (jax.tree.map(jnp.add, sums, gradient(params, part, step)), None),
+            jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype),
+                         jax.eval_shape(gradient, params, jax.tree.map(lambda a: a[0], parts), step)),
+            parts,
+        )
+        return jax.tree.map(lambda a: a / accumulate, total)
+
+    def train_step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
+        grads, metrics = (gradient if accumulate == 1 else accumulated)(state.params, batch, state.step)
+        grads, metrics = jax.lax.pmean((grads, metrics), AXIS)
+        norm, rate = optax.global_norm(grads), schedule(state.step)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
+        # The average forgets the initial parameters at once: after t steps it spans about t/9 of them, up to `ema`.
+        decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+        # In this form the average of a frozen parameter keeps its very bits.
+        average = jax.tree.map(lambda e, p: e + (1.0 - decay) * (p - e), state.ema, params)
+
+        good = jnp.isfinite(norm) & jnp.isfinite(metrics["loss"])
+        keep = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
+        bad = 1 - good.astype(jnp.int32)
+        state = TrainState(
+            step=state.step + 1,
+            params=keep(params, state.params),
+            ema=keep(average, state.ema),
+            opt_state=keep(opt_state, state.opt_state),
+            skipped=state.skipped + bad,
+            skipped_in_row=(state.skipped_in_row + 1) * bad,
+        )
+        counts = {"skipped": state.skipped, "skipped_in_row": state.skipped_in_row}
+        return state, metrics | {"grad_norm": norm, "lr": rate} | counts
+
+    return train_step

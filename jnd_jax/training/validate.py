@@ -1,0 +1,60 @@
+"""Rate and distortion on whole validation images, with hard rounding: the figure to choose models by."""
+from __future__ import annotations
+
+from typing import Any, Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jnd_jax import codec
+from jnd_jax.data.cache import ImageSet
+
+GRID = 64
+
+
+def choose(images: ImageSet, count: int, largest: int) -> list[np.ndarray]:
+    """`count` images spread evenly over the set, cut around their centre to at most `largest` pixels a side."""
+    order = sorted(range(len(images)), key=lambda i: images.names[i])
+    picks = [order[i] for i in np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
+    return [_centre(images[i], largest) for i in picks]
+
+
+def _centre(image: np.ndarray, largest: int) -> np.ndarray:
+    top, left = (max(0, side - largest) // 2 for side in image.shape[:2])
+    return np.array(image[top : top + largest, left : left + largest])
+
+
+def make_evaluator(
+    model: nn.Module, images: Sequence[np.ndarray], qualities: Sequence[int], lmbda: float = 0.0
+) -> Callable[[Any], dict[str, float]]:
+    """params -> mean bpp and PSNR at each quality (one, "fixed", for a positive `lmbda`), and the mean objective.
+
+    "score" is the mean over images and qualities of (bpp + lambda * 255^2 * MSE) / sqrt(lambda), lower is better; the
+    decoded image is rounded to 8 bits, bpp is the estimated rate. Images are padded to multiples of 64 by their edges.
+    """
+
+    @jax.jit
+    def code(params: Any, x: jax.Array, quality: jax.Array) -> tuple[jax.Array, jax.Array]:
+        out = model.apply({"params": params}, x, quality, None)
+        return jnp.clip(jnp.round(out.x_hat * 255.0), 0, 255), out.bits_y + out.bits_z
+
+    def evaluate(params: Any) -> dict[str, float]:
+        result, scores = {}, []
+        for quality in qualities if lmbda <= 0 else (0,):
+            weight = lmbda if lmbda > 0 else float(codec.lmbda(jnp.float32(quality)))
+            label = f"q{quality}" if lmbda <= 0 else "fixed"
+            rates, psnrs = [], []
+            for image in images:
+                height, width = image.shape[:2]
+                padded = np.pad(image, ((0, -height % GRID), (0, -width % GRID), (0, 0)), "edge")
+                x_hat, bits = code(params, padded[None].astype(np.float32) / 255.0, jnp.full(1, quality, jnp.float32))
+                mse = np.mean((np.asarray(x_hat)[0, :height, :width].astype(np.float64) - image) ** 2)
+                rates.append(float(bits[0]) / (height * width))
+                psnrs.append(10 * np.log10(255.0**2 / max(mse, 1e-4)))
+                scores.append((rates[-1] + weight * mse) / weight**0.5)
+            result[f"bpp_{label}"], result[f"psnr_{label}"] = float(np.mean(rates)), float(np.mean(psnrs))
+        return result | {"score": float(np.mean(scores))}
+
+    return evaluate

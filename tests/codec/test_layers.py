@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jnd_jax.codec import layers
+from jnd_jax.errors import JndError
+
+
+def _random(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def _direct_conv(x, kernel, stride, padding):
+    """Convolution by its definition, one output pixel at a time."""
+    half = kernel.shape[0] // 2
+    padded = np.pad(x, [(0, 0), (half, half), (half, half), (0, 0)], mode="edge" if padding == "edge" else "constant")
+    rows, columns = (-(-size // stride) for size in x.shape[1:3])
+    out = np.zeros((x.shape[0], rows, columns, kernel.shape[-1]))
+    for i in range(rows):
+        for j in range(columns):
+            window = padded[:, i * stride : i * stride + 2 * half + 1, j * stride : j * stride + 2 * half + 1]
+            out[:, i, j] = np.tensordot(window, kernel, 3)
+    return out
+
+
+def _direct_conv_transpose(x, kernel, stride):
+    """Each input pixel adds its kernel, centred on its own position, to the output."""
+    size, half = kernel.shape[0], kernel.shape[0] // 2
+    out = np.zeros((x.shape[0], x.shape[1] * stride + size, x.shape[2] * stride + size, kernel.shape[-1]))
+    for i in range(x.shape[1]):
+        for j in range(x.shape[2]):
+            splat = np.einsum("bi,klio->bklo", x[:, i, j], kernel)
+            out[:, i * stride : i * stride + size, j * stride : j * stride + size] += splat
+    return out[:, half : half + x.shape[1] * stride, half : half + x.shape[2] * stride]
+
+
+CASES = [(k, s, p) for k in (1, 3, 5) for s in (1, 2, 4) for p in ("zero", "edge")]
+
+
+@pytest.mark.parametrize("lowering", ["polyphase", "strided"])
+@pytest.mark.parametrize("size,stride,padding", CASES)
+@pytest.mark.parametrize("height,width", [(8, 12), (7, 9)])
+def test_conv_is_its_definition(size, stride, padding, height, width, lowering):
+    x, kernel = _random(0, 2, height, width, 3), _random(1, size, size, 3, 5)
+    out = layers.conv(x, kernel, stride, padding, lowering)
+    np.testing.assert_allclose(out, _direct_conv(x, kernel, stride, padding), atol=2e-5)
+
+
+@pytest.mark.parametrize("lowering", ["polyphase", "strided"])
+@pytest.mark.parametrize("size,stride,padding", CASES)
+def test_conv_transpose_is_its_definition(size, stride, padding, lowering):
+    x, kernel = _random(0, 2, 3, 4, 5), _random(1, size, size, 5, 3)
+    out = layers.conv_transpose(x, kernel, stride, padding, lowering)
+    if padding == "zero":
+        expected = _direct_conv_transpose(x, kernel, stride)
+    else:
+        margin = size  # far enough for the border's influence
+        extended = np.pad(x, [(0, 0), (margin, margin), (margin, margin), (0, 0)], mode="edge")
+        inside = slice(margin * stride, -margin * stride)
+        expected = _direct_conv_transpose(extended, kernel, stride)[:, inside, inside]
+    np.testing.assert_allclose(out, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("function", [layers.conv, layers.conv_transpose])
+@pytest.mark.parametrize("size,stride,padding", [(k, s, p) for k, s, p in CASES if k > 1])
+def test_lowerings_have_equal_gradients(function, size, stride, padding):
+    x, kernel = _random(0, 2, 8, 4, 3), _random(1, size, size, 3, 5)
+    weight = _random(2, *function(x, kernel, stride).shape)
+
+    def gradients(lowering):
+        def loss(x, kernel):
+            return jnp.mean(weight * jnp.tanh(function(x, kernel, stride, padding, lowering)))
+
+        return jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
+
+    for polyphase, strided in zip(gradients("polyphase"), gradients("strided"), strict=True):
+        assert np.any(polyphase != 0)
+        np.testing.assert_allclose(polyphase, strided, atol=1e-5)
+
+
+@pytest.mark.parametrize("module", [layers.Conv, layers.ConvTranspose])
+def test_modules_share_parameters_between_lowerings(module):
+    x = _random(0, 1, 8, 8, 3)
+    params = module(7, stride=2, lowering="polyphase").init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, params) == {"params": {"kernel": (5, 5, 3, 7), "bias": (7,)}}
+    out = [module(7, stride=2, lowering=name).apply(params, x) for name in ("polyphase", "strided")]
+    np.testing.assert_allclose(*out, atol=1e-5)
+
+
+def test_use_lowering_decides_what_is_traced_and_argument_wins():
+    x, kernel = _random(0, 1, 8, 8, 3), _random(1, 5, 5, 3, 4)
+
+    def strides(**kwargs):
+        text = str(jax.make_jaxpr(lambda x: layers.conv(x, kernel, 2, **kwargs))(x))
+        return "window_strides=(2, 2)" in text
+
+    with layers.use_lowering("strided"):
+        assert strides()
+        assert not strides(lowering="polyphase")
+    with layers.use_lowering("polyphase"):
+        assert not strides()
+    assert strides() == (jax.default_backend() != "cpu")
+
+
+def test_space_to_depth_orders_row_column_channel_and_is_inverted():
+    x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    blocks = layers.space_to_depth(x, 2)
+    np.testing.assert_array_equal(blocks[1, 1, 2], x[1, 2:4, 4:6].reshape(-1))
+    np.testing.assert_array_equal(layers.depth_to_space(blocks, 2), x)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: layers.conv(x, np.zeros((4, 4, 3, 3))),
+        lambda x: layers.conv(x, np.zeros((3, 3, 3, 3)), padding="reflect"),
+        lambda x: layers.conv(x, np.zeros((3, 3, 3, 3)), 2, lowering="fast"),
+        lambda x: layers.space_to_depth(x, 2),
+        lambda x: layers.depth_to_space(x, 2),
+    ],
+)
+def test_bad_input_is_refused(call):
+    with pytest.raises(JndError):
+        call(np.zeros((1, 5, 5, 3), np.float32))
+
+
+def test_gdn_is_its_equation_and_the_inverse_undoes_it_for_diagonal_gamma():
+    x = _random(0, 2, 3, 3, 4)
+    params = layers.GDN().init(jax.random.key(0), x)
+    expected = x / np.sqrt(1 + 0.1 * x**2)
+    np.testing.assert_allclose(layers.GDN().apply(params, x), expected, rtol=1e-5)
+    expected = x * np.sqrt(1 + 0.1 * x**2)
+    np.testing.assert_allclose(layers.GDN(inverse=True).apply(params, x), expected, rtol=1e-5)
+
+
+def test_gdn_mixes_channels_from_input_to_output():
+    x = np.array([[1.0, 2.0]], np.float32)
+    params = {"params": {"beta": np.ones(2), "gamma": np.sqrt(np.array([[0, 3], [0, 0]]))}}
+    np.testing.assert_allclose(layers.GDN().apply(params, x), [[1, 2 / np.sqrt(1 + 3)]], rtol=1e-5)
+
+
+def test_gdn_stays_finite_and_recovers_when_parameters_fall_below_their_bounds():
+    x = np.array([[0.0, 3.0]], np.float32)
+    params = {"params": {"beta": np.full(2, -1.0), "gamma": np.full((2, 2), -1.0)}}
+    out = layers.GDN().apply(params, x)
+    assert np.all(np.isfinite(out))
+    gradient = jax.grad(lambda p: layers.GDN().apply(p, x)[0, 1])(params)["params"]
+    # The output falls as beta rises, so descent on it raises beta: the gradient must pass.
+    assert gradient["beta"][1] < 0
+    blocked = jax.grad(lambda p: -layers.GDN().apply(p, x)[0, 1])(params)["params"]
+    assert blocked["beta"][1] == 0

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.models import write_tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """Path of a small untrained model that codes."""
+    path = tmp_path_factory.mktemp("models") / "jnd-tiny-1.safetensors"
+    write_tiny_model(path)
+    return path

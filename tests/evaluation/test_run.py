@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+import jnd_jax
+from jnd_jax import baselines, metrics
+from jnd_jax.errors import JndError
+from jnd_jax.evaluation import run, summary
+from jnd_jax.evaluation.results import Results, find_images, load_image, model_codec
+
+from .conftest import call
+
+pytest.importorskip("imagecodecs")
+METRICS = "psnr,ms-ssim,psnr-hvs,ssimulacra2"
+
+
+@pytest.fixture(scope="module")
+def comparison(photos, tmp_path_factory):
+    """One finished run of a stub model against two codecs; (its folder, the stub)."""
+    pytest.importorskip("plotly")
+    from .conftest import StubModel
+
+    model = StubModel()
+    folder = tmp_path_factory.mktemp("comparison")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jnd_jax, "load", lambda name: model, raising=False)
+        assert evaluate(photos, folder) == 0
+    return folder, model
+
+
+def evaluate(photos, folder, *more: object) -> int:
+    return call(
+        run.add_arguments,
+        run.run,
+        "stub",
+        "--data",
+        photos,
+        "--against",
+        "jpeg,jxl",
+        "-o",
+        folder,
+        "--metrics",
+        METRICS,
+        "--qualities",
+        "0,20,40,60,80,100",
+        "--viewer-images",
+        1,
+        "--viewer-bpp",
+        1,
+        *more,
+    )
+
+
+def records(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def test_points_hold_real_bytes_and_metrics_of_the_decoded_file(comparison, photos):
+    folder, _ = comparison
+    point = next(
+        r for r in records(folder) if r["kind"] == "point" and r["codec"] == "jpeg" and r["quality"] == 50
+    )
+    image = load_image(photos / f"{point['image']}.png")
+    data = baselines.encode("jpeg", image, 50)
+    assert point["bytes"] == len(data)
+    assert point["bpp"] == len(data) * 8 / (image.shape[0] * image.shape[1])
+    decoded = baselines.decode("jpeg", data)
+    assert set(point["metrics"]) == set(METRICS.split(","))
+    assert point["metrics"]["ssimulacra2"] == pytest.approx(metrics.measure("ssimulacra2", image, decoded))
+
+
+def test_second_run_repeats_nothing(comparison, photos, monkeypatch):
+    folder, model = comparison
+    monkeypatch.setattr(jnd_jax, "load", lambda name: model, raising=False)
+    before, encodes = (folder / "results.jsonl").read_bytes(), model.encodes
+    assert evaluate(photos, folder) == 0
+    assert (folder / "results.jsonl").read_bytes() == before and model.encodes == encodes
+
+
+def test_killed_run_goes_on_where_it_stopped(comparison, photos, tmp_path, monkeypatch, stub):
+    folder, _ = comparison
+    monkeypatch.setattr(jnd_jax, "load", lambda name: stub, raising=False)
+    lines = (folder / "results.jsonl").read_bytes().splitlines(keepends=True)
+    kept = 40
+    (tmp_path / "results.jsonl").write_bytes(b"".join(lines[:kept]) + lines[kept][:25])
+    assert evaluate(photos, tmp_path) == 0
+
+    def keys(rows: list[dict]) -> list[tuple]:
+        return sorted(
+            (r["kind"], r["codec"], r["image"], str(r.get("quality")), r.get("metric", ""))
+            for r in rows
+            if r["kind"] != "view"
+        )
+
+    assert keys(records(tmp_path)) == keys(records(folder))
+    assert records(tmp_path)[:kept] == records(folder)[:kept]
+
+
+def test_a_changed_model_is_measured_anew(comparison, photos, tmp_path):
+    folder, model = comparison
+    results = Results(folder / "results.jsonl")
+    codec = model_codec(model, (20.0,))
+    digest = find_images(photos)[0].digest
+    assert results.get("point", "stub", codec.version, digest, 20.0) is not None
+    assert results.get("point", "stub", "f" * 16, digest, 20.0) is None
+
+
+def test_added_metrics_are_merged_into_known_points(photos, tmp_path, stub):
+    images, codec = find_images(photos, 1), model_codec(stub, (50.0,))
+    results = Results(tmp_path / "r.jsonl")
+    run.evaluate([codec], images, ["psnr"], results)
+    run.evaluate([codec], images, ["psnr", "psnr-y"], results)
+    again = Results(tmp_path / "r.jsonl")
+    point = again.get("point", "stub", codec.version, images[0].digest, 50.0)
+    assert set(point["metrics"]) == {"psnr", "psnr-y"}
+    lines = [set(json.loads(line)["metrics"]) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert lines == [{"psnr"}, {"psnr-y"}]
+
+
+def test_bits_at_jnd_are_those_of_the_smallest_passing_file(comparison, photos):
+    folder, _ = comparison
+    for record in records(folder):
+        if record["kind"] == "jnd" and record["codec"] == "jpeg" and record["metric"] == "ssimulacra2":
+            image = load_image(photos / f"{record['image']}.png")
+            passing = [
+                q
+                for q in range(1, 96)
+                if metrics.jnd_pass(
+                    "ssimulacra2",
+                    metrics.measure(
+                        "ssimulacra2", image, baselines.decode("jpeg", baselines.encode("jpeg", image, q))
+                    ),
+                )
+            ]
+            assert record["reached"] == bool(passing)
+            if not passing:
+                continue
+            assert record["margin"] >= 0
+            assert passing[0] <= record["quality"] <= passing[0] + 2
+
+
+def test_one_image_out_of_reach_makes_the_cell_not_reached(photos, tmp_path, stub):
+    images = find_images(photos)
+    codec = model_codec(stub, (0.0, 30.0, 60.0, 100.0))
+    results = Results(tmp_path / "r.jsonl")
+    run.evaluate([codec], images, ["psnr-hvs"], results)
+    reached = results.get("jnd", "stub", codec.version, images[1].digest, "psnr-hvs", 1.0)
+    assert reached["reached"]
+    results.append({**reached, "reached": False, "bpp": None})
+    row = summary.summarise(results, [codec], images, ["psnr-hvs"]).jnd[0]
+    assert (row.reached, row.total, row.bpp) == (2, 3, None)
+    assert summary.jnd_cell(row) == "not reached (2 of 3 images)"
+
+
+def test_unreachable_jnd_is_recorded_once(photos, tmp_path, stub):
+    images, codec = find_images(photos, 1), model_codec(stub, (0.0, 100.0))
+    results = Results(tmp_path / "r.jsonl")
+    run.evaluate([codec], images, ["ssimulacra2"], results, t=0.01)
+    assert not results.get("jnd", "stub", codec.version, images[0].digest, "ssimulacra2", 0.01)["reached"]
+    encodes = stub.encodes
+    run.evaluate([codec], images, ["ssimulacra2"], results, t=0.01)
+    assert stub.encodes == encodes
+
+
+def test_bd_rate_of_the_tables_is_that_of_the_mean_curves(comparison):
+    folder, _ = comparison
+    rows = list(csv.DictReader((folder / "bd_rate.csv").open()))
+    pairs = {(row["test"], row["anchor"]) for row in rows}
+    assert pairs == {("stub", "jpeg"), ("stub", "jxl"), ("jxl", "jpeg")}
+    from jnd_jax.evaluation.bd import bd_rate
+
+    curves = list(csv.DictReader((folder / "curves.csv").open()))
+    columns = [
+        [float(r[field]) for r in curves if r["codec"] == codec and r["metric"] == "psnr"]
+        for codec in ("jpeg", "jxl")
+        for field in ("bpp", "value")
+    ]
+    row = next(r for r in rows if (r["test"], r["anchor"], r["metric"]) == ("jxl", "jpeg", "psnr"))
+    assert float(row["percent"]) == pytest.approx(bd_rate(*columns).percent)
+    assert float(row["low"]) <= float(row["percent"]) <= float(row["high"])
+
+
+def test_tables_name_their_command_and_every_file_is_there(comparison):
+    folder, _ = comparison
+    text = (folder / "tables.md").read_text()
+    assert text.startswith("`jnd-jax eval stub --data") and "--qualities 0,20,40,60,80,100" in text
+    assert "## BD-rate" in text and "at 1 JND" in text
+    for name in ("curves.csv", "jnd.csv", "times.csv", "report.html", "rate-distortion.png"):
+        assert (folder / name).stat().st_size > 100
+
+
+def test_bootstrap_interval_narrows_with_more_images():
+    values = np.random.default_rng(1).normal(1.0, 0.2, 400)
+    wide, narrow = summary.bootstrap(values[:20]), summary.bootstrap(values)
+    assert wide[0] < narrow[0] < values.mean() < narrow[1] < wide[1]
+    assert narrow[1] - narrow[0] == pytest.approx(4 * 0.2 / 20, rel=0.15)
+
+
+def test_bad_input_is_refused(photos, tmp_path, monkeypatch):
+    with pytest.raises(JndError, match="put at least one"):
+        find_images(tmp_path)
+    with pytest.raises(JndError, match="tenths"):
+        evaluate(photos, tmp_path / "out", "--qualities", "10.05")
+    with pytest.raises(JndError, match="unknown metric"):
+        evaluate(photos, tmp_path / "out", "--metrics", "vmaf")
+    (tmp_path / "r.jsonl").write_text('{"kind": "point"}\n')
+    with pytest.raises(JndError, match="line 1"):
+        Results(tmp_path / "r.jsonl")

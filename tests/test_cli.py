@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+import jnd_jax
+from jnd_jax import bitstream, zoo
+from jnd_jax.cli import main
+from jnd_jax.metrics.psnr import psnr
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture(autouse=True)
+def installed(tiny_model, monkeypatch):
+    """The tiny model as the only one that comes with the package, and the default."""
+    monkeypatch.setattr(zoo, "models", lambda: {tiny_model.stem: tiny_model})
+    monkeypatch.setattr(zoo, "DEFAULT", "jnd-tiny")
+
+
+def photo(height=40, width=56) -> np.ndarray:
+    with Image.open(zoo.FOLDER / "chelsea.png") as image:
+        return np.asarray(image.resize((width, height)))
+
+
+def save(path, image=None, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(photo() if image is None else image).save(path, **options)
+    return str(path)
+
+
+def run(*arguments):
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        return error.code
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_one_file_there_and_back(tmp_path, capsys, tiny_model):
+    source = save(tmp_path / "a.png")
+    assert run("encode", source, "-o", tmp_path / "a.jnd", "--quality", "62.5", "--verify") == 0
+    data = (tmp_path / "a.jnd").read_bytes()
+    assert bitstream.unpack(data)[0].quality == 625
+    decoded = jnd_jax.load(str(tiny_model)).decode(data)
+    assert capsys.readouterr().out == (
+        f"{source}  56x40  {len(data)} bytes  {8 * len(data) / (56 * 40):.3f} bpp  "
+        f"PSNR {psnr(photo(), decoded):.2f} dB\n")
+    assert run("decode", tmp_path / "a.jnd", "-o", tmp_path / "b.png") == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "b.png")), decoded)
+    assert tree(tmp_path) == ["a.jnd", "a.png", "b.png"]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "tiff"])
+def test_other_formats_by_suffix(tmp_path, suffix):
+    save(tmp_path / "a.png")
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd") == 0
+    assert run("decode", tmp_path / "a.jnd", "-o", tmp_path / f"b.{suffix}") == 0
+    with Image.open(tmp_path / f"b.{suffix}") as image:
+        assert image.format == {"jpg": "JPEG"}.get(suffix, suffix.upper()) and image.size == (56, 40)
+
+
+def test_profile_orientation_and_alpha_survive(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    alpha = np.tri(40, 56, dtype=np.uint8) * 200
+    save(tmp_path / "a.png", np.dstack([photo(), alpha]), icc_profile=SRGB, exif=exif)
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--quality", "90") == 0
+    assert run("decode", tmp_path / "a.jnd", "-o", tmp_path / "b.png") == 0
+    source, decoded = Image.open(tmp_path / "a.png"), Image.open(tmp_path / "b.png")
+    assert decoded.info["icc_profile"] == SRGB
+    np.testing.assert_array_equal(np.asarray(decoded)[..., 3], alpha)
+    source, decoded = (np.asarray(ImageOps.exif_transpose(image)) for image in (source, decoded))
+    assert decoded.shape == (56, 40, 4)
+    assert psnr(source[..., :3].copy(), decoded[..., :3].copy()) > 20
+
+
+def test_target_is_reached(tmp_path, capsys):
+    save(tmp_path / "a.png", photo(96, 128))
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--target", "bpp=1.5") == 0
+    size = (tmp_path / "a.jnd").stat().st_size
+    assert 0.9 * 1.5 < size * 8 / (96 * 128) <= 1.5
+    quality = bitstream.probe((tmp_path / "a.jnd").read_bytes())["quality"] / 10
+    assert capsys.readouterr().out.endswith(f"quality {quality:g}\n")
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "b.jnd", "--target", "bpp=0.001") == 2
+    assert "choose a larger target" in capsys.readouterr().err
+    assert not (tmp_path / "b.jnd").exists()
+
+
+def test_folders_become_folders(tmp_path):
+    for name in ("a.png", "deep/er/b.JPG", "same.png", "same.webp"):
+        save(tmp_path / "in" / name)
+    (tmp_path / "in/notes.txt").write_text("no image")
+    assert run("encode", tmp_path / "in", "-o", tmp_path / "coded") == 0
+    assert tree(tmp_path / "coded") == ["a.jnd", "deep/er/b.jnd", "same.png.jnd", "same.webp.jnd"]
+    assert run("decode", tmp_path / "coded", "-o", tmp_path / "out", "--format", "webp") == 0
+    assert tree(tmp_path / "out") == ["a.webp", "deep/er/b.webp", "same.png.webp", "same.webp.webp"]
+
+
+def test_several_files_go_into_a_folder(tmp_path, capsys):
+    files = [save(tmp_path / "x/a.png"), save(tmp_path / "y/b.png"), save(tmp_path / "y/a.png")]
+    assert run("encode", *files, "-o", tmp_path / "out") == 2
+    assert tree(tmp_path / "out") == ["a.png.jnd", "b.jnd"]
+    assert capsys.readouterr().err.splitlines()[0].startswith(f"jnd-jax: {files[2]}: rename it")
+
+
+def test_a_failure_is_reported_and_the_others_are_done(tmp_path, capsys):
+    for name in ("a.png", "c.png", "d.png"):
+        save(tmp_path / "in" / name)
+    (tmp_path / "in/b.png").write_bytes((tmp_path / "in/a.png").read_bytes()[:500])
+    save(tmp_path / "in/d.png", photo(), append_images=[Image.fromarray(255 - photo())], save_all=True)
+    assert run("encode", tmp_path / "in", tmp_path / "none.png", "-o", tmp_path / "coded") == 2
+    assert tree(tmp_path / "coded") == ["a.jnd", "c.jnd"]
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in errors[:3]] == [
+        str(tmp_path / "in/b.png"), str(tmp_path / "in/d.png"), str(tmp_path / "none.png")]
+    assert "truncated or damaged" in errors[0] and "extract the 2 frames" in errors[1]
+    assert "No such file" in errors[2] and errors[3] == "jnd-jax: 3 of 5 files failed" and len(errors) == 4
+
+    damaged = bytearray((tmp_path / "coded/a.jnd").read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "coded/a.jnd").write_bytes(damaged)
+    assert run("decode", tmp_path / "coded", "-o", tmp_path / "out") == 2
+    assert tree(tmp_path / "out") == ["c.png"]
+    assert "chunk y is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("encode", "a.png", "-o", "a.png"), "one of the suffixes .jnd"),
+    (("encode", "a.png", "b.png", "-o", "a.jnd"), "give a folder"),
+    (("encode", "empty", "-o", "out"), "empty holds none"),
+    (("encode", "a.png", "-o", "a.jnd", "--model", "jnd-none"), "names jnd-tiny-1"),
+    (("encode", "a.png", "-o", "a.jnd", "--quality", "101"), "0 to 100"),
+    (("encode", "a.png", "-o", "a.jnd", "--quality", "50.55"), "in tenths"),
+    (("encode", "a.png", "-o", "a.jnd", "--quality", "nan"), "0 to 100"),
+    (("encode", "a.png", "-o", "a.jnd", "--target", "bytes=1"), "bytes"),
+    (("encode", "a.png", "-o", "a.jnd", "--quality", "5", "--target", "bpp=1"), "not allowed with"),
+    (("decode", "a.jnd", "-o", "a.xyz"), "suffixes .png"),
+    (("decode", "a.jnd", "-o", "a.png"), "No such file"),
+    (("decode", "a.png", "-o", "b.png"), "not a .jnd file"),
+    (("info", "a.png"), "not a .jnd file"),
+    (("info", "a.jnd"), "No such file"),
+    (("info", "jnd-none"), "there is no model 'jnd-none'"),
+    ((), "COMMAND"),
+])
+def test_mistakes_are_one_clear_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    save(tmp_path / "a.png")
+    assert run(*arguments) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert tree(tmp_path) == ["a.png"]
+
+
+def test_another_model_s_file_is_refused_until_it_is_named(tmp_path, tiny_model, monkeypatch, capsys):
+    save(tmp_path / "a.png")
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd") == 0
+    monkeypatch.setattr(zoo, "models", lambda: {})
+    assert run("decode", tmp_path / "a.jnd", "-o", tmp_path / "b.png") == 2
+    assert "--model" in capsys.readouterr().err
+    assert run("decode", tmp_path / "a.jnd", "-o", tmp_path / "b.png", "--model", tiny_model) == 0
+
+
+def test_info_tells_every_field(tmp_path, capsys, tiny_model):
+    save(tmp_path / "a.png", icc_profile=SRGB)
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd") == 0
+    capsys.readouterr()
+    assert run("info", tmp_path / "a.jnd", "--json") == 0
+    fields = json.loads(capsys.readouterr().out)
+    data = (tmp_path / "a.jnd").read_bytes()
+    assert fields == {**bitstream.probe(data), "bpp": round(8 * len(data) / (56 * 40), 4),
+                      "model_name": "jnd-tiny-1"}
+    assert run("info", tmp_path / "a.jnd") == 0
+    text = capsys.readouterr().out
+    for field in bitstream.HEADER_FIELDS:
+        assert f"\n{field.name} " in "\n" + text
+    assert "icc" in text and "intact" in text
+
+
+def test_info_of_models(capsys, tiny_model):
+    for name in (tiny_model, "jnd-tiny", "jnd-tiny-1"):
+        assert run("info", name, "--json") == 0
+        model = json.loads(capsys.readouterr().out)
+        assert (model["name"], model["config"]["latents"]) == ("jnd-tiny-1", 48)
+    assert run("models", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"jnd-tiny-1": model}
+    assert run("models") == 0
+    assert capsys.readouterr().out.startswith(f"jnd-tiny-1  {model['hash']}")
+
+
+def test_demo_reports_size_and_quality(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run("demo", save(tmp_path / "a.png"), "--quality", "70") == 0
+    size = (tmp_path / "demo.jnd").stat().st_size
+    quality = psnr(photo(), np.asarray(Image.open(tmp_path / "demo.png")))
+    out = capsys.readouterr().out
+    assert f"demo.jnd  56x40  {size} bytes" in out and f"PSNR {quality:.2f} dB" in out
+
+
+def test_the_demo_s_own_photo_is_there():
+    from jnd_jax.io import read_image
+
+    assert read_image(zoo.FOLDER / "chelsea.png").pixels.shape == (300, 451, 3)
+
+
+def module(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "jnd_jax.cli", *map(str, arguments)], capture_output=True,
+                          text=True, timeout=120, **options)
+
+
+def test_info_imports_neither_jax_nor_pillow(tmp_path, tiny_model):
+    save(tmp_path / "a.png")
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd") == 0
+    code = ("import sys; from jnd_jax.cli import main; status = main(sys.argv[1:]);"
+            "sys.exit(status or str({'jax', 'flax', 'PIL', 'tensorflow', 'torch'} & set(sys.modules)))")
+    for name in (tmp_path / "a.jnd", tiny_model):
+        done = subprocess.run([sys.executable, "-c", code, "info", name], capture_output=True, text=True,
+                              timeout=60)
+        assert done.stderr.strip() == "set()"
+
+
+def test_the_shell_sees_status_and_one_line(tmp_path, tiny_model):
+    done = module("decode", tmp_path / "none.jnd", "-o", tmp_path / "a.png", "--model", tiny_model)
+    assert done.returncode == 2
+    assert done.stderr == f"jnd-jax: {tmp_path}/none.jnd: No such file or directory: {tmp_path}/none.jnd\n"
+    assert module("--version").stdout.strip() == jnd_jax.__version__
+
+
+def test_the_commands_of_other_modules_are_there():
+    for command in ("eval", "abtest", "savings"):
+        done = module(command, "--help")
+        assert done.returncode == 0 and f"jnd-jax {command}" in done.stdout
+
+
+def test_the_compile_cache_is_kept_where_the_user_says(tmp_path, tiny_model):
+    save(tmp_path / "a.png")
+    cache = tmp_path / "cache"
+    done = module("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--model", tiny_model,
+                  env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)})
+    assert done.returncode == 0, done.stderr
+    assert any(cache.iterdir())
+
+
+def test_a_terminal_shows_a_bar_for_several_files(tmp_path, monkeypatch, capfd):
+    files = [save(tmp_path / f"{i}.png") for i in range(2)]
+    leader, follower = pty.openpty()
+    with os.fdopen(follower, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert run("encode", *files, "-o", tmp_path / "out") == 0
+        terminal.flush()
+        assert b"2/2" in os.read(leader, 100000)
+    os.close(leader)

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jnd_jax.errors import JndError
+from jnd_jax.training import checkpoint, loop
+from tests.training.tiny import TinyCodec, tiny_config, write_photos
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    write_photos(folder / "photos")
+    return folder
+
+
+def run(config, workdir, **more):
+    return loop.train_and_evaluate(config, workdir, model=TinyCodec(), **more)
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+@pytest.fixture
+def sigterm_at(monkeypatch):
+    """Send SIGTERM to this process when the given step is logged."""
+
+    def arrange(at):
+        scalars = loop.Log.scalars
+
+        def spy(self, kind, step, values):
+            scalars(self, kind, step, values)
+            if step == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(loop.Log, "scalars", spy)
+
+    return arrange
+
+
+def events(workdir, kind):
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["kind"] == kind]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon", "soap"])
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(folder, tmp_path, optimizer, sigterm_at):
+    config = tiny_config(folder, optimizer=optimizer, stages=((8, 128, 4), (12, 64, 8)))
+    whole = run(config, tmp_path / "whole")
+    sigterm_at(10)
+    half = run(config, tmp_path / "parts")
+    assert int(half.step) == 10 and not (tmp_path / "parts/model.safetensors").exists()
+    resumed = run(config, tmp_path / "parts")
+    assert int(resumed.step) == 20
+    assert same(whole, resumed)
+    assert not same(half.params, resumed.params)
+
+
+def test_training_lowers_the_loss_and_reports_it(folder, tmp_path):
+    run(tiny_config(folder, optimizer="adam", learning_rate=5e-3, steps=60), tmp_path)
+    train = events(tmp_path, "train")
+    assert [line["step"] for line in train] == list(range(5, 61, 5))
+    assert train[-1]["loss"] < 0.5 * train[0]["loss"]
+    assert {"bpp", "psnr", "grad_norm", "lr", "images_per_s"} <= train[0].keys()
+    final, = events(tmp_path, "eval")
+    assert final["step"] == 60 and {"bpp_q500", "psnr_q500", "score"} <= final.keys()
+    assert (tmp_path / "model.safetensors").exists() and json.loads((tmp_path / "config.json").read_text())
+
+
+def test_a_finished_run_started_again_trains_no_further(folder, tmp_path):
+    config = tiny_config(folder, steps=5)
+    assert same(run(config, tmp_path), run(config, tmp_path))
+
+
+def test_frozen_parameters_keep_their_bits_and_others_move(folder, tmp_path):
+    config = tiny_config(folder, optimizer="adam", freeze=("analysis",))
+    start = loop.initial_params(config, TinyCodec())
+    final = run(config, tmp_path)
+    for trained in (final.params, final.ema):
+        assert same(start["analysis"], trained["analysis"])
+        assert not same(start["synthesis"], trained["synthesis"])
+
+
+@pytest.mark.parametrize("source,optimizer", [("model.safetensors", "adam"), ("", "muon"), ("", "soap")])
+def test_a_warm_start_takes_the_averaged_parameters(folder, tmp_path, source, optimizer):
+    first = run(tiny_config(folder, optimizer=optimizer), tmp_path / "first")
+    config = tiny_config(folder, init_from=str(tmp_path / "first" / source))
+    assert same(loop.initial_params(config, TinyCodec()), first.ema)
+    assert not same(first.params, first.ema)
+
+
+def test_a_warm_start_of_other_sizes_names_the_parameter(folder, tmp_path):
+    run(tiny_config(folder, steps=1), tmp_path)
+
+    with pytest.raises(JndError, match="analysis/bias"):
+        loop.initial_params(tiny_config(folder, init_from=str(tmp_path)), TinyCodec(channels=16))
+
+
+def test_a_decayed_branch_starts_from_the_whole_state_of_its_trunk(folder, tmp_path):
+    trunk = run(tiny_config(folder, optimizer="adam", steps=10, decay=0.0), tmp_path / "trunk")
+    config = tiny_config(folder, optimizer="adam", steps=20, decay_from_step=10, branch_from=str(tmp_path / "trunk"))
+    branch = run(config, tmp_path / "branch")
+    assert int(branch.step) == 20
+    rates = [line["lr"] for line in events(tmp_path / "branch", "train")]
+    assert len(rates) == 2 and rates[1] < rates[0] < 1e-3
+    assert same(trunk.params, checkpoint.load_params(tmp_path / "trunk", ema=False))
+
+
+def test_a_checkpoint_of_another_optimizer_is_refused(folder, tmp_path):
+    run(tiny_config(folder, steps=1, optimizer="adam"), tmp_path)
+    with pytest.raises(JndError, match="config"):
+        run(tiny_config(folder, steps=2, optimizer="soap"), tmp_path)
+
+
+def bad_between(first, last):
+    """A loss that is not a number where the batch's first example index lies in [first, last)."""
+
+    def loss(batch, x_hat, bpp, lmbda):
+        spoilt = (batch["index"][0] >= first) & (batch["index"][0] < last)
+        return jnp.where(spoilt, jnp.nan, 1.0) * jnp.mean((batch["image"] - x_hat) ** 2, (1, 2, 3)), {}
+
+    return loss
+
+
+def test_steps_without_a_finite_gradient_change_nothing_and_are_counted(folder, tmp_path):
+    config = tiny_config(folder, optimizer="adam", steps=10)
+    before = run(tiny_config(folder, optimizer="adam", stages=((5, 64, 8),), decay=0.0), tmp_path / "a",
+                 loss=bad_between(0, 0))
+    after = run(config, tmp_path / "b", loss=bad_between(5 * 8, 10 * 8))
+    assert same(before.params, after.params) and same(before.ema, after.ema)
+    assert int(after.skipped) == 5 and int(after.skipped_in_row) == 5
+    recovered = run(config, tmp_path / "c", loss=bad_between(3 * 8, 5 * 8))
+    assert int(recovered.skipped) == 2 and int(recovered.skipped_in_row) == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(recovered.params))
+
+
+def test_twenty_bad_steps_in_a_row_stop_the_run_at_its_last_good_checkpoint(folder, tmp_path):
+    config = tiny_config(folder, optimizer="adam", steps=60)
+    config.checkpoint.every_steps = 10
+    with pytest.raises(JndError, match="learning_rate"):
+        run(config, tmp_path, loss=bad_between(12 * 8, 1000 * 8))
+    with checkpoint.open_manager(tmp_path) as manager:
+        assert 10 <= manager.latest_step() <= 32
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(checkpoint.load_params(tmp_path)))
+
+
+def test_only_the_last_checkpoints_stay(folder, tmp_path):
+    config = tiny_config(folder, steps=20)
+    config.checkpoint.every_steps = 5
+    run(config, tmp_path)
+    with checkpoint.open_manager(tmp_path) as manager:
+        assert manager.all_steps() == [15, 20]
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(folder, tmp_path):
+    settings = dict(optimizer="sgd", clip=0.0, learning_rate=1e-6, steps=10)
+    whole = run(tiny_config(folder, **settings), tmp_path / "whole")
+    parts = run(tiny_config(folder, accumulate=4, **settings), tmp_path / "parts")
+    start = loop.initial_params(tiny_config(folder), TinyCodec())
+    for a, b, before in zip(*map(jax.tree.leaves, (whole.params, parts.params, start))):
+        moved = np.linalg.norm(a - before)
+        assert moved > 0 and np.linalg.norm(a - b) < 1e-3 * moved
+
+
+def test_crops_and_batches_that_cannot_be_say_what_can(folder, tmp_path):
+    for stage, says in (((5, 100, 8), "data.crop a multiple of 64"), ((5, 64, 7), "data.batch a multiple of 2")):
+        with pytest.raises(JndError, match=says):
+            run(tiny_config(folder, stages=(stage,), accumulate=2), tmp_path)
+
+
+def test_paired_images_reach_the_loss(folder, tmp_path):
+    write_photos(tmp_path / "JND1")
+    config = tiny_config(folder, steps=5)
+    config.data.jnd_path = str(tmp_path / "JND1")
+    config.loss.name = "image_wise"
+    run(config, tmp_path / "run")
+    # The pairs hold the same images here, so that the loss is that of rate and distortion.
+    run(tiny_config(folder, steps=5), tmp_path / "plain")
+    paired, plain = (events(tmp_path / name, "train")[0]["loss"] for name in ("run", "plain"))
+    assert paired == pytest.approx(plain, rel=1e-4)
+
+
+def test_a_fixed_lambda_evaluates_at_one_rate(folder, tmp_path):
+    run(tiny_config(folder, steps=2, lmbda=0.01), tmp_path)
+    assert {"bpp_fixed", "psnr_fixed"} <= events(tmp_path, "eval")[0].keys()
