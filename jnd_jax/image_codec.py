@@ -12,12 +12,8 @@ import numpy as np
 from jnd_jax import bitstream, codec, modelfile, search
 from jnd_jax.codec import coding, hyper
 from jnd_jax.codec.jnd import JndCodec
-from jnd_jax.codec.linear import BLOCK
+from jnd_jax.codec.linear import BLOCK, BUCKET, GRID, TILE
 from jnd_jax.errors import JndError
-
-# Blocks of 16 pixels. Sides are padded to a multiple of GRID blocks, the footprint of one hyper-latent; tiles are
-# at most TILE blocks a side, and smaller ones come in steps of BUCKET, so that few shapes are ever compiled.
-GRID, BUCKET, TILE = 4, 8, 64
 
 QUALITIES = tuple(q / 10 for q in range(hyper.QUALITY_MAX + 1))
 

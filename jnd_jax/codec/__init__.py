@@ -1,14 +1,17 @@
-"""The pure codec: transforms, quantisation, model definitions. Nothing here does I/O."""
+"""The pure codec: transforms, quantisation, model definitions. Nothing here does I/O.
+
+`hyper`, `coding` and `linear` are NumPy alone: they need no jax.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Mapping
-
-import flax.linen as nn
+from typing import TYPE_CHECKING, Any, Mapping
 
 from jnd_jax.codec.hyper import lmbda
-from jnd_jax.codec.jnd import JndCodec
 from jnd_jax.errors import JndError
+
+if TYPE_CHECKING:
+    import flax.linen as nn
 
 __all__ = ["build", "lmbda"]
 
@@ -20,6 +23,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
       JndError: for a name that is not a model's.
     """
     from jnd_jax.codec.hyperprior import MeanScaleHyperprior, ScaleHyperprior
+    from jnd_jax.codec.jnd import JndCodec
 
     models = {"jnd": JndCodec, "bmshj2018-hyperprior": ScaleHyperprior, "mbt2018-mean": MeanScaleHyperprior}
     name = config.get("name")
