@@ -37,7 +37,8 @@ class ImageCodec:
         self._latents = coding.latent_coder(model.params, model.tables)
 
     def encode(self, image: np.ndarray, quality: float | None = None, *, bpp: float | None = None,
-               target: str | None = None, extras: Mapping[str, bytes] | None = None) -> bytes:
+               target: str | None = None, extras: Mapping[str, bytes] | None = None,
+               coder: str = "constriction") -> bytes:
         """The .jnd file of an image.
 
         Args:
@@ -46,26 +47,27 @@ class ImageCodec:
           bpp: the best file of at most this many bits per pixel.
           target: what the smallest file must reach, as `search.parse_target` reads it: "psnr=38", "jnd", ...
           extras: further chunks by name (see `bitstream`): icc, exif, alpha.
+          coder: the range coder, one of `bitstream.CODERS`.
 
         Raises:
-          JndError: for anything else, or a target that no quality reaches.
+          JndError: for anything else, a target that no quality reaches, or a coder that is not installed.
         """
         if sum(v is not None for v in (quality, bpp, target)) > 1:
             raise JndError("Give one of quality, bpp and target.")
         check_image(image)
-        encode = lambda picture, q: self._encode(picture, q, extras or {})
+        encode = lambda picture, q: self._encode(picture, q, extras or {}, coder)
         if bpp is None and target is None:
             return encode(image, 50.0 if quality is None else quality)
         goal = search.Target("bpp", bpp) if bpp is not None else search.parse_target(target)
         return search.reach(image, encode, self.decode, QUALITIES, goal).data
 
-    def _encode(self, image: np.ndarray, quality: float, extras: Mapping[str, bytes]) -> bytes:
+    def _encode(self, image: np.ndarray, quality: float, extras: Mapping[str, bytes], coder: str) -> bytes:
         level = _level(quality)
         y = self.analyse(image, level)
         z = self._latents.hyper_latents(y)
-        chunks = {"z": self._latents.encode_z(z, level), "y": self._latents.encode_y(y, z, level)}
+        chunks = {"z": self._latents.encode_z(z, level, coder), "y": self._latents.encode_y(y, z, level, coder)}
         height, width = image.shape[:2]
-        return bitstream.pack(bitstream.Header(self.hash, width, height, level), chunks | dict(extras))
+        return bitstream.pack(bitstream.Header(self.hash, width, height, level, coder), chunks | dict(extras))
 
     def decode(self, data: bytes) -> np.ndarray:
         """The (H, W, 3) uint8 RGB image of a .jnd file.
@@ -82,15 +84,13 @@ class ImageCodec:
         if header.model != self.hash:
             raise JndError(f"This file was made with model {header.model}, not {self.name} ({self.hash}): "
                            "decode it with the model that made it.")
-        if header.coder != "constriction":
-            raise JndError(f"This file is coded for {header.coder!r}: transcode it with `jnd-jax transcode`.")
         for name in ("z", "y"):
             if name not in chunks:
                 raise JndError(f"This file has no {name!r} chunk: get a fresh copy of it.")
         h, w = (_padded(side) // (GRID * BLOCK) for side in (header.height, header.width))
         self._latents.check_size(len(chunks["z"]), h * w, header.quality)
-        z = self._latents.decode_z(chunks["z"], h, w, header.quality)
-        return self._latents.decode_y(chunks["y"], z, header.quality)
+        z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
+        return self._latents.decode_y(chunks["y"], z, header.quality, header.coder)
 
     def analyse(self, image: np.ndarray, level: int) -> np.ndarray:
         """Gained latents (h, w, M) of an (H, W, 3) uint8 image at integer quality 0..1000."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from jnd_jax.codec import hyper
 from jnd_jax.codec.linear import LINEAR_UNITS
-from jnd_jax.entropy.coder import RangeDecoder, RangeEncoder
+from jnd_jax.entropy.coder import back_end
 from jnd_jax.entropy.tables import PRECISION
 from jnd_jax.errors import JndError
 
@@ -66,47 +66,64 @@ class LatentCoder:
         z = np.round(hyper.hyper_analysis(np, self.hyper_analysis, y))
         return np.clip(z, -hyper.Z_MAX, hyper.Z_MAX)
 
-    def encode_z(self, z: np.ndarray, quality: int) -> bytes:
-        """Bytes of the hyper-latents, channel by channel."""
-        coder = RangeEncoder()
-        for channel, frequency in enumerate(self.z_tables[hyper.nearest_node(quality)]):
-            coder.encode(z[..., channel].reshape(-1) + hyper.Z_MAX, frequency)
-        return coder.finish()
+    def encode_z(self, z: np.ndarray, quality: int, coder: str = "constriction") -> bytes:
+        """Bytes of the hyper-latents, channel by channel; `coder` as in `entropy.coder.back_end`."""
+        writer = back_end(coder)[0](self.z_tables[hyper.nearest_node(quality)])
+        for channel in range(z.shape[-1]):
+            writer.encode(z[..., channel].reshape(-1) + hyper.Z_MAX, channel)
+        return writer.finish()
 
-    def decode_z(self, data: bytes, height: int, width: int, quality: int) -> np.ndarray:
+    def decode_z(self, data: bytes, height: int, width: int, quality: int, coder: str = "constriction") -> np.ndarray:
         """Hyper-latents (height, width, Cz) from `encode_z`'s bytes."""
-        coder = RangeDecoder(data)
         tables = self.z_tables[hyper.nearest_node(quality)]
-        z = [coder.decode(height * width, frequency) for frequency in tables]
-        coder.finish()
+        reader = back_end(coder)[1](data, tables)
+        z = [reader.decode(height * width, channel) for channel in range(len(tables))]
+        reader.finish()
         return (np.stack(z, axis=-1) - hyper.Z_MAX).astype(np.float32).reshape(height, width, -1)
 
-    def encode_y(self, y: np.ndarray, z: np.ndarray, quality: int) -> bytes:
+    def encode_y(self, y: np.ndarray, z: np.ndarray, quality: int, coder: str = "constriction") -> bytes:
         """Bytes of gained latents y (h, w, M) given the hyper-latents.
 
         A symbol moves one step towards zero where that lowers bits + lambda * distortion (rate-distortion
         optimised quantisation), the distortion that of the linear synthesis alone.
         """
-        coder, weight = RangeEncoder(), self._distortion_weight(quality)
+        writer, weight = back_end(coder)[0](self.y_tables), self._distortion_weight(quality)
 
         def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:
             symbols = self._quantise(y[at] - mean, index, weight)
-            self._encode_pass(coder, symbols, index)
+            self._encode_pass(writer, symbols, index)
             return symbols
 
         self._two_passes(z, quality, code)
-        return coder.finish()
+        return writer.finish()
 
-    def decode_y(self, data: bytes, z: np.ndarray, quality: int) -> Latents:
+    def decode_y(self, data: bytes, z: np.ndarray, quality: int, coder: str = "constriction") -> Latents:
         """What `encode_y`'s bytes hold.
 
         Raises:
           JndError: the data is damaged.
         """
-        coder = RangeDecoder(data)
-        latents = self._two_passes(z, quality, lambda index, mean, at: self._decode_pass(coder, index))
-        coder.finish()
+        reader = back_end(coder)[1](data, self.y_tables)
+        latents = self._two_passes(z, quality, lambda index, mean, at: self._decode_pass(reader, index))
+        reader.finish()
         return latents
+
+    def recode_y(self, data: bytes, z: np.ndarray, quality: int, coder: str, new_coder: str) -> bytes:
+        """The bytes that `encode_y` with `new_coder` would have written in place of its `data` with `coder`.
+
+        Raises:
+          JndError: the data is damaged.
+        """
+        reader, writer = back_end(coder)[1](data, self.y_tables), back_end(new_coder)[0](self.y_tables)
+
+        def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:
+            symbols = self._decode_pass(reader, index)
+            self._encode_pass(writer, symbols, index)
+            return symbols
+
+        self._two_passes(z, quality, code)
+        reader.finish()
+        return writer.finish()
 
     def _distortion_weight(self, quality: int) -> np.ndarray:
         """(M,) lambda * 255^2 * MSE, in bits of an image, of a unit error in one gained latent."""
@@ -150,30 +167,29 @@ class LatentCoder:
             decoded = anchor
         return Latents(symbols, indexes, y_hat)
 
-    def _encode_pass(self, coder: RangeEncoder, symbols: np.ndarray, index: np.ndarray) -> None:
+    def _encode_pass(self, coder, symbols: np.ndarray, index: np.ndarray) -> None:
         symbols, (order, counts) = symbols.reshape(-1).astype(np.int32), _by_index(index)
         escaped, start = [], 0
         symbols = symbols[order]
         for level, count in enumerate(counts):
             if count:
-                frequency = self.y_tables[level]
-                half = (len(frequency) - 2) // 2
+                half = self.y_half_width[level]
                 run = symbols[start:start + count]
                 beyond = np.abs(run) > half
                 escaped.append(run[beyond])
-                coder.encode(np.where(beyond, len(frequency) - 1, run + half), frequency)
+                coder.encode(np.where(beyond, 2 * half + 1, run + half), level)
             start += count
         coder.encode_bytes(np.concatenate(escaped).astype("<i2").view(np.uint8))
 
-    def _decode_pass(self, coder: RangeDecoder, index: np.ndarray) -> np.ndarray:
+    def _decode_pass(self, coder, index: np.ndarray) -> np.ndarray:
         order, counts = _by_index(index)
         ordered, escapes, start = np.empty(index.size, np.int32), [], 0
         for level, count in enumerate(counts):
             if count:
-                frequency = self.y_tables[level]
-                run = coder.decode(count, frequency)
-                escapes.append(start + np.flatnonzero(run == len(frequency) - 1))
-                ordered[start:start + count] = run - (len(frequency) - 2) // 2
+                half = self.y_half_width[level]
+                run = coder.decode(count, level)
+                escapes.append(start + np.flatnonzero(run == 2 * half + 1))
+                ordered[start:start + count] = run - half
             start += count
         escapes = np.concatenate(escapes)
         ordered[escapes] = coder.decode_bytes(2 * len(escapes)).view("<i2")

@@ -38,7 +38,7 @@ NODE_SPACING = QUALITY_MAX // (NODES - 1)
 
 # round(16 * log2(1 + n)) for |symbol| n: how a decoded symbol enters the integer network.
 _MAGNITUDE_LEVELS = 64
-_MAGNITUDE = np.round(ACTIVATION_UNIT * np.log2(1.0 + np.arange(_MAGNITUDE_LEVELS))).astype(np.float32)
+MAGNITUDE = np.round(ACTIVATION_UNIT * np.log2(1.0 + np.arange(_MAGNITUDE_LEVELS))).astype(np.float32)
 
 Params = Mapping[str, Any]
 
@@ -140,7 +140,7 @@ def scale_context(xp, q: Params, symbols, decoded, floor: Callable = np.floor):
 
 
 def _magnitude(xp, symbols):
-    table = xp.asarray(_MAGNITUDE)
+    table = xp.asarray(MAGNITUDE)
     level = xp.minimum(xp.abs(symbols), _MAGNITUDE_LEVELS - 1).astype(xp.int32)
     return table[level]
 

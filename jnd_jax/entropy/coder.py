@@ -1,18 +1,35 @@
 """Range coding of integer symbols with integer tables, by the `constriction` library.
 
+`jnd_jax.entropy.tfc` has the same classes for TensorFlow Compression's range coder; `back_end` chooses.
 `constriction` takes float probabilities; multiples of 2^-16 are exact in every float arithmetic, so that its
 own quantisation of them is the same everywhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import constriction
 import numpy as np
 
-from jnd_jax.entropy.tables import TOTAL
+from jnd_jax.entropy.tables import BYTE, TOTAL
 from jnd_jax.errors import JndError
 
-_BYTE = np.full(256, TOTAL // 256)
+
+def back_end(name: str) -> tuple[type, type]:
+    """(RangeEncoder, RangeDecoder) of the coder that a .jnd file names: "constriction" or "tfc".
+
+    Raises:
+      JndError: TensorFlow Compression's ops are not installed.
+    """
+    if name == "constriction":
+        return RangeEncoder, RangeDecoder
+    try:
+        from jnd_jax.entropy import tfc
+    except ImportError as error:
+        raise JndError("The coder tfc needs an environment of its own: install it there with pip install "
+                       f"'jnd-jax[tfc]', and transcode files there ({error}).") from error
+    return tfc.RangeEncoder, tfc.RangeDecoder
 
 
 def _model(frequency: np.ndarray):
@@ -21,18 +38,26 @@ def _model(frequency: np.ndarray):
 
 
 class RangeEncoder:
-    """Encodes runs of symbols, each run with one table."""
+    """Encodes runs of symbols, each run with one table.
 
-    def __init__(self):
+    Args:
+      tables: integer frequencies by table, each sums to 2^16.
+    """
+
+    def __init__(self, tables: Sequence[np.ndarray]):
         self._coder = constriction.stream.queue.RangeEncoder()
+        self._tables = tables
 
-    def encode(self, symbols: np.ndarray, frequency: np.ndarray) -> None:
-        """Appends (n,) integers in 0..len(frequency) - 1; `frequency` sums to 2^16."""
-        self._coder.encode(np.ascontiguousarray(symbols, np.int32), _model(frequency))
+    def encode(self, symbols: np.ndarray, table: int) -> None:
+        """Appends (n,) integers in 0..k - 1, k the length of table number `table`."""
+        self._encode(symbols, self._tables[table])
 
     def encode_bytes(self, values: np.ndarray) -> None:
         """Appends (n,) uint8 values as they are."""
-        self.encode(values, _BYTE)
+        self._encode(values, BYTE)
+
+    def _encode(self, symbols: np.ndarray, frequency: np.ndarray) -> None:
+        self._coder.encode(np.ascontiguousarray(symbols, np.int32), _model(frequency))
 
     def finish(self) -> bytes:
         """All that was encoded."""
@@ -40,26 +65,30 @@ class RangeEncoder:
 
 
 class RangeDecoder:
-    """Decodes what `RangeEncoder` wrote, run by run.
+    """Decodes what `RangeEncoder` wrote with the same tables, run by run.
 
     Every method raises JndError where the data cannot be what an encoder wrote.
     """
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes, tables: Sequence[np.ndarray]):
         if len(data) % 4:
             raise JndError("The coded data is damaged: its size is not a multiple of 4 bytes; get a fresh copy of the file.")
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
+        self._tables = tables
 
-    def decode(self, count: int, frequency: np.ndarray) -> np.ndarray:
+    def decode(self, count: int, table: int) -> np.ndarray:
         """(count,) int32 symbols."""
+        return self._decode(count, self._tables[table])
+
+    def decode_bytes(self, count: int) -> np.ndarray:
+        """(count,) uint8 values."""
+        return self._decode(count, BYTE).astype(np.uint8)
+
+    def _decode(self, count: int, frequency: np.ndarray) -> np.ndarray:
         try:
             return self._coder.decode(_model(frequency), count)
         except AssertionError as error:
             raise JndError("The coded data is damaged; get a fresh copy of the file.") from error
-
-    def decode_bytes(self, count: int) -> np.ndarray:
-        """(count,) uint8 values."""
-        return self.decode(count, _BYTE).astype(np.uint8)
 
     def finish(self) -> None:
         """Checks that nothing is left."""

@@ -14,6 +14,9 @@ from scipy.special import ndtr, ndtri
 PRECISION = 16
 TOTAL = 1 << PRECISION
 
+# The table that codes bytes as they are.
+BYTE = np.full(256, TOTAL // 256)
+
 # A conditional Gaussian's table ends where both tails together fall under this; the escape symbol stands for them.
 _TAIL = 2.0**-12
 
