@@ -1,0 +1,249 @@
+"""The decoder of the `jnd` codec in plain TensorFlow ops, made from a model file's arrays; imports no jax.
+
+Arrays are (B, h, w, channels), h and w in blocks of 16 pixels unless noted; any B, h and w. What `codec.hyper` and
+`codec.jnd` say of each step holds here: this is the same arithmetic. The integer scale path is matrix products over
+shifted slices, never a convolution, whose fast algorithms leave the integers. Its operands have at most 8 bits and its
+sums stay below 2^24, so that float32, and TF32 on a GPU too, gives the same indexes as NumPy, to the last one.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import Any, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from jnd_jax.codec import coding, hyper
+from jnd_jax.codec.linear import BLOCK, BUCKET, LINEAR_UNITS, TILE
+from jnd_jax.errors import JndError
+from jnd_jax.modelfile import ModelFile
+
+
+def _variables(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The same tree with float32 variables, which the signatures of a SavedModel share."""
+    return {name: _variables(value) if isinstance(value, Mapping)
+            else tf.Variable(np.asarray(value, np.float32), trainable=False, name=name)
+            for name, value in tree.items()}
+
+
+def _patches(x: tf.Tensor) -> tf.Tensor:
+    """3x3 neighbourhoods, edge-padded (which padding by one row "symmetrically" is): (..., c) -> (..., 9 c)."""
+    padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+    h, w = tf.shape(x)[1], tf.shape(x)[2]
+    return tf.concat([padded[:, i:i + h, j:j + w] for i in range(3) for j in range(3)], axis=-1)
+
+
+def _layer(layer: Mapping[str, tf.Variable], x: tf.Tensor) -> tf.Tensor:
+    return tf.tensordot(x, layer["weight"], 1) + layer["bias"]
+
+
+def _integer_layer(layer: Mapping[str, tf.Variable], x: tf.Tensor) -> tf.Tensor:
+    return tf.floor(_layer(layer, x) * layer["unit"] + 0.5)
+
+
+def _clip(x: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(x, 0.0, float(hyper.ACTIVATION_MAX))
+
+
+def _relu(x: tf.Tensor) -> tf.Tensor:
+    return tf.nn.leaky_relu(x, 0.01)
+
+
+def _arcsinh(x: tf.Tensor) -> tf.Tensor:
+    """In ops that TFLite has."""
+    return tf.sign(x) * tf.math.log(tf.abs(x) + tf.sqrt(x * x + 1.0))
+
+
+def _conv(p: Mapping[str, tf.Variable], x: tf.Tensor) -> tf.Tensor:
+    return tf.nn.conv2d(x, p["kernel"], 1, "SAME") + p["bias"]
+
+
+def _interpolate(table: tf.Variable, quality: tf.Tensor) -> tf.Tensor:
+    """Rows of a (nodes, C) table at (B,) qualities, linear between nodes: (B, 1, 1, C)."""
+    position = tf.cast(quality, tf.float32) / hyper.NODE_SPACING
+    node = tf.clip_by_value(tf.cast(tf.floor(position), tf.int32), 0, hyper.NODES - 2)
+    t = (position - tf.cast(node, tf.float32))[:, None]
+    return (tf.gather(table, node) * (1 - t) + tf.gather(table, node + 1) * t)[:, None, None, :]
+
+
+def _modulate(p: Mapping[str, tf.Variable], x: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
+    return x * (1 + _interpolate(p["scale"], quality)) + _interpolate(p["shift"], quality)
+
+
+def _bottleneck(p: Mapping[str, Any], x: tf.Tensor) -> tf.Tensor:
+    h = _relu(_conv(p["Conv_0"], x))
+    return x + _conv(p["Conv_2"], _relu(_conv(p["Conv_1"], h)))
+
+
+def _filter_borders(x: tf.Tensor, matrix: tf.Variable, axis: int) -> tf.Tensor:
+    """Applies (16, 16) `matrix` to the 16 samples around every block border along `axis` (1 or 2) of pixels."""
+    half = BLOCK // 2
+    shape = tf.shape(x)
+    if axis == 1:
+        inner = tf.reshape(x[:, half:-half], [shape[0], -1, BLOCK, shape[2], 3])
+        filtered = tf.reshape(tf.einsum("bniwc,oi->bnowc", inner, matrix), [shape[0], -1, shape[2], 3])
+        return tf.concat([x[:, :half], filtered, x[:, -half:]], axis=1)
+    inner = tf.reshape(x[:, :, half:-half], [shape[0], shape[1], -1, BLOCK, 3])
+    filtered = tf.reshape(tf.einsum("bhnic,oi->bhnoc", inner, matrix), [shape[0], shape[1], -1, 3])
+    return tf.concat([x[:, :, :half], filtered, x[:, :, -half:]], axis=2)
+
+
+def _bucket(blocks: tf.Tensor) -> tf.Tensor:
+    """Blocks that the encoder's side runs its networks on, for a side of `blocks`: zeros beyond the grid count."""
+    return tf.where(blocks <= TILE, -(-blocks // BUCKET) * BUCKET, blocks)
+
+
+class Decoder(tf.Module):
+    """Latents to pixels. Methods take and return tensors, and can be traced with any batch and size.
+
+    Attributes:
+      hash: of the model, 16 hexadecimal digits.
+      latents, hyper_latents: M and Cz, the channels of y and z.
+    """
+
+    def __init__(self, model: ModelFile):
+        """Raises JndError for a model that cannot code."""
+        super().__init__(name="jnd_decoder")
+        if model.config.get("name") != "jnd" or not model.tables:
+            raise JndError(f"Model {model.name!r} has no tables to code with: export a model of the 'jnd' family.")
+        coder = coding.latent_coder(model.params, model.tables)
+        self.hash = model.hash
+        self.latents, self.hyper_latents = coder.scale_offset.shape[1], coder.z_tables.shape[1]
+        self._scale, self._mean = _variables(coder.scale), _variables(coder.mean)
+        self._net = _variables(model.params["synthesis_net"])
+        basis = {name: np.float32(LINEAR_UNITS[name]) * model.params[f"linear_{name}"]
+                 for name in ("synthesis", "postfilter")}
+        self._linear = _variables(basis | {"log_inverse_gain": model.params["log_inverse_gain"]})
+        self._scale_offset = tf.Variable(coder.scale_offset.astype(np.int32), trainable=False)
+        self._coarse, self._fine = _bottlenecks(self._net)
+
+    def anchors(self, h: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+        """(h, w, 1) float32: 1 at the blocks of the first pass."""
+        return tf.cast((tf.range(h)[:, None, None] + tf.range(w)[None, :, None] + 1) % 2, tf.float32)
+
+    def scale_features(self, z: tf.Tensor) -> tf.Tensor:
+        """As `hyper.scale_features`: z (B, h/4, w/4, Cz) float32 -> (B, h, w, C)."""
+        x = tf.nn.depth_to_space(_clip(_integer_layer(self._scale["up1"], _patches(z))), 2)
+        return tf.nn.depth_to_space(_clip(_integer_layer(self._scale["up2"], _patches(x))), 2)
+
+    def scale_indexes(self, features: tf.Tensor, symbols: tf.Tensor, decoded: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
+        """Scale indexes 0..63, (B, h, w, M) int32.
+
+        Args:
+          features: from `scale_features`.
+          symbols: (B, h, w, M) int32 residual symbols, zero where not yet decoded.
+          decoded: (B, h, w, 1) float32, 1 where decoded, else 0.
+          quality: (B,) int32 in 0..1000.
+        """
+        magnitude = tf.gather(tf.constant(hyper.MAGNITUDE), tf.minimum(tf.abs(symbols), len(hyper.MAGNITUDE) - 1))
+        x = tf.concat([magnitude, decoded * hyper.ACTIVATION_UNIT], axis=-1)
+        x = _clip(_integer_layer(self._scale["context1"], x))
+        x = _clip(_integer_layer(self._scale["context2"], _patches(x)))
+        x = _clip(_integer_layer(self._scale["merge"], tf.concat([features, x], axis=-1)))
+        index = tf.cast(_integer_layer(self._scale["out"], x), tf.int32) + self._offset(quality)
+        return tf.clip_by_value(index, 0, hyper.SCALE_LEVELS - 1)
+
+    def _offset(self, quality: tf.Tensor) -> tf.Tensor:
+        """`hyper.scale_offset` of (B,) qualities, (B, 1, 1, M) int32."""
+        spacing = hyper.NODE_SPACING
+        node = tf.minimum(quality // spacing, hyper.NODES - 2)
+        t = (quality - node * spacing)[:, None]
+        low, high = tf.gather(self._scale_offset, node), tf.gather(self._scale_offset, node + 1)
+        return ((2 * (low * (spacing - t) + high * t) + spacing) // (2 * spacing))[:, None, None, :]
+
+    def mean_features(self, z: tf.Tensor) -> tf.Tensor:
+        """As `hyper.mean_features`: z (B, h/4, w/4, Cz) float32 -> (B, h, w, C)."""
+        x = tf.nn.depth_to_space(_relu(_layer(self._mean["up1"], _patches(z))), 2)
+        return tf.nn.depth_to_space(_relu(_layer(self._mean["up2"], _patches(x))), 2)
+
+    def means(self, features: tf.Tensor, y_hat: tf.Tensor, decoded: tf.Tensor) -> tf.Tensor:
+        """Means (B, h, w, M) float32 of the gained latents.
+
+        Args:
+          features: from `mean_features`.
+          y_hat: (B, h, w, M) gained latents decoded so far, zero elsewhere.
+          decoded: (B, h, w, 1) float32, 1 where decoded, else 0.
+        """
+        p = self._mean
+        padded, cross = tf.pad(y_hat, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC"), p["cross"]
+        linear = (padded[:, :-2, 1:-1] * cross[0] + padded[:, 2:, 1:-1] * cross[1]
+                  + padded[:, 1:-1, :-2] * cross[2] + padded[:, 1:-1, 2:] * cross[3])
+        x = _relu(_layer(p["context1"], tf.concat([_arcsinh(y_hat), decoded], axis=-1)))
+        x = _relu(_layer(p["context2"], _patches(x)))
+        x = _relu(_layer(p["merge"], tf.concat([features, x], axis=-1)))
+        return _layer(p["out"], x) + linear
+
+    def hyper(self, z: tf.Tensor, quality: tf.Tensor, symbols: tf.Tensor, decoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What a pass of entropy decoding needs: with nothing decoded for the anchors, with them for the others.
+
+        Args:
+          z: (B, h/4, w/4, Cz) int32.
+          quality: (B,) int32 in 0..1000.
+          symbols: (B, h, w, M) int32 residual symbols decoded so far, zero elsewhere.
+          decoded: (B, h, w, 1) int32, 1 where decoded (the anchors or nothing), else 0.
+
+        Returns:
+          {"indexes": (B, h, w, M) int32 in 0..63, "means": (B, h, w, M) float32}
+        """
+        z, known = tf.cast(z, tf.float32), tf.cast(decoded, tf.float32)
+        features, values = self.mean_features(z), tf.cast(symbols, tf.float32)
+        first = self.means(features, tf.zeros_like(values), tf.zeros_like(known))
+        return {"indexes": self.scale_indexes(self.scale_features(z), symbols, known, quality),
+                "means": self.means(features, (values + first) * known, known)}
+
+    def gained_latents(self, symbols: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+        """Gained latents (B, h, w, M) float32 of residual symbols (B, h, w, M) and z (B, h/4, w/4, Cz), both int32."""
+        symbols, features = tf.cast(symbols, tf.float32), self.mean_features(tf.cast(z, tf.float32))
+        shape = tf.shape(symbols)
+        anchor = tf.broadcast_to(self.anchors(shape[1], shape[2]), [shape[0], shape[1], shape[2], 1])
+        first = symbols + self.means(features, tf.zeros_like(symbols), tf.zeros_like(anchor))
+        second = symbols + self.means(features, first * anchor, anchor)
+        return tf.where(anchor > 0, first, second)
+
+    def synthesis(self, y_hat: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
+        """Pixels, nominally in [0, 1], not clipped: gained y_hat (B, h, w, M), quality (B,) -> (B, 16 h, 16 w, 3)."""
+        y_hat = y_hat * tf.exp(_interpolate(self._linear["log_inverse_gain"], quality))
+        x = tf.nn.depth_to_space(tf.tensordot(y_hat, self._linear["synthesis"], 1), BLOCK)
+        for axis in (1, 2):
+            x = _filter_borders(x, self._linear["postfilter"], axis)
+        h, w = tf.shape(y_hat)[1], tf.shape(y_hat)[2]
+        padded = tf.pad(y_hat, [[0, 0], [0, _bucket(h) - h], [0, _bucket(w) - w], [0, 0]])
+        return x + self._residual(padded, quality)[:, :h * BLOCK, :w * BLOCK] + 0.5
+
+    def _residual(self, y: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
+        """`codec.jnd.SynthesisNet`."""
+        p = self._net
+        h = tf.nn.depth_to_space(_conv(p["Conv_0"], y), 2)
+        h = _relu(_modulate(p["Modulation_0"], _conv(p["Conv_1"], h), quality))
+        for name in self._coarse:
+            h = _bottleneck(p[name], h)
+        h = tf.nn.depth_to_space(_conv(p["Conv_2"], h), 2)
+        h = _relu(_modulate(p["Modulation_1"], h, quality))
+        for name in self._fine:
+            h = _bottleneck(p[name], h)
+        return tf.nn.depth_to_space(_conv(p["Conv_3"], h), 4)
+
+    def synthesize(self, symbols: tf.Tensor, z: tf.Tensor, quality: tf.Tensor, height: tf.Tensor,
+                   width: tf.Tensor) -> tf.Tensor:
+        """(B, height, width, 3) uint8 images of what the range coder decodes.
+
+        Args:
+          symbols: (B, h, w, M) int32 residual symbols.
+          z: (B, h/4, w/4, Cz) int32 hyper-latents.
+          quality: (B,) int32 in 0..1000.
+          height, width: int32 scalars, at most 16 h and 16 w.
+        """
+        x = self.synthesis(self.gained_latents(symbols, z), quality)[:, :height, :width]
+        return tf.cast(tf.clip_by_value(tf.round(255.0 * x), 0.0, 255.0), tf.uint8)
+
+
+def _bottlenecks(net: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Names of the synthesis network's blocks at 1/8 and at 1/4 resolution, told apart by their widths."""
+    names = sorted((name for name in net if name.startswith("Bottleneck_")), key=lambda name: int(name.split("_")[1]))
+    coarse, fine = net["Conv_1"]["kernel"].shape[-1], net["Conv_3"]["kernel"].shape[-2]
+    if coarse == fine:
+        raise JndError(f"A model with the same width {fine} at 1/4 and 1/8 resolution cannot be exported: train one "
+                       "with two widths.")
+    first = list(takewhile(lambda name: net[name]["Conv_0"]["kernel"].shape[-2] == coarse, names))
+    return first, names[len(first):]
