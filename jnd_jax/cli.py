@@ -26,6 +26,9 @@ _PLUGINS = (
     ("eval", "jnd_jax.evaluation.run", "eval", "compare models with conventional codecs"),
     ("abtest", "jnd_jax.evaluation.abtest", "eval", "compare two codecs blindly, with people"),
     ("savings", "jnd_jax.evaluation.savings", "eval", "what smaller files are worth"),
+    ("export", "jnd_jax.serving.export", "tf", "write a model's decoder for TensorFlow, TFLite or StableHLO"),
+    ("transcode", "jnd_jax.serving.transcode", "tfc", "change the range coder of .jnd files, without loss"),
+    ("serve", "jnd_jax.serving.service", "serve", "encode and decode over HTTP"),
 )
 # What one file may fail with, while the others are done.
 _FAILURES = (JndError, OSError, MemoryError)
@@ -59,7 +62,7 @@ def _sources(inputs: Sequence[str], suffixes: Sequence[str]) -> list[tuple[Path,
     return found
 
 
-def _plan(inputs: Sequence[str], output: str, sources: Sequence[str], targets: Sequence[str],
+def plan(inputs: Sequence[str], output: str, sources: Sequence[str], targets: Sequence[str],
           suffix: str) -> list[tuple[Path, Path]]:
     """Pairs of input and output file.
 
@@ -98,7 +101,7 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def _each(pairs: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], str]) -> int:
+def each(pairs: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], str]) -> int:
     """Does all files, prints what `work` says of each, reports failures; the exit status."""
     written, failed = set(), 0
     with _progress(len(pairs)) as advance:
@@ -122,7 +125,7 @@ def _bpp(size: int, width: int, height: int) -> str:
 
 
 def _encode(args: argparse.Namespace) -> int:
-    pairs = _plan(args.inputs, args.output, _image_suffixes(), (".jnd",), ".jnd")
+    pairs = plan(args.inputs, args.output, _image_suffixes(), (".jnd",), ".jnd")
     import jnd_jax
     from jnd_jax import io
     from jnd_jax.metrics.psnr import psnr
@@ -132,7 +135,7 @@ def _encode(args: argparse.Namespace) -> int:
 
     def work(source: Path, target: Path) -> str:
         picture = io.read_image(source)
-        data = codec.encode(picture.pixels, **goal, extras=io.to_chunks(picture))
+        data = codec.encode(picture.pixels, **goal, extras=io.to_chunks(picture), coder=args.coder)
         height, width = picture.pixels.shape[:2]
         line = f"{source}  {_bpp(len(data), width, height)}"
         if args.target:
@@ -142,7 +145,7 @@ def _encode(args: argparse.Namespace) -> int:
         io.write_bytes(target, data)
         return line
 
-    return _each(pairs, work)
+    return each(pairs, work)
 
 
 def _image_suffixes() -> tuple[str, ...]:
@@ -154,7 +157,7 @@ def _image_suffixes() -> tuple[str, ...]:
 def _decode(args: argparse.Namespace) -> int:
     from jnd_jax import io
 
-    pairs = _plan(args.inputs, args.output, (".jnd",), io.WRITE_SUFFIXES, f".{args.format}")
+    pairs = plan(args.inputs, args.output, (".jnd",), io.WRITE_SUFFIXES, f".{args.format}")
     import jnd_jax
 
     @functools.cache
@@ -168,7 +171,7 @@ def _decode(args: argparse.Namespace) -> int:
         io.write_image(target, io.from_chunks(pixels, chunks))
         return f"{source}  {header.width}x{header.height}  {target}"
 
-    return _each(pairs, work)
+    return each(pairs, work)
 
 
 def _read_info(name: str) -> dict[str, Any]:
@@ -295,6 +298,8 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
                       help="0 to 100 in tenths (default: 50)")
     goal.add_argument("--target", type=_target, metavar="T",
                       help="what each file must reach, such as bpp=0.5")
+    encode.add_argument("--coder", choices=bitstream.CODERS, default=bitstream.CODERS[0],
+                        help="range coder; TensorFlow decodes files of tfc by itself (default: %(default)s)")
     encode.add_argument("--verify", action="store_true", help="decode each file and print its PSNR")
     encode.set_defaults(run=_encode)
 

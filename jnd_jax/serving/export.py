@@ -1,0 +1,146 @@
+"""`jnd-jax export`: the decoder of a model as a TensorFlow SavedModel, as TFLite files or as StableHLO.
+
+Each export is a folder with `conversion.json`: the model, versions, signatures and ops, and how far what was written
+is from the codec itself, measured on latents drawn at random after the folder's files have been read back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jnd_jax import __version__, modelfile, zoo
+from jnd_jax.codec import coding, hyper
+from jnd_jax.codec.linear import BLOCK, GRID
+from jnd_jax.errors import JndError
+
+# Each module has export(model, folder, options) -> report, and is imported when its format is asked for.
+_FORMATS = {"saved_model": "jnd_jax.serving.saved_model", "tflite": "jnd_jax.serving.tflite",
+            "stablehlo": "jnd_jax.serving.stablehlo"}
+_PACKAGES = ("numpy", "jax", "tensorflow", "tensorflow-compression-ops")
+REPORT = "conversion.json"
+
+# Those, in tenths, at which exports are compared with the codec.
+QUALITIES = (0, hyper.QUALITY_MAX // 3, 2 * hyper.QUALITY_MAX // 3, hyper.QUALITY_MAX)
+
+
+class Sample(NamedTuple):
+    """The latents of one image as a decoder meets them, and what the codec makes of them.
+
+    symbols, indexes: (1, h, w, M) int32; z: (1, h/4, w/4, Cz) int32; quality: (1,) int32; y_hat: (1, h, w, M) float32;
+    coded: the symbols as the bytes of constriction.
+    """
+
+    symbols: np.ndarray
+    z: np.ndarray
+    quality: np.ndarray
+    indexes: np.ndarray
+    y_hat: np.ndarray
+    coded: bytes
+
+
+def sample(coder: coding.LatentCoder, h: int, w: int, quality: int, seed: int = 0) -> Sample:
+    """Latents of h x w blocks of 16 pixels (multiples of 4), drawn with the codec's own NumPy arithmetic."""
+    y = np.random.default_rng(seed).laplace(0.0, 2.0, (h, w, coder.scale_offset.shape[1])).astype(np.float32)
+    z = coder.hyper_latents(y)
+    coded = coder.encode_y(y, z, quality)
+    latents = coder.decode_y(coded, z, quality)
+    return Sample(latents.symbols[None].astype(np.int32), z[None].astype(np.int32), np.array([quality], np.int32),
+                  latents.indexes[None].astype(np.int32), latents.y_hat[None], coded)
+
+
+def reference_pixels(model: modelfile.ModelFile) -> Callable[[Sample], np.ndarray] | None:
+    """A function from a sample to the (1, 16 h, 16 w, 3) uint8 image that the codec decodes; None without jax."""
+    try:
+        from jnd_jax.image_codec import ImageCodec
+    except ImportError:
+        return None
+    codec = ImageCodec(model)
+    return lambda drawn: codec.synthesise(drawn.y_hat[0], int(drawn.quality[0]))[None]
+
+
+def compare_pixels(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """Largest difference in levels, and the share of samples that are equal, of two uint8 arrays."""
+    difference = np.abs(ours.astype(int) - theirs)
+    return {"largest_difference": int(difference.max()), "equal": float(np.mean(difference == 0))}
+
+
+def grid(side: int) -> int:
+    """Blocks of 16 pixels, a multiple of 4, that cover `side` pixels."""
+    return -(-side // (GRID * BLOCK)) * GRID
+
+
+def _versions() -> dict[str, str]:
+    found = {"jnd_jax": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            pass
+    return found
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        width, height = map(int, text.lower().split("x"))
+    except ValueError:
+        width = height = 0
+    if min(width, height) < 1 or max(width, height) > 8192:
+        raise argparse.ArgumentTypeError(f"give a size of 1 to 8192 pixels a side, such as 768x512, not {text!r}")
+    return width, height
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `jnd-jax export`."""
+    parser.add_argument("model", metavar="MODEL", help="name or file of a model")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="a folder to make")
+    parser.add_argument("--format", choices=tuple(_FORMATS), default="saved_model", help="(default: %(default)s)")
+    parser.add_argument("--plain", action="store_true",
+                        help="a SavedModel without `decode`, for servers that lack the ops to decode bytes")
+    parser.add_argument("--size", type=_size, default=(768, 512), metavar="WxH",
+                        help="of the images, for tflite and stablehlo; a SavedModel decodes any (default: 768x512)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the folder and prints its report; returns 0."""
+    if args.output.exists():
+        raise JndError(f"{args.output} exists already: name a folder that does not.")
+    model = modelfile.load(modelfile.find(args.model))
+    if model.config.get("name") != "jnd" or not model.tables:
+        raise JndError(f"Model {model.name!r} has no tables to code with: export a model of the 'jnd' family.")
+    try:
+        exporter = importlib.import_module(_FORMATS[args.format])
+    except ModuleNotFoundError as error:
+        extra = "stablehlo" if args.format == "stablehlo" else "tf"
+        raise JndError(f"Install what this format needs with pip install 'jnd-jax[{extra}]' ({error.name} is missing)."
+                       ) from error
+    temporary = args.output.with_name(f".{args.output.name}.{os.getpid()}")
+    temporary.mkdir(parents=True)
+    try:
+        report = {"model": model.name, "hash": model.hash, "format": args.format, "versions": _versions(),
+                  **exporter.export(model, temporary, args)}
+        (temporary / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+        os.replace(temporary, args.output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+def check(differences: Mapping[str, Any]) -> None:
+    """Raises JndError where an export does not decode as the codec does: indexes differ, or pixels by over a level."""
+    pixels = differences.get("pixels") or {"largest_difference": 0}
+    if differences.get("scale_indexes_wrong") or pixels["largest_difference"] > 1:
+        raise JndError(f"The export would not decode as the codec does ({dict(differences)}): try another version of "
+                       "the exporting library.")
+
