@@ -109,14 +109,17 @@ def _to_picture(image: Image.Image) -> Picture:
 
 
 def read_image(path: str | Path) -> Picture:
-    """Reads an image file.
+    """Reads an image file; raises JndError as `parse_image`, or OSError."""
+    return parse_image(Path(path).read_bytes())
+
+
+def parse_image(data: bytes) -> Picture:
+    """The picture in the bytes of an image file.
 
     Raises:
         JndError: not an image that Pillow reads, truncated, damaged or too large; more than 8 bits a sample,
             CMYK or Lab, or more than one frame.
-        OSError: the file cannot be read.
     """
-    data = Path(path).read_bytes()
     with warnings.catch_warnings():
         # Pillow's limits on size are warnings; `_check` has its own.
         warnings.simplefilter("ignore")
@@ -165,7 +168,16 @@ def write_image(path: str | Path, picture: Picture) -> None:
         OSError: the file cannot be written.
     """
     writable(path)
-    options = _WRITERS[Path(path).suffix.lower()]
+    write_bytes(path, format_image(picture, Path(path).suffix))
+
+
+def format_image(picture: Picture, suffix: str, **changes: object) -> bytes:
+    """The file that `write_image` writes with this suffix; `changes` of Pillow's options, such as quality=80.
+
+    Raises:
+        JndError: an alpha channel in JPEG, or a picture that the format cannot hold.
+    """
+    options = _WRITERS[suffix.lower()] | changes
     image = Image.fromarray(picture.pixels)
     if picture.alpha is not None:
         if options["format"] == "JPEG":
@@ -181,7 +193,7 @@ def write_image(path: str | Path, picture: Picture) -> None:
     except Exception as error:
         raise JndError(f"write the image in another format: {options['format']} cannot hold it ({error})"
                        ) from error
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def encode_alpha(alpha: np.ndarray) -> bytes:
