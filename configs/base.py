@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
             accumulate=1,
             quality=(0, 1000),  # drawn per example, both ends included
             lmbda=0.0,  # positive: one rate, in place of `quality`
-            init_from="",  # a model file or a workdir to take parameters from
+            init_from="",  # a model (name or file) or a workdir to take parameters from
             branch_from="",  # a workdir whose last checkpoint, optimizer and all, this run starts from
             parallel="pmap",
         ),

@@ -1,6 +1,6 @@
 """The control of every JND experiment: `jnd-base` trained on with its own loss, for as long as the other arms.
 
-python train.py --config configs/base_finetune.py --workdir runs/base_finetune --config.data.path=photos/ --config.train.init_from=jnd-base.safetensors
+python train.py --config configs/base_finetune.py --workdir runs/base_finetune --config.data.path=photos/ --config.train.init_from=jnd-base
 Result: not run.
 """
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
 Needs no just-noticeable images. Its family is that of PSNR-HVS: judge it by SSIMULACRA2, MS-SSIM and Butteraugli.
 
-python train.py --config configs/jnd_combined.py --workdir runs/jnd_combined --config.data.path=photos/ --config.train.init_from=jnd-base.safetensors
+python train.py --config configs/jnd_combined.py --workdir runs/jnd_combined --config.data.path=photos/ --config.train.init_from=jnd-base
 Result: not run.
 """
 from ml_collections import ConfigDict

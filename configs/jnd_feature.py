@@ -1,7 +1,7 @@
 """`jnd-base` fine-tuned with the feature-wise JND loss: activations of EfficientNet-Lite0, counted in JNDs.
 
 jnd-jax targets photos/ -o set/
-python train.py --config configs/jnd_feature.py --workdir runs/jnd_feature --config.data.path=set/Ref --config.data.jnd_path=set/JND1 --config.train.init_from=jnd-base.safetensors
+python train.py --config configs/jnd_feature.py --workdir runs/jnd_feature --config.data.path=set/Ref --config.data.jnd_path=set/JND1 --config.train.init_from=jnd-base
 Result: not run.
 """
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
 The budget follows the quality, 3 JND at the lowest to .25 at the highest.
 
 jnd-jax targets photos/ -o set/
-python train.py --config configs/jnd_image.py --workdir runs/jnd_image --config.data.path=set/Ref --config.data.jnd_path=set/JND1 --config.train.init_from=jnd-base.safetensors
+python train.py --config configs/jnd_image.py --workdir runs/jnd_image --config.data.path=set/Ref --config.data.jnd_path=set/JND1 --config.train.init_from=jnd-base
 Result: not run.
 """
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """`jnd-base` fine-tuned with the pixel-wise JND loss: its target is the just-noticeable image.
 
 jnd-jax targets photos/ -o set/
-python train.py --config configs/jnd_pixel.py --workdir runs/jnd_pixel --config.data.path=set/Ref --config.data.jnd_path=set/JND1 --config.train.init_from=jnd-base.safetensors
+python train.py --config configs/jnd_pixel.py --workdir runs/jnd_pixel --config.data.path=set/Ref --config.data.jnd_path=set/JND1 --config.train.init_from=jnd-base
 Result: not run.
 """
 from ml_collections import ConfigDict

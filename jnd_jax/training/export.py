@@ -1,6 +1,14 @@
-"""From a trained run to one model file, and back."""
+"""From a trained run to one model file, and back.
+
+    python -m jnd_jax.training.export runs/base -o jnd-base-1.safetensors --card card.json
+
+writes the averaged parameters of a run's newest checkpoint as a model that is named after the file; the card is a JSON
+object that says where the model comes from and what it reaches.
+"""
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -11,6 +19,7 @@ from flax import linen as nn
 from jnd_jax import codec, modelfile
 from jnd_jax.codec.freeze import coding_tables
 from jnd_jax.codec.jnd import JndCodec
+from jnd_jax.training.checkpoint import load_params
 
 # Small, and read as exponents or at coding time: float16 would save nothing and round twice.
 _FULL_PRECISION = ("log_gain", "log_inverse_gain", "scale_offset", "factorized")
@@ -37,6 +46,21 @@ def export_model(
                           card=card or {}, half=half, keep=_FULL_PRECISION)
 
 
-def load_model_params(path: str | Path) -> dict[str, Any]:
-    """The parameters of a model file as nested dicts of NumPy arrays."""
-    return modelfile.load(path).params
+def load_model_params(name_or_path: str | Path) -> dict[str, Any]:
+    """The parameters of a shipped model or a model file as nested dicts of NumPy arrays."""
+    return modelfile.load(modelfile.find(name_or_path)).params
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workdir", type=Path, help="where the run has its checkpoints")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
+    parser.add_argument("--card", type=Path, metavar="FILE.json")
+    args = parser.parse_args()
+    card = json.loads(args.card.read_text()) if args.card else {}
+    config = json.loads((args.workdir / "config.json").read_text())
+    print(export_model(config, load_params(args.workdir), args.output, card))
+
+
+if __name__ == "__main__":
+    main()

@@ -65,7 +65,7 @@ def stages(config: ConfigDict) -> list[Stage]:
 
 
 def initial_params(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
-    """Parameters from the seed, overlaid with those of `train.init_from` (a model file, or a run's workdir).
+    """Parameters from the seed, overlaid with those of `train.init_from` (a model's name or file, or a run's workdir).
 
     Raises JndError where a parameter of the same path has another shape; parameters that only one side has are named
     in the log.
