@@ -1,0 +1,1 @@
+"""Just-noticeable differences: threshold maps, just-noticeable images, data sets of people's judgements."""
