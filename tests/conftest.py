@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.models import write_tiny_model
@@ -11,3 +13,9 @@ def tiny_model(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "jnd-tiny-1.safetensors"
     write_tiny_model(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def golden_model():
+    """Path of the frozen model that wrote the golden streams."""
+    return Path(__file__).parent / "golden" / "tiny.safetensors"

@@ -18,7 +18,7 @@ from jnd_jax import codec
 from jnd_jax.training.export import export_model
 
 FOLDER = Path(__file__).parent
-CONFIG = dict(name="jnd", latents=48, hyper_latents=8, hyper_width=16, widths=(16, 16), analysis_depths=(1, 1),
+CONFIG = dict(name="jnd", latents=32, hyper_latents=4, hyper_width=8, widths=(8, 16), analysis_depths=(1, 1),
               synthesis_depths=(1, 1))
 STREAMS = {"astronaut-q20": (200, 130, 20.0), "astronaut-q60": (64, 64, 60.0), "astronaut-q100": (33, 49, 100.0)}
 

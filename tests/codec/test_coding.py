@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage import data
+
+from jnd_jax import codec, modelfile
+from jnd_jax.codec import coding, hyper
+from jnd_jax.codec.freeze import coding_tables
+from jnd_jax.errors import JndError
+
+
+@pytest.fixture(scope="module")
+def coder(golden_model):
+    model = modelfile.load(golden_model)
+    return coding.latent_coder(model.params, model.tables)
+
+
+@pytest.fixture(scope="module")
+def latents(golden_model):
+    """Gained latents (8, 12, M) of a photo at quality 600."""
+    model = modelfile.load(golden_model)
+    x = data.astronaut()[None, :128, 100:292].astype(np.float32) / 255
+    return np.asarray(codec.build(model.config).apply({"params": model.params}, x, jnp.full(1, 600.0), method="analysis"))[0]
+
+
+def test_y_round_trip_gives_what_the_encoder_coded(coder, latents):
+    z = coder.hyper_latents(latents)
+    decoded = coder.decode_y(coder.encode_y(latents, z, 600), z, 600)
+    # Rate-distortion optimised quantisation moves a symbol by at most one step.
+    assert np.abs(decoded.y_hat - latents).max() <= 1.5 + 1e-4
+    assert np.mean(np.abs(decoded.y_hat - latents) <= 0.5 + 1e-4) > 0.5
+    assert decoded.indexes.max() < hyper.SCALE_LEVELS
+
+
+def test_z_round_trip(coder):
+    z = np.random.default_rng(0).integers(-127, 128, (3, 5, 4)).astype(np.float32)
+    assert np.array_equal(coder.decode_z(coder.encode_z(z, 1000), 3, 5, 1000), z)
+
+
+def test_latents_beyond_the_tables_escape(coder, latents):
+    extreme = latents.copy()
+    extreme[1, 2], extreme[3, 3], extreme[-1, -1] = 30_000.0, -30_000.0, 1e9
+    z = coder.hyper_latents(latents)
+    decoded = coder.decode_y(coder.encode_y(extreme, z, 600), z, 600)
+    near = np.abs(extreme) < 1e6
+    assert np.abs(decoded.y_hat - extreme)[near].max() <= 1.5 + 1e-2
+    assert np.abs(decoded.symbols).max() == 2**15 - 1
+
+
+def test_coding_and_training_agree_on_symbols_and_scales(golden_model, latents, monkeypatch):
+    monkeypatch.setattr(coding, "_RDO_STRENGTH", 1e9)  # plain rounding, as in training
+    model = modelfile.load(golden_model)
+    network = codec.build(model.config)
+    # The file's integers come from float32 parameters, of which it keeps float16 only.
+    coder = coding.latent_coder(model.params, coding_tables(network, model.params))
+    z = coder.hyper_latents(latents)
+    ours = coder.decode_y(coder.encode_y(latents, z, 600), z, 600)
+    symbols, y_hat, _, index = jax.jit(lambda y, z: network.apply(
+        {"params": model.params}, y, z, jnp.full(1, 600.0), method="code"))(latents[None], z[None])
+    # A residual that lies on a half may round either way in two runtimes; everything after it then follows.
+    assert np.mean(np.asarray(symbols[0]) != ours.symbols) < 1e-3
+    assert np.mean(np.asarray(index[0]) != ours.indexes) < 1e-3
+    assert np.mean(np.abs(np.asarray(y_hat[0]) - ours.y_hat) > 1e-3) < 1e-3
+
+
+def test_optimised_quantisation_lowers_rate_plus_distortion(coder, latents, monkeypatch):
+    z = coder.hyper_latents(latents)
+    weight = coder._distortion_weight(600) / coding._RDO_STRENGTH
+
+    def cost():
+        data = coder.encode_y(latents, z, 600)
+        error = coder.decode_y(data, z, 600).y_hat - latents
+        return 8 * len(data) + np.sum(weight * error**2), len(data)
+
+    optimised = cost()
+    monkeypatch.setattr(coding, "_RDO_STRENGTH", 1e9)
+    plain = cost()
+    assert optimised[1] < plain[1] and optimised[0] < plain[0]
+
+
+def test_too_few_bytes_for_the_declared_size_are_refused(coder):
+    with pytest.raises(JndError, match="too short"):
+        coder.check_size(100, 10_000_000, 500)
