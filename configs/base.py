@@ -45,5 +45,5 @@ def get_config() -> ConfigDict:
             parallel="pmap",
         ),
         eval=dict(every=500, images=8, max_size=512, qualities=(100, 300, 500, 700, 900)),
-        checkpoint=dict(every_steps=0, every_minutes=10.0, keep=2),
+        checkpoint=dict(every_steps=0, every_minutes=10.0, keep=2),  # beside the best by validation score
     ))

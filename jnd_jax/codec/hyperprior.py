@@ -109,10 +109,12 @@ class ScaleHyperprior(nn.Module):
         z_hat = _quantize(self.hyper_analysis(y), jax.lax.stop_gradient(self.median), keys_z)
         mean, scale = self.hyper_synthesis(z_hat)
         y_hat = _quantize(y, mean, keys_y)
+        bits_map = conditional_gaussian_bits(y_hat, mean, scale).sum(3)
         return Forward(
             x_hat=self.synthesis(y_hat),
-            bits_y=conditional_gaussian_bits(y_hat, mean, scale).sum((1, 2, 3)),
+            bits_y=bits_map.sum((1, 2)),
             bits_z=factorized_bits(self.entropy_bottleneck, z_hat).sum((1, 2, 3)),
+            bits_map=bits_map,
         )
 
 

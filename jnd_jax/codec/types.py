@@ -13,8 +13,10 @@ class Forward(NamedTuple):
     x_hat: (B, H, W, 3) reconstruction, nominally in [0, 1], not clipped.
     bits_y: (B,) estimated bits of the latents, the whole image.
     bits_z: (B,) estimated bits of the hyper-latents, the whole image.
+    bits_map: (B, h, w) estimated bits of the latents by position, to be looked at; None: the codec has no such map.
     """
 
     x_hat: jax.Array
     bits_y: jax.Array
     bits_z: jax.Array
+    bits_map: jax.Array | None = None

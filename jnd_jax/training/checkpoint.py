@@ -14,8 +14,14 @@ from jnd_jax.training.state import TrainState
 
 
 def open_manager(workdir: str | Path, keep: int = 2) -> ocp.CheckpointManager:
-    """The checkpoints of `workdir`, of which the last `keep` stay."""
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+    """The checkpoints of `workdir`, of which the last `keep` stay, and the one of the lowest validation score."""
+    policy = ocp.checkpoint_managers.preservation_policy
+    fitness = lambda metrics: -metrics["score"]
+    options = ocp.CheckpointManagerOptions(
+        enable_async_checkpointing=True, best_fn=fitness,
+        preservation_policy=policy.AnyPreservationPolicy([
+            policy.LatestN(keep), policy.BestN(get_metric_fn=fitness, n=1, keep_checkpoints_without_metrics=False)]),
+    )
     handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     folder = Path(workdir).expanduser().resolve() / "checkpoints"
     return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
@@ -29,13 +35,18 @@ def _global(tree: Any) -> Any:
     return jax.tree.map(lambda a: jax.make_array_from_process_local_data(everywhere, np.asarray(a)), tree)
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState, config: dict[str, Any], examples: int) -> None:
-    """Save one copy of the state, the config and the number of examples drawn so far; returns before it is on disk."""
+def save(manager: ocp.CheckpointManager, state: TrainState, config: dict[str, Any], examples: int,
+         score: float | None = None) -> None:
+    """Save one copy of the state, the config and the number of examples drawn so far; returns before it is on disk.
+
+    `score` is what the validation of this very step gave, if there was one.
+    """
     step = int(state.step)
     if step in manager.all_steps():
         return
     meta = {"config": config, "examples": examples}
-    manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(_global(state)), meta=ocp.args.JsonSave(meta)))
+    manager.save(step, metrics=None if score is None else {"score": score},
+                 args=ocp.args.Composite(state=ocp.args.StandardSave(_global(state)), meta=ocp.args.JsonSave(meta)))
 
 
 def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -57,10 +68,13 @@ def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainStat
     return jax.tree.map(lambda a: a.addressable_shards[0].data, saved.state), saved.meta
 
 
-def load_params(workdir: str | Path, ema: bool = True) -> dict[str, Any]:
-    """The averaged (or, without `ema`, the last) parameters of a run's newest checkpoint, as nested dicts of NumPy."""
+def load_params(workdir: str | Path, ema: bool = True, best: bool = False) -> dict[str, Any]:
+    """The averaged (or, without `ema`, the last) parameters of a run's newest checkpoint, as nested dicts of NumPy.
+
+    With `best`, of the one with the lowest validation score.
+    """
     with open_manager(workdir) as manager:
-        step = manager.latest_step()
+        step = manager.best_step() if best else manager.latest_step()
         if step is None:
             raise JndError(f"{workdir} holds no checkpoint; train there first.")
         # Without a target Orbax would ask for the devices that wrote the checkpoint.

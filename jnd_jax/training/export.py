@@ -56,10 +56,11 @@ def main() -> None:
     parser.add_argument("workdir", type=Path, help="where the run has its checkpoints")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
     parser.add_argument("--card", type=Path, metavar="FILE.json")
+    parser.add_argument("--best", action="store_true", help="the checkpoint of the lowest validation score")
     args = parser.parse_args()
     card = json.loads(args.card.read_text()) if args.card else {}
     config = json.loads((args.workdir / "config.json").read_text())
-    print(export_model(config, load_params(args.workdir), args.output, card))
+    print(export_model(config, load_params(args.workdir, best=args.best), args.output, card))
 
 
 if __name__ == "__main__":

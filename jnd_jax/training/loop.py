@@ -110,7 +110,7 @@ def _sigterm() -> Iterator[threading.Event]:
 
 
 class Log:
-    """A progress line, `metrics.jsonl` and TensorBoard scalars; silent on all processes but the first."""
+    """A progress line, `metrics.jsonl`, TensorBoard scalars and pictures; silent on all processes but the first."""
 
     def __init__(self, workdir: Path, total: int):
         self.total, self.active = total, jax.process_index() == 0
@@ -123,6 +123,11 @@ class Log:
             self.file.write(json.dumps({"kind": kind, "step": step, "time": round(time.time(), 1), **values}) + "\n")
             for name, value in values.items():
                 self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        if self.active:
+            for name, pixels in pictures.items():
+                self.board.add_image(f"original_decode_error_bits/{name}", pixels, step, dataformats="HWC")
 
     def line(self, text: str, passing: bool = False) -> None:
         """Print a line; a passing one is overwritten by the next on a terminal."""
@@ -211,21 +216,25 @@ def train_and_evaluate(
     logger.line(f"{config.model.name}: {count:,} parameters, {len(train_images)} training and {len(validation)} "
                 f"validation images, {jax.device_count()} {jax.default_backend()} devices, from step {step} of {total}")
 
-    def validate() -> None:
+    def validate() -> float:
+        score = 0.0
         if logger.active:
             began = time.time()
-            result = evaluate(runner.local(state.ema))
+            result, pictures = evaluate(runner.local(state.ema))
             logger.scalars("eval", step, result)
+            logger.pictures(step, pictures)
             logger.line(f"step {step} eval  " + "  ".join(f"{k} {v:.4f}" for k, v in result.items())
                         + f"  ({time.time() - began:.0f} s)")
+            score = result["score"]
+        return float(multihost_utils.broadcast_one_to_all(np.float32(score)))
 
-    def save() -> None:
-        checkpoint.save(manager, runner.local(state), settings, examples)
+    def save(score: float | None = None) -> None:
+        checkpoint.save(manager, runner.local(state), settings, examples, score)
 
     state = runner.replicate(state)
     pending, window = collections.deque(), []
     began, drawn, saved = time.time(), 0, time.time()
-    stop = False
+    stop, score = False, None
     with _sigterm() as sigterm, contextlib.ExitStack() as tracing:
         for stage in plan:
             if stage.last <= step:
@@ -265,16 +274,15 @@ def train_and_evaluate(
                             f"from the last checkpoint, step {manager.latest_step()}, with a lower train.learning_rate."
                         )
                     window, drawn = [], 0
-                if config.eval.every and step % config.eval.every == 0:
-                    validate()
+                score = validate() if config.eval.every and step % config.eval.every == 0 else None
                 if meet or jax.process_count() == 1:
                     stop = _agreed(sigterm.is_set())
                 every = config.checkpoint.every_steps
                 due = bool(every) and step % every == 0
                 if meet and not due:
                     due = _agreed(time.time() - saved > 60 * config.checkpoint.every_minutes)
-                if due or stop:
-                    save()
+                if due or stop or score is not None:
+                    save(score)
                     saved = time.time()
                 if stop:
                     break
@@ -282,17 +290,14 @@ def train_and_evaluate(
                     began = time.time()
             if stop:
                 break
-    save()
+    save(None if stop or score is not None else validate())
     manager.wait_until_finished()
     manager.close()
     final = runner.local(state)
     if stop:
         logger.line(f"stopped at step {step} by SIGTERM; run the same command to go on")
-    else:
-        if not config.eval.every or step % config.eval.every:
-            validate()
-        if jax.process_index() == 0:
-            export.export_model(settings, final.ema, workdir / "model.safetensors", model=model)
-            logger.line(f"wrote {workdir / 'model.safetensors'}")
+    elif jax.process_index() == 0:
+        export.export_model(settings, final.ema, workdir / "model.safetensors", model=model)
+        logger.line(f"wrote {workdir / 'model.safetensors'}")
     logger.close()
     return final

@@ -191,3 +191,21 @@ def test_paired_images_reach_the_loss(folder, tmp_path):
 def test_a_fixed_lambda_evaluates_at_one_rate(folder, tmp_path):
     run(tiny_config(folder, steps=2, lmbda=0.01), tmp_path)
     assert {"bpp_fixed", "psnr_fixed"} <= events(tmp_path, "eval")[0].keys()
+
+
+def test_the_best_checkpoint_stays_beside_the_last_ones(folder, tmp_path, monkeypatch):
+    scores = {5: 3.0, 10: 1.0, 15: 4.0, 20: 5.0, 25: 6.0}
+    config = tiny_config(folder, optimizer="adam", steps=25)
+    config.eval.every = 5
+    seen = iter(scores.values())
+    monkeypatch.setattr(loop, "make_evaluator", lambda *_: lambda params: ({"score": next(seen)}, {}))
+    run(config, tmp_path)
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [10, 20, 25]
+    best, last = (checkpoint.load_params(tmp_path, best=flag) for flag in (True, False))
+    assert not same(best, last)
+
+
+def test_validation_shows_pictures(folder, tmp_path):
+    run(tiny_config(folder, steps=1), tmp_path)
+    written = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    assert b"original_decode_error_bits/q500" in written
