@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import functools
 import importlib
 import json
@@ -11,7 +12,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,13 @@ from jnd_jax import __version__, bitstream, modelfile, zoo
 from jnd_jax.errors import JndError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from jnd_jax.image_codec import ImageCodec
 
 # Commands of other modules, which are imported when the command is given: name, module, extra, help.
 _PLUGINS = (
+    ("targets", "jnd_jax.jnd.targets", "eval", "make just-noticeable versions of images to train with"),
     ("eval", "jnd_jax.evaluation.run", "eval", "compare models with conventional codecs"),
     ("abtest", "jnd_jax.evaluation.abtest", "eval", "compare two codecs blindly, with people"),
     ("savings", "jnd_jax.evaluation.savings", "eval", "what smaller files are worth"),
@@ -124,28 +128,105 @@ def _bpp(size: int, width: int, height: int) -> str:
     return f"{width}x{height}  {size} bytes  {8 * size / (width * height):.3f} bpp"
 
 
+def _goal(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `ImageCodec.encode` that say what each file is to reach; none where --sur looks it up."""
+    from jnd_jax import policy, search
+
+    if args.jnd is not None or args.sur is not None:
+        others = [args.quality, args.policy, args.jnd if args.sur is not None else None]
+        if any(other is not None for other in others) or args.target not in (None, "jnd"):
+            raise JndError("give --jnd and --sur each with --target jnd or alone")
+    if (args.sur is None) != (args.labels is None):
+        raise JndError("give --sur and --labels together: only people's answers tell the share of satisfied users, and "
+                       "`jnd-jax abtest analyse` writes them as jnd.csv")
+    if args.sur is not None:
+        return {}
+    target = args.target if args.jnd is None else f"jnd={args.jnd}"
+    if args.metric is not None and not (target or "").startswith("jnd"):
+        raise JndError("give --metric with --target jnd")
+    if target is not None:
+        return {"target": search.parse_target(target, args.metric or "ssimulacra2")}
+    return {"policy": policy.load(args.policy)} if args.policy is not None else {"quality": args.quality}
+
+
+def _sur_labels(path: str, share: int, codecs: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """By image, the quality (empty: none) of one of `codecs` that satisfies `share` % of people, and how many answered."""
+    column = f"sur{share}"
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if not {"image", "codec", "subjects", column} <= set(reader.fieldnames or ()):
+            raise JndError(f"give labels with the columns image, codec, subjects and {column}, as `jnd-jax abtest analyse` "
+                           f"writes them: {path} lacks some")
+        try:
+            return {row["image"]: (row[column], int(row["subjects"])) for row in reader if row["codec"] in codecs}
+        except (TypeError, ValueError) as error:
+            raise JndError(f"give whole rows in {path}: {error}") from error
+
+
+def _from_label(labels: dict[str, tuple[str, int]], image: str, args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `ImageCodec.encode` for an image of which people told the quality they need."""
+    if image not in labels:
+        raise JndError(f"ask people about it first: {args.labels} has no row of this image and of the codec {args.model}")
+    quality, subjects = labels[image]
+    if not quality:
+        raise JndError(f"raise the qualities of the test: the highest one satisfied fewer than {args.sur} % of its subjects")
+    note = json.dumps({"sur": args.sur, "subjects": subjects}).encode()
+    try:
+        return {"quality": _quality(quality), "extras": {"note": note}}
+    except argparse.ArgumentTypeError as error:
+        raise JndError(f"{args.labels}: {error}") from error
+
+
+def _read_mask(path: str) -> np.ndarray:
+    from jnd_jax import io
+
+    pixels = io.read_image(path).pixels
+    if (pixels != pixels[..., :1]).any():
+        raise JndError(f"give a greyscale mask, white where quality is to be higher: {path} has colours")
+    return pixels[..., 0]
+
+
 def _encode(args: argparse.Namespace) -> int:
     pairs = plan(args.inputs, args.output, _image_suffixes(), (".jnd",), ".jnd")
+    goal = _goal(args)
+    if args.region_quality is not None and args.region is None:
+        raise JndError("give --region-quality with --region")
+    region = {} if args.region is None else {"mask": _read_mask(args.region), "region_quality": args.region_quality}
     import jnd_jax
     from jnd_jax import io
     from jnd_jax.metrics.psnr import psnr
 
     codec = jnd_jax.load(args.model)
-    goal = {"target": args.target} if args.target else {"quality": args.quality}
+    labels = None if args.sur is None else _sur_labels(args.labels, args.sur, (codec.name, args.model))
 
     def work(source: Path, target: Path) -> str:
         picture = io.read_image(source)
-        data = codec.encode(picture.pixels, **goal, extras=io.to_chunks(picture), coder=args.coder)
+        wanted = goal if labels is None else _from_label(labels, source.stem, args)
+        extras = io.to_chunks(picture) | wanted.get("extras", {})
+        data = codec.encode(picture.pixels, **wanted | region | {"extras": extras}, coder=args.coder)
         height, width = picture.pixels.shape[:2]
         line = f"{source}  {_bpp(len(data), width, height)}"
-        if args.target:
+        if "quality" not in goal:
             line += f"  quality {bitstream.probe(data)['quality'] / 10:g}"
+        note = _read_note(bitstream.unpack(data)[1])
+        if "reached" in note:
+            line += f"  {note['metric']} {note['reached']:g}"
         if args.verify:
             line += f"  PSNR {psnr(picture.pixels, codec.decode(data)):.2f} dB"
         io.write_bytes(target, data)
         return line
 
     return each(pairs, work)
+
+
+def _read_note(chunks: Mapping[str, bytes]) -> dict[str, Any]:
+    """The file's note; one that is no JSON object as {"text": ...}."""
+    text = chunks.get("note", b"{}").decode("utf-8", "replace")
+    try:
+        note = json.loads(text)
+    except ValueError:
+        note = None
+    return note if isinstance(note, dict) else {"text": text}
 
 
 def _image_suffixes() -> tuple[str, ...]:
@@ -183,9 +264,22 @@ def _read_info(name: str) -> dict[str, Any]:
     fields["bpp"] = round(8 * fields["file_size"] / (fields["width"] * fields["height"]), 4)
     names = {modelfile.describe(file)["hash"]: known for known, file in zoo.models().items()}
     fields["model_name"] = names.get(fields["model"])
-    if fields["intact"] and any(chunk["name"] == "note" for chunk in fields["table"]):
-        fields["note"] = bitstream.unpack(data)[1]["note"].decode("utf-8", "replace")
+    if fields["intact"]:
+        header, chunks = bitstream.unpack(data)
+        if "regions" in chunks:
+            fields["regions"] = _describe_regions(header, chunks)
+        if "note" in chunks:
+            fields["note"] = _read_note(chunks)
     return fields
+
+
+def _describe_regions(header: bitstream.Header, chunks: Mapping[str, bytes]) -> dict[str, float]:
+    """Lowest and highest quality of a file with regions, and the share of its blocks above the background's."""
+    from jnd_jax.codec import regions
+
+    levels = regions.of_file(header, chunks)
+    return {"lowest": levels.min() / 10, "highest": levels.max() / 10,
+            "raised": round(float((levels > header.quality).mean()), 4)}
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -294,10 +388,22 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     encode.add_argument("--model", default=zoo.DEFAULT,
                         help="name or file of the model (default: %(default)s)")
     goal = encode.add_mutually_exclusive_group()
-    goal.add_argument("--quality", type=_quality, default=50.0, metavar="Q",
-                      help="0 to 100 in tenths (default: 50)")
+    goal.add_argument("--quality", type=_quality, metavar="Q", help="0 to 100 in tenths (default: 50)")
     goal.add_argument("--target", type=_target, metavar="T",
-                      help="what each file must reach, such as bpp=0.5")
+                      help="what the smallest file must reach: jnd (no visible difference), psnr=38, ssimulacra2=70, "
+                           "bpp=0.5, ...")
+    goal.add_argument("--policy", metavar="NAME", help="what a class of content must keep: medical, inspection, text, or "
+                                                       "a TOML file")
+    encode.add_argument("--metric", choices=("ssimulacra2", "psnr-hvs", "butteraugli"),
+                        help="that tells a just-noticeable difference (default: ssimulacra2)")
+    encode.add_argument("--jnd", type=float, metavar="T", help="that many just-noticeable differences, such as 0.5")
+    encode.add_argument("--sur", type=int, choices=(50, 75), metavar="SHARE",
+                        help="the quality that satisfies 50 or 75 %% of people, as --labels has it")
+    encode.add_argument("--labels", metavar="CSV", help="jnd.csv of `jnd-jax abtest analyse`, for --sur")
+    encode.add_argument("--region", metavar="MASK", help="greyscale image of the same size, white where quality is to be "
+                                                         "higher")
+    encode.add_argument("--region-quality", type=_quality, metavar="Q",
+                        help="of the white of --region (default: the policy's, or 25 above the rest)")
     encode.add_argument("--coder", choices=bitstream.CODERS, default=bitstream.CODERS[0],
                         help="range coder; TensorFlow decodes files of tfc by itself (default: %(default)s)")
     encode.add_argument("--verify", action="store_true", help="decode each file and print its PSNR")

@@ -29,6 +29,7 @@ from jnd_jax import baselines, search
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import page, subjects
 from jnd_jax.evaluation.results import Codec, baseline_codec, find_images, load_image, model_codec
+from jnd_jax.jnd import sur
 
 CONSENT = Path(__file__).parent / "templates" / "consent.txt"
 
@@ -349,7 +350,7 @@ def analyse(records: Sequence[Mapping[str, Any]], margin: float = 0.1) -> dict[s
     jnd = []
     for (image, codec), by_subject in sorted(thresholds.items()):
         values = [quality if reached else math.inf for quality, reached in by_subject.values()]
-        shares = {f"sur{share}": subjects.jnd_quality(values, share / 100) for share in (50, 75)}
+        shares = {f"sur{share}": sur.jnd_quality(values, share / 100) for share in (50, 75)}
         jnd.append(
             {
                 "image": image,

@@ -156,22 +156,6 @@ def step_threshold(answers: Sequence[tuple[float, bool]]) -> tuple[float, bool]:
     return (qualities[-1], False) if step == len(qualities) else (qualities[step], True)
 
 
-def satisfied_user_ratio(thresholds: Sequence[float], quality: float) -> float:
-    """Share of subjects who see no difference at `quality`: those whose threshold is at most that."""
-    return sum(threshold <= quality for threshold in thresholds) / len(thresholds)
-
-
-def jnd_quality(thresholds: Sequence[float], share: float) -> float:
-    """Lowest threshold quality at which at least `share` of the subjects are satisfied (infinite: never).
-
-    Args:
-        thresholds: one quality a subject, infinite where a subject saw a difference even at the best quality.
-        share: satisfied user ratio, such as .5 or .75.
-    """
-    ordered = sorted(thresholds)
-    return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
-
-
 def screen(answers: Sequence[Mapping], level: float = 0.05) -> str | None:
     """Why one subject's answers cannot be used, or None.
 

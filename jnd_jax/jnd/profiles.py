@@ -276,3 +276,10 @@ def profile(name: str) -> Profile:
     if name not in PROFILES:
         raise JndError(f"no JND profile is named {name!r}: use one of {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def picture(image: np.ndarray, name: str) -> np.ndarray:
+    """A threshold map to look at: (H, W, 3) uint8 image -> grey (H, W, 3) uint8, 8 times the thresholds, at most 255."""
+    thresholds = jax.jit(profile(name))(luma(image[None] / np.float32(255)))[0]
+    grey = np.asarray(jnp.clip(jnp.round(8.0 * thresholds), 0, 255), np.uint8)
+    return np.repeat(grey[..., None], 3, -1)

@@ -80,14 +80,6 @@ def test_step_threshold_bears_a_slip():
     assert subjects.step_threshold([(10, True), (20, True)]) == (20, False)
 
 
-def test_sur_and_jnd_quality_by_hand():
-    thresholds = [20, 30, 30, 40, 50, 60, 70, math.inf]
-    assert subjects.satisfied_user_ratio(thresholds, 30) == 3 / 8
-    assert subjects.jnd_quality(thresholds, 0.5) == 40
-    assert subjects.jnd_quality(thresholds, 0.75) == 60
-    assert subjects.jnd_quality(thresholds, 1.0) == math.inf
-
-
 def check(right: bool) -> dict:
     return {"kind": "pair", "choice": "left", "expected": "left" if right else "right"}
 
