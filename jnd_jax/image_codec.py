@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache, partial
-from typing import Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jnd_jax import bitstream, codec, modelfile, search
-from jnd_jax.codec import coding, hyper
+from jnd_jax import policy as policies
+from jnd_jax.codec import coding, hyper, regions
+from jnd_jax.codec.coding import Quality
 from jnd_jax.codec.jnd import JndCodec
 from jnd_jax.codec.linear import BLOCK, BUCKET, GRID, TILE
 from jnd_jax.errors import JndError
 
 QUALITIES = tuple(q / 10 for q in range(hyper.QUALITY_MAX + 1))
+
+# By metric, what photographs typically reach at the qualities 0, 25, 50, 75, 100: where searches begin.
+_TYPICAL = {
+    "psnr": (26.0, 30.2, 34.4, 38.6, 42.8),
+    "psnr-hvs": (25.0, 31.0, 37.0, 43.0, 49.0),
+    "ssimulacra2": (5.0, 38.0, 62.0, 78.0, 88.0),
+    "butteraugli": (4.5, 2.8, 1.8, 1.1, 0.6),
+}
+TYPICAL = {metric: partial(np.interp, xp=np.linspace(0, 100, len(values)), fp=values)
+           for metric, values in _TYPICAL.items()}
+
+# Quality of regions above that of the background, where it is not given.
+_REGION_STEP = 25.0
 
 
 class ImageCodec:
@@ -37,37 +53,65 @@ class ImageCodec:
         self._latents = coding.latent_coder(model.params, model.tables)
 
     def encode(self, image: np.ndarray, quality: float | None = None, *, bpp: float | None = None,
-               target: str | None = None, extras: Mapping[str, bytes] | None = None,
-               coder: str = "constriction") -> bytes:
+               target: str | search.Target | None = None, policy: str | policies.Policy | None = None,
+               mask: np.ndarray | None = None, region_quality: float | None = None,
+               extras: Mapping[str, bytes] | None = None, coder: str = "constriction") -> bytes:
         """The .jnd file of an image.
 
         Args:
           image: (H, W, 3) uint8 RGB, sides 1..65535.
-          quality: 0..100 in steps of 0.1, default 50. Excludes `bpp` and `target`.
+          quality: 0..100 in steps of 0.1, default 50. Excludes `bpp`, `target` and `policy`.
           bpp: the best file of at most this many bits per pixel.
-          target: what the smallest file must reach, as `search.parse_target` reads it: "psnr=38", "jnd", ...
-          extras: further chunks by name (see `bitstream`): icc, exif, alpha.
+          target: what the smallest file must reach, as `search.parse_target` reads it: "psnr=38", "jnd", ... The
+            file's note says what it reached (but for bpp, which the file shows by itself).
+          policy: what a class of content must keep: one of `jnd_jax.policy.names()`, a TOML file, or a `Policy`. The file's
+            note says what it reached.
+          mask: (H, W) uint8, the quality by region: 255 where it is `region_quality`, 0 in the background, linear
+            between. A region is never coded below its background.
+          region_quality: 0..100, default: that of the policy, or 25 above the background, whatever a search finds.
+          extras: further chunks by name (see `bitstream`): icc, exif, alpha, note.
           coder: the range coder, one of `bitstream.CODERS`.
 
         Raises:
-          JndError: for anything else, a target that no quality reaches, or a coder that is not installed.
+          JndError: for anything else, a target or a policy's floor that no quality reaches, or a coder that is not
+            installed.
         """
-        if sum(v is not None for v in (quality, bpp, target)) > 1:
-            raise JndError("Give one of quality, bpp and target.")
+        if sum(v is not None for v in (quality, bpp, target, policy)) > 1:
+            raise JndError("Give one of quality, bpp, target and policy.")
         check_image(image)
-        encode = lambda picture, q: self._encode(picture, q, extras or {}, coder)
+        if isinstance(policy, str):
+            policy = policies.load(policy)
+        if policy is not None and region_quality is None:
+            region_quality = policy.region_quality
+        _check_mask(mask, region_quality, image.shape[:2])
+        encode = lambda picture, q: self._encode(picture, q, mask, region_quality, extras or {}, coder)
+        if policy is not None:
+            return self._keep(image, encode, policy)
         if bpp is None and target is None:
             return encode(image, 50.0 if quality is None else quality)
-        goal = search.Target("bpp", bpp) if bpp is not None else search.parse_target(target)
-        return search.reach(image, encode, self.decode, QUALITIES, goal).data
+        goal = search.parse_target(target) if isinstance(target, str) else target or search.Target("bpp", bpp)
+        found = search.reach(image, encode, self.decode, QUALITIES, goal, typical=TYPICAL)
+        return found.data if goal.metric == "bpp" else _with_note(found.data, _reached(goal, found.value))
 
-    def _encode(self, image: np.ndarray, quality: float, extras: Mapping[str, bytes], coder: str) -> bytes:
-        level = _level(quality)
-        y = self.analyse(image, level)
+    def _keep(self, image: np.ndarray, encode: Callable, policy: policies.Policy) -> bytes:
+        found, kept = search.reach_above(image, encode, self.decode, QUALITIES, policy.target, policy.floor,
+                                         typical=TYPICAL)
+        note = {"policy": policy.name, **_reached(policy.target, found.value), "floor": _reached(policy.floor, kept)}
+        return _with_note(found.data, note)
+
+    def _encode(self, image: np.ndarray, quality: float, mask: np.ndarray | None, region_quality: float | None,
+                extras: Mapping[str, bytes], coder: str) -> bytes:
+        level, chunks = _level(quality), dict(extras)
+        levels: Quality = level
+        if mask is not None:
+            inside = _level(min(quality + _REGION_STEP, 100.0) if region_quality is None else region_quality)
+            levels = regions.from_mask(mask, level, inside, *(_padded(side) // BLOCK for side in mask.shape))
+            chunks["regions"] = regions.pack(levels)
+        y = self.analyse(image, levels)
         z = self._latents.hyper_latents(y)
-        chunks = {"z": self._latents.encode_z(z, level, coder), "y": self._latents.encode_y(y, z, level, coder)}
+        chunks |= {"z": self._latents.encode_z(z, level, coder), "y": self._latents.encode_y(y, z, levels, coder)}
         height, width = image.shape[:2]
-        return bitstream.pack(bitstream.Header(self.hash, width, height, level, coder), chunks | dict(extras))
+        return bitstream.pack(bitstream.Header(self.hash, width, height, level, coder), chunks)
 
     def decode(self, data: bytes) -> np.ndarray:
         """The (H, W, 3) uint8 RGB image of a .jnd file.
@@ -77,7 +121,7 @@ class ImageCodec:
         """
         header, chunks = bitstream.unpack(data)
         y_hat = self.decode_latents(header, chunks).y_hat
-        return self.synthesise(y_hat, header.quality)[:header.height, :header.width]
+        return self.synthesise(y_hat, regions.of_file(header, chunks))[:header.height, :header.width]
 
     def decode_latents(self, header: bitstream.Header, chunks: Mapping[str, bytes]) -> coding.Latents:
         """The latents of an unpacked file; raises JndError as `decode` does."""
@@ -90,22 +134,35 @@ class ImageCodec:
         h, w = (_padded(side) // (GRID * BLOCK) for side in (header.height, header.width))
         self._latents.check_size(len(chunks["z"]), h * w, header.quality)
         z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
-        return self._latents.decode_y(chunks["y"], z, header.quality, header.coder)
+        return self._latents.decode_y(chunks["y"], z, regions.of_file(header, chunks), header.coder)
 
-    def analyse(self, image: np.ndarray, level: int) -> np.ndarray:
-        """Gained latents (h, w, M) of an (H, W, 3) uint8 image at integer quality 0..1000."""
+    def analyse(self, image: np.ndarray, quality: Quality) -> np.ndarray:
+        """Gained latents (h, w, M) of an (H, W, 3) uint8 image at integer qualities 0..1000: one, or (h, w)."""
         height, width = (_padded(side) for side in image.shape[:2])
-        padded = _pad(image, height, width)
+        padded = _pad(image, height, width)[None]
         halo = _halo(self._model.analysis_depths)
-        quality = np.full(1, level, np.float32)
-        run = lambda tile, blocks: _analysis(self._model, self._params, tile, quality, blocks)
-        return _tiled(padded, (height // BLOCK, width // BLOCK), BLOCK, 1, halo, run, _pad)
+        run = partial(_analysis, self._model, self._params)
+        return _tiled(padded, np.asarray([quality], np.float32), (height // BLOCK, width // BLOCK), BLOCK, 1, halo, run,
+                      _pad)[0]
 
-    def synthesise(self, y_hat: np.ndarray, level: int) -> np.ndarray:
-        """(16 h, 16 w, 3) uint8 image of gained latents (h, w, M) at integer quality 0..1000."""
-        quality = np.full(1, level, np.float32)
-        run = lambda tile, blocks: _synthesis(self._model, self._params, tile, quality, blocks)
-        return _tiled(y_hat, y_hat.shape[:2], 1, BLOCK, _halo(self._model.synthesis_depths), run, _pad_zero)
+    def synthesise(self, y_hat: np.ndarray, quality: Quality) -> np.ndarray:
+        """(16 h, 16 w, 3) uint8 image of gained latents (h, w, M) at integer qualities 0..1000: one, or (h, w)."""
+        return self.synthesise_batch(y_hat[None], [quality])[0]
+
+    def synthesise_batch(self, y_hat: np.ndarray, qualities: Sequence[Quality]) -> np.ndarray:
+        """(B, 16 h, 16 w, 3) uint8 images of gained latents (B, h, w, M), as `synthesise`: all with one quality, or none."""
+        run = partial(_synthesis, self._model, self._params)
+        return _tiled(y_hat, np.asarray(qualities, np.float32), y_hat.shape[1:3], 1, BLOCK,
+                      _halo(self._model.synthesis_depths), run, _pad_zero)
+
+
+def _reached(goal: search.Target, value: float) -> dict[str, Any]:
+    return {"metric": goal.metric, "target": round(goal.value, 3), "reached": round(value, 3)}
+
+
+def _with_note(data: bytes, note: Mapping[str, Any]) -> bytes:
+    header, chunks = bitstream.unpack(data)
+    return bitstream.pack(header, chunks | {"note": json.dumps(note, separators=(",", ":")).encode()})
 
 
 def check_image(image: np.ndarray) -> None:
@@ -120,6 +177,14 @@ def check_image(image: np.ndarray) -> None:
                        f"pixels and at most {bitstream.MAX_PIXELS} pixels in all.")
 
 
+def _check_mask(mask: np.ndarray | None, region_quality: float | None, shape: tuple[int, int]) -> None:
+    if region_quality is not None:
+        _level(region_quality)
+    if mask is not None and (mask.dtype != np.uint8 or mask.shape != shape):
+        raise JndError(f"A mask of regions must be uint8 of the image's height and width {shape}, not {mask.dtype} of "
+                       f"{mask.shape}: draw it on the image itself.")
+
+
 def _level(quality: float) -> int:
     level = round(10 * quality) if np.isfinite(quality) else -1
     if not 0 <= level <= hyper.QUALITY_MAX:
@@ -132,11 +197,16 @@ def _padded(side: int) -> int:
 
 
 def _pad(x: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.pad(x, [(0, height - x.shape[0]), (0, width - x.shape[1]), (0, 0)], mode="edge")
+    return np.pad(x, _missing(x, height, width), mode="edge")
 
 
 def _pad_zero(x: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.pad(x, [(0, height - x.shape[0]), (0, width - x.shape[1]), (0, 0)])
+    return np.pad(x, _missing(x, height, width))
+
+
+def _missing(x: np.ndarray, height: int, width: int) -> list[tuple[int, int]]:
+    """What (..., H, W, C) lacks at the bottom and at the right."""
+    return [(0, 0)] * (x.ndim - 3) + [(0, height - x.shape[-3]), (0, width - x.shape[-2]), (0, 0)]
 
 
 def _halo(depths: tuple[int, int]) -> int:
@@ -158,19 +228,26 @@ def _spans(blocks: int, halo: int) -> list[tuple[int, int, int]]:
     return spans
 
 
-def _tiled(x, blocks, unit_in, unit_out, halo, run, pad):
-    """Runs `run(tile (1, ., ., C), (rows, columns) of blocks) -> (1, ., ., C')` over overlapping tiles of x."""
+def _tiled(x, quality, blocks, unit_in, unit_out, halo, run, pad):
+    """Runs `run(tile (B, ., ., C), quality, (rows, columns) of blocks) -> (B, ., ., C')` over overlapping tiles of x.
+
+    `quality`: (B,), or (B, *blocks) of which each tile gets its own part.
+    """
     out = None
     for top, keep_top, bottom in _spans(blocks[0], halo):
         for left, keep_left, right in _spans(blocks[1], halo):
             rows, columns = min(blocks[0], TILE), min(blocks[1], TILE)
-            tile = x[top * unit_in:(top + rows) * unit_in, left * unit_in:(left + columns) * unit_in]
-            bucket = [-(-n // BUCKET) * BUCKET * unit_in for n in (rows, columns)]
-            result = np.asarray(run(pad(tile, *bucket)[None], (rows, columns)))[0]
+            tile = x[:, top * unit_in:(top + rows) * unit_in, left * unit_in:(left + columns) * unit_in]
+            bucket = [-(-n // BUCKET) * BUCKET for n in (rows, columns)]
+            here = quality
+            if quality.ndim > 1:
+                here = _pad(quality[:, top:top + rows, left:left + columns, None], *bucket)[..., 0]
+            result = np.asarray(run(pad(tile, *(n * unit_in for n in bucket)), here, (rows, columns)))
             if out is None:
-                out = np.empty((blocks[0] * unit_out, blocks[1] * unit_out, result.shape[-1]), result.dtype)
-            out[keep_top * unit_out:bottom * unit_out, keep_left * unit_out:right * unit_out] = result[
-                (keep_top - top) * unit_out:(bottom - top) * unit_out,
+                shape = len(x), blocks[0] * unit_out, blocks[1] * unit_out, result.shape[-1]
+                out = np.empty(shape, result.dtype)
+            out[:, keep_top * unit_out:bottom * unit_out, keep_left * unit_out:right * unit_out] = result[
+                :, (keep_top - top) * unit_out:(bottom - top) * unit_out,
                 (keep_left - left) * unit_out:(right - left) * unit_out]
     return out
 

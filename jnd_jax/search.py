@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def parse_target(text: str, jnd_metric: str = "ssimulacra2") -> Target:
     return Target(name, value)
 
 
-def _inverse_interpolation(known: Mapping[int, float]) -> float:
+def _inverse_interpolation(known: Mapping[float, float]) -> float:
     """Position of value 0 from the (position, value) pairs nearest to it: a parabola through three where it
     is monotone there, a secant otherwise."""
     nearest = sorted(known, key=lambda i: abs(known[i]))[:3]
@@ -90,25 +91,37 @@ def _inverse_interpolation(known: Mapping[int, float]) -> float:
     )
 
 
-def _boundary(value_at: Callable[[int], float], count: int, known: dict[int, float], tolerance: float) -> int:
+def _guess(known: Mapping[int, float], expected: Sequence[float] | None, tolerance: float) -> float:
+    """Index, or nan, at which a margin of half the tolerance is to be expected: the middle of what is good enough."""
+    if expected is None:
+        return _inverse_interpolation({i: v - tolerance / 2 for i, v in known.items()}) if len(known) > 1 else math.nan
+    # Where the typical curve is the axis, any image's is nearly straight, and nearly of slope 1.
+    if not known:
+        position = tolerance / 2
+    elif len(known) == 1:
+        position = next(expected[i] - v + tolerance / 2 for i, v in known.items())
+    else:
+        position = _inverse_interpolation({expected[i]: v - tolerance / 2 for i, v in known.items()})
+    return float(np.searchsorted(expected, position)) if math.isfinite(position) else math.nan
+
+
+def _boundary(value_at: Callable[[int], float], count: int, known: dict[int, float], tolerance: float,
+              expected: Sequence[float] | None = None) -> int:
     """Lowest index in 0..count-1 with value >= 0 of a non-decreasing function, or `count` if there is none.
 
     Interpolates between known values and bisects whenever that has not halved the bracket in two evaluations.
-    Ends as soon as a value in [0, tolerance] is found.
+    Ends as soon as a value in [0, tolerance] is found. `expected`: typical values, ascending.
     """
     fails = max((i for i, v in known.items() if v < 0), default=-1)
     holds = min((i for i, v in known.items() if v >= 0 and i > fails), default=count)
     widths = []
     while holds - fails > 1 and not (holds < count and known[holds] <= tolerance):
         widths.append(holds - fails)
-        middle = (fails + holds) // 2
-        slow = len(widths) > 2 and widths[-1] > max(2, widths[-3] / 2)
-        if slow or len(known) < 2:
-            guess = middle
-        else:
-            # Aims at the middle of what is good enough, and from there to the passing side.
-            position = _inverse_interpolation({i: v - tolerance / 2 for i, v in known.items()})
-            guess = math.ceil(position) if math.isfinite(position) else middle
+        # A typical curve brings the first guesses near, all on one side perhaps.
+        patience = 2 if expected is None else 4
+        slow = len(widths) > patience and widths[-1] > max(2, widths[-3] / 2)
+        position = math.nan if slow else _guess(known, expected, tolerance)
+        guess = math.ceil(position) if math.isfinite(position) else (fails + holds) // 2
         guess = min(max(guess, fails + 1), holds - 1)
         known[guess] = value_at(guess)
         if known[guess] >= 0:
@@ -126,6 +139,7 @@ def smallest(
     *,
     tolerance: float = 0.0,
     known: Mapping[float, float] | None = None,
+    expected: Sequence[float] | None = None,
 ) -> Found:
     """The lowest quality whose decoded image passes.
 
@@ -137,6 +151,7 @@ def smallest(
         qualities: all qualities the codec has, ascending.
         tolerance: a margin in [0, tolerance] is close enough and ends the search early.
         known: margins measured before, by quality; these are not encoded again unless one is the answer.
+        expected: margin of a typical image at each of `qualities`, strictly ascending.
 
     Returns:
         `Found`, its `value` the margin.
@@ -153,7 +168,7 @@ def smallest(
         return (math.inf if value else -math.inf) if isinstance(value, (bool, np.bool_)) else float(value)
 
     margins = {i: known[q] for i, q in enumerate(qualities) if q in known} if known else {}
-    index = _boundary(value_at, len(qualities), margins, tolerance)
+    index = _boundary(value_at, len(qualities), margins, tolerance, expected)
     if index == len(qualities):
         raise OutOfReach(
             f"even quality {qualities[-1]:g} misses the target (by {-margins[index - 1]:.3g}): "
@@ -205,6 +220,7 @@ def reach(
     target: Target,
     *,
     tolerance: float = 0.01,
+    typical: Mapping[str, Callable[[float], float]] = MappingProxyType({}),
 ) -> Found:
     """The smallest file of `reference` that reaches `target`; for bpp the best file that stays within it.
 
@@ -215,6 +231,7 @@ def reach(
         qualities: all qualities the codec has, ascending.
         target: see `parse_target`.
         tolerance: fraction of the target's value by which the search may overshoot.
+        typical: by metric, its value at each quality for a typical image, strictly monotone: where searches begin.
 
     Returns:
         `Found`, its `value` in the target's metric.
@@ -228,16 +245,66 @@ def reach(
         found = largest_within(lambda q: encode(reference, q), budget, qualities, tolerance * budget)
         return Found(found.quality, found.data, found.value * 8 / pixels, found.encodes)
 
-    def margin(image: np.ndarray) -> float:
-        # A lossless file has infinite PSNR, which no interpolation bears.
-        value = min(metrics.measure(target.metric, reference, image), 1e3)
-        return metrics.margin(target.metric, value, target.value)
-
+    margin_of = lambda value: metrics.margin(target.metric, value, target.value)
+    curve = typical.get(target.metric)
     try:
         found = smallest(
-            lambda q: encode(reference, q), decode, margin, qualities, tolerance=tolerance * abs(target.value)
+            lambda q: encode(reference, q), decode, lambda image: margin_of(_measure(target, reference, image)),
+            qualities, tolerance=tolerance * abs(target.value),
+            expected=None if curve is None else [margin_of(curve(q)) for q in qualities],
         )
     except OutOfReach as error:
         raise OutOfReach(f"{target.metric} {target.value:g} is out of reach: {error}") from error
     sign = 1 if metrics.lookup(target.metric).better == "higher" else -1
     return Found(found.quality, found.data, target.value + sign * found.value, found.encodes)
+
+
+def _measure(target: Target, reference: np.ndarray, image: np.ndarray) -> float:
+    # A lossless file has infinite PSNR, which no interpolation bears.
+    return min(metrics.measure(target.metric, reference, image), 1e3)
+
+
+def reach_above(
+    reference: np.ndarray,
+    encode: Callable[[np.ndarray, float], bytes],
+    decode: Callable[[bytes], np.ndarray],
+    qualities: Sequence[float],
+    target: Target,
+    floor: Target,
+    **options,
+) -> tuple[Found, float]:
+    """The smallest file that reaches `target`, or the best where none does, and in any case one that reaches `floor`.
+
+    Args:
+        reference, encode, decode, qualities: as for `reach`.
+        target, floor: no bpp.
+        options: of `reach`.
+
+    Returns:
+        `Found`, its `value` in the target's metric, and the value in the floor's.
+
+    Raises:
+        OutOfReach: no quality reaches the floor.
+    """
+    encodes = 0
+
+    def counted(image: np.ndarray, quality: float) -> bytes:
+        nonlocal encodes
+        encodes += 1
+        return encode(image, quality)
+
+    try:
+        found = reach(reference, counted, decode, qualities, target, **options)
+    except OutOfReach:
+        best = counted(reference, qualities[-1])
+        found = Found(qualities[-1], best, _measure(target, reference, decode(best)), encodes)
+    kept = _measure(floor, reference, decode(found.data))
+    if metrics.margin(floor.metric, kept, floor.value) < 0:
+        higher = [quality for quality in qualities if quality > found.quality]
+        if not higher:
+            raise OutOfReach(f"even quality {found.quality:g} does not keep {floor.metric} {floor.value:g} "
+                             f"(it reaches {kept:.4g}): keep this image in a lossless format")
+        raised = reach(reference, counted, decode, higher, floor, **options)
+        kept, value = raised.value, _measure(target, reference, decode(raised.data))
+        found = Found(raised.quality, raised.data, value, encodes)
+    return Found(found.quality, found.data, found.value, encodes), kept

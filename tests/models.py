@@ -14,10 +14,11 @@ CONFIG = {"name": "jnd", "latents": 48, "hyper_latents": 8, "hyper_width": 8, "w
           "analysis_depths": [1, 1], "synthesis_depths": [1, 1]}
 
 
-def write_tiny_model(path: Path, seed: int = 0) -> str:
-    """Writes a model file named after `path` and returns its hash."""
-    model = codec.build(CONFIG)
+def write_tiny_model(path: Path, seed: int = 0, **changes) -> str:
+    """Writes a model file named after `path`, with `changes` of CONFIG, and returns its hash."""
+    config = CONFIG | changes
+    model = codec.build(config)
     params = jax.jit(model.init)(jax.random.key(seed, impl="rbg"), jnp.zeros((1, 64, 64, 3)), jnp.zeros(1))["params"]
     params = jax.device_get(params)
-    return modelfile.save(path, name=path.stem, config=CONFIG, params=params, tables=coding_tables(model, params),
+    return modelfile.save(path, name=path.stem, config=config, params=params, tables=coding_tables(model, params),
                           card={"data": "none: untrained"})

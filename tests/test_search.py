@@ -113,3 +113,60 @@ def test_reach_with_a_real_codec():
     assert small.value <= 1.0 and len(small.data) == small.value * 128 * 128 / 8
     with pytest.raises(JndError, match="psnr 60 is out of reach"):
         search.reach(image, *run, search.Target("psnr", 60.0))
+
+
+def typical(quality: float) -> float:
+    """SSIMULACRA2 of no image in particular."""
+    return 95 - 92 * np.exp(-quality / 45)
+
+
+# (gain, shift, steepness): what images differ in from a typical one.
+IMAGES = [(1.0, 0.0, 45.0), (0.93, 0.0, 45.0), (1.0, -12.0, 45.0), (1.0, 15.0, 45.0), (1.0, 0.0, 25.0), (1.0, 0.0, 70.0), (0.97, 8.0, 30.0)]
+
+
+@pytest.mark.parametrize("threshold", [64.0, 82.0, 46.0])
+@pytest.mark.parametrize(("gain", "shift", "steepness"), IMAGES)
+def test_a_typical_curve_brings_any_image_there_in_six_encodes(gain, shift, steepness, threshold):
+    # Real curves are not smooth.
+    ripple = lambda q: 0.15 * np.sin(40 * q) + 1e-3 * q
+    curve = lambda q: gain * (95 - 92 * np.exp(-(q + shift + 12) / steepness)) + ripple(q)
+    if curve(100) < threshold:
+        pytest.skip("out of this image's reach")
+    tolerance = 0.01 * threshold
+    found = search.smallest(encode, decode, lambda image: curve(image[0]) - threshold, TENTHS, tolerance=tolerance,
+                            expected=[typical(q) - threshold for q in TENTHS])
+    assert 0 <= found.value <= tolerance and found.encodes <= 6
+
+
+def test_a_misleading_curve_costs_encodes_only():
+    curve = CURVES["logistic"]
+    for threshold in (5.0, 50.0, 97.0):
+        found = search.smallest(encode, decode, lambda image: curve(image[0]) - threshold, TENTHS,
+                                expected=[typical(q) - 90 for q in TENTHS])
+        assert curve(found.quality) >= threshold > curve(found.quality - 0.1) and found.encodes <= 20
+
+
+def levels(image: np.ndarray, grey: int) -> np.ndarray:
+    return np.full((16, 16, 3), grey, np.uint8)
+
+
+@pytest.mark.parametrize(("target", "floor", "reached", "kept"), [
+    (30.0, 20.0, 30.0, 30.0),  # the target is above its floor
+    (30.0, 41.0, 41.0, 41.0),  # the floor asks for more
+    (99.0, 20.0, 48.13, 48.13),  # the best there is
+])
+def test_a_floor_is_kept_whatever_the_target(target, floor, reached, kept):
+    reference = np.full((16, 16, 3), 128, np.uint8)
+    # An error of 255 / 10^(PSNR / 20) levels, a whole number: 48.13 dB at the best quality.
+    codec = (lambda image, q: bytes([128 - round(1 + 60 * (1 - q / 100))]), lambda data: levels(reference, data[0]), TENTHS)
+    found, floor_value = search.reach_above(reference, *codec, search.Target("psnr", target), search.Target("psnr", floor),
+                                            tolerance=0.0)
+    assert found.value == pytest.approx(floor_value) and found.value >= floor
+    assert reached - 0.01 <= found.value < reached + 1.2 and floor_value >= kept - 0.01
+
+
+def test_a_floor_out_of_reach_is_refused():
+    reference = np.full((16, 16, 3), 128, np.uint8)
+    codec = (lambda image, q: bytes([120]), lambda data: levels(reference, data[0]), TENTHS)
+    with pytest.raises(search.OutOfReach, match="keep this image in a lossless format"):
+        search.reach_above(reference, *codec, search.Target("psnr", 60), search.Target("psnr", 50))

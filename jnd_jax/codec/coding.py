@@ -15,6 +15,8 @@ from jnd_jax.errors import JndError
 
 _SYMBOL_MAX = 2**15 - 1
 
+# Of y: one integer 0..1000, or (h, w) of them by position. The hyper-latents know one quality only.
+Quality = int | np.ndarray
 
 # Share of the distortion's weight that rate-distortion optimised quantisation uses; chosen on validation photographs.
 _RDO_STRENGTH = 4.0
@@ -81,8 +83,8 @@ class LatentCoder:
         reader.finish()
         return (np.stack(z, axis=-1) - hyper.Z_MAX).astype(np.float32).reshape(height, width, -1)
 
-    def encode_y(self, y: np.ndarray, z: np.ndarray, quality: int, coder: str = "constriction") -> bytes:
-        """Bytes of gained latents y (h, w, M) given the hyper-latents.
+    def encode_y(self, y: np.ndarray, z: np.ndarray, quality: Quality, coder: str = "constriction") -> bytes:
+        """Bytes of gained latents y (h, w, M) given the hyper-latents, and the quality: of all, or (h, w) of each position.
 
         A symbol moves one step towards zero where that lowers bits + lambda * distortion (rate-distortion
         optimised quantisation), the distortion that of the linear synthesis alone.
@@ -90,14 +92,14 @@ class LatentCoder:
         writer, weight = back_end(coder)[0](self.y_tables), self._distortion_weight(quality)
 
         def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:
-            symbols = self._quantise(y[at] - mean, index, weight)
+            symbols = self._quantise(y[at] - mean, index, weight if weight.ndim == 1 else weight[at])
             self._encode_pass(writer, symbols, index)
             return symbols
 
         self._two_passes(z, quality, code)
         return writer.finish()
 
-    def decode_y(self, data: bytes, z: np.ndarray, quality: int, coder: str = "constriction") -> Latents:
+    def decode_y(self, data: bytes, z: np.ndarray, quality: Quality, coder: str = "constriction") -> Latents:
         """What `encode_y`'s bytes hold.
 
         Raises:
@@ -108,7 +110,7 @@ class LatentCoder:
         reader.finish()
         return latents
 
-    def recode_y(self, data: bytes, z: np.ndarray, quality: int, coder: str, new_coder: str) -> bytes:
+    def recode_y(self, data: bytes, z: np.ndarray, quality: Quality, coder: str, new_coder: str) -> bytes:
         """The bytes that `encode_y` with `new_coder` would have written in place of its `data` with `coder`.
 
         Raises:
@@ -125,10 +127,11 @@ class LatentCoder:
         reader.finish()
         return writer.finish()
 
-    def _distortion_weight(self, quality: int) -> np.ndarray:
-        """(M,) lambda * 255^2 * MSE, in bits of an image, of a unit error in one gained latent."""
-        node = np.minimum(quality / hyper.NODE_SPACING, hyper.NODES - 1)
-        low, t = int(min(node, hyper.NODES - 2)), node - min(int(node), hyper.NODES - 2)
+    def _distortion_weight(self, quality: Quality) -> np.ndarray:
+        """(..., M) lambda * 255^2 * MSE, in bits of an image, of a unit error in one gained latent."""
+        quality = np.asarray(quality)[..., None]
+        low = np.minimum(quality[..., 0] // hyper.NODE_SPACING, hyper.NODES - 2)
+        t = quality / hyper.NODE_SPACING - low[..., None]
         log_gain = (1 - t) * self.log_inverse_gain[low] + t * self.log_inverse_gain[low + 1]
         return _RDO_STRENGTH * hyper.lmbda(quality) * 255.0**2 / 3 * np.exp(2 * log_gain) * self.synthesis_energy
 
@@ -142,23 +145,25 @@ class LatentCoder:
         start = self.y_start[level] + half
         at = lambda s: self.y_bits[(start + np.where(inside, s, 0)).astype(np.int64)]
         distortion = (value - lower) ** 2 - (value - symbol) ** 2
-        better = inside & (at(symbol) - at(lower) > weight[channels] * distortion)
+        weight = np.broadcast_to(weight, residual.shape)[rows, channels]
+        better = inside & (at(symbol) - at(lower) > weight * distortion)
         symbols[rows, channels] = np.where(better, lower, symbol)
         return symbols
 
-    def _two_passes(self, z: np.ndarray, quality: int, code) -> Latents:
+    def _two_passes(self, z: np.ndarray, quality: Quality, code) -> Latents:
         """Runs `code(scale index, mean, where) -> symbols`, each (n, M), over the anchors, then over the rest."""
         h, w = 4 * z.shape[0], 4 * z.shape[1]
         anchor = hyper.anchors(np, h, w)
         offset = hyper.scale_offset(self.scale_offset, quality).astype(np.float32)
         scale_features = hyper.scale_features(np, self.scale, z)
         mean_features = hyper.mean_features(np, self.mean, z)
-        symbols = np.zeros((h, w, len(offset)), np.float32)
+        symbols = np.zeros((h, w, offset.shape[-1]), np.float32)
         indexes = np.zeros(symbols.shape, np.uint8)
         y_hat, decoded = np.zeros_like(symbols), np.zeros_like(anchor)
         for at in (anchor[..., 0] > 0, anchor[..., 0] == 0):
             context = hyper.scale_context(np, self.scale, symbols, decoded)
-            index = hyper.scale_indexes(np, self.scale, scale_features[at], context[at], offset).astype(np.uint8)
+            here = offset if offset.ndim == 1 else offset[at]
+            index = hyper.scale_indexes(np, self.scale, scale_features[at], context[at], here).astype(np.uint8)
             hidden, linear = hyper.mean_context(np, self.mean, y_hat, decoded)
             mean = hyper.means(np, self.mean, mean_features[at], hidden[at], linear[at])
             indexes[at] = index

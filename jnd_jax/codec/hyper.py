@@ -160,13 +160,14 @@ def scale_indexes(xp, q: Params, features, context, offset, floor: Callable = np
     return xp.clip(x + offset, 0.0, float(SCALE_LEVELS - 1))
 
 
-def scale_offset(table: np.ndarray, quality: int) -> np.ndarray:
-    """(M,) integer offset of the scale index at `quality` (0..1000) from the (nodes, M) integer table.
+def scale_offset(table: np.ndarray, quality) -> np.ndarray:
+    """Integer offsets of the scale index at `quality` (0..1000) from the (nodes, M) integer table.
 
-    Linear between nodes, rounded, in integer arithmetic.
+    (M,) for an integer, (h, w, M) for (h, w) integers. Linear between nodes, rounded, in integer arithmetic.
     """
-    node = min(quality // NODE_SPACING, NODES - 2)
-    t = quality - node * NODE_SPACING
+    quality = np.asarray(quality)
+    node = np.minimum(quality // NODE_SPACING, NODES - 2)
+    t = (quality - node * NODE_SPACING)[..., None]
     low, high = table[node].astype(np.int64), table[node + 1].astype(np.int64)
     return (2 * (low * (NODE_SPACING - t) + high * t) + NODE_SPACING) // (2 * NODE_SPACING)
 

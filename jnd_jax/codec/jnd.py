@@ -24,11 +24,20 @@ _LOG_SCALE_TYPICAL = -0.5
 
 
 def _interpolate(table: jax.Array, quality: jax.Array) -> jax.Array:
-    """Rows of a (nodes, C) table at (B,) qualities, linear between nodes: (B, 1, 1, C)."""
+    """Rows of a (nodes, C) table at (B,) or (B, h, w) qualities, linear between nodes: (B, 1, 1, C) or (B, h, w, C)."""
     position = quality / hyper.NODE_SPACING
     node = jnp.clip(jnp.floor(position), 0, hyper.NODES - 2).astype(jnp.int32)
-    t = (position - node)[:, None]
-    return (table[node] * (1 - t) + table[node + 1] * t)[:, None, None, :]
+    t = (position - node)[..., None]
+    rows = table[node] * (1 - t) + table[node + 1] * t
+    return rows[:, None, None, :] if quality.ndim == 1 else rows
+
+
+def _spread(quality: jax.Array, height: int) -> jax.Array:
+    """(B, h, w) qualities repeated to so many rows, and as many times as many columns; (B,) ones as they are."""
+    if quality.ndim == 1:
+        return quality
+    factor = height // quality.shape[1]
+    return jnp.repeat(jnp.repeat(quality, factor, axis=1), factor, axis=2)
 
 
 class Bottleneck(nn.Module):
@@ -52,6 +61,7 @@ class Modulation(nn.Module):
         shape = (hyper.NODES, x.shape[-1])
         scale = self.param("scale", nn.initializers.zeros, shape)
         shift = self.param("shift", nn.initializers.zeros, shape)
+        quality = _spread(quality, x.shape[1])
         return x * (1 + _interpolate(scale, quality)) + _interpolate(shift, quality)
 
 
@@ -203,7 +213,7 @@ class JndCodec(nn.Module):
         }
 
     def analysis(self, x, quality, blocks=(None, None)):
-        """Gained latents: x (B, H, W, 3) in [0, 1], quality (B,) in 0..1000 -> (B, H/16, W/16, M).
+        """Gained latents: x (B, H, W, 3) in [0, 1], quality (B,) or (B, H/16, W/16) in 0..1000 -> (B, H/16, W/16, M).
 
         `blocks`: rows and columns of 16x16 blocks that belong to the image, where x is padded beyond it.
         """
@@ -215,7 +225,7 @@ class JndCodec(nn.Module):
         return y * jnp.exp(_interpolate(self.log_gain, quality))
 
     def synthesis(self, y_hat, quality, blocks=(None, None)):
-        """Pixels, not clipped: gained y_hat (B, h, w, M), quality (B,) -> (B, 16 h, 16 w, 3).
+        """Pixels, not clipped: gained y_hat (B, h, w, M), quality (B,) or (B, h, w) -> (B, 16 h, 16 w, 3).
 
         `blocks`: as in `analysis`.
         """
@@ -260,7 +270,7 @@ class JndCodec(nn.Module):
         residual = symbols if keys is None else y + y_noise - mean
         bits_y = conditional_gaussian_bits(residual, 0.0, scale)
         total = partial(jnp.sum, axis=(1, 2, 3))
-        return Forward(self.synthesis(y_hat, quality), total(bits_y), total(bits_z))
+        return Forward(self.synthesis(y_hat, quality), total(bits_y), total(bits_z), jnp.sum(bits_y, -1))
 
     def code(self, y, z_hat, quality):
         """Both decoding passes, as the decoder will see them: (symbols, y_hat, means, scale indexes), gained."""

@@ -1,0 +1,68 @@
+"""Policies: what a class of content must keep, from TOML files.
+
+    about = "Scans and X-rays: what is faint may matter."
+    target = "psnr=45"            # what the smallest file should reach; where no quality does, the highest is taken
+    floor = "ssimulacra2=90"      # what every file must reach: without it none is written
+    region_quality = 100          # of what a mask marks, 0 to 100
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from jnd_jax import search
+from jnd_jax.errors import JndError
+
+FOLDER = Path(__file__).parent / "policies"
+_KEYS = {"about": str, "target": str, "floor": str, "region_quality": (int, float)}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a class of content must keep.
+
+    Attributes:
+        name: as `info` shows it.
+        about: which content it is for.
+        target: what the smallest file should reach.
+        floor: what every file must reach.
+        region_quality: quality of marked regions, 0 to 100.
+    """
+
+    name: str
+    about: str
+    target: search.Target
+    floor: search.Target
+    region_quality: float
+
+
+def names() -> list[str]:
+    """The policies that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name_or_path: str) -> Policy:
+    """The policy of that name, or of a TOML file.
+
+    Raises:
+        JndError: no such policy, or a file that is none.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = FOLDER / f"{name_or_path}.toml"
+        if name_or_path not in names():
+            raise JndError(f"there is no policy {name_or_path!r}: give one of {', '.join(names())}, or a .toml file")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise JndError(f"{path} is no TOML file: {error}") from error
+    if set(table) != set(_KEYS) or any(not isinstance(table[key], kind) for key, kind in _KEYS.items()):
+        raise JndError(f"give the policy {path} exactly {', '.join(_KEYS)}: texts, and a number")
+    goals = {key: search.parse_target(table[key]) for key in ("target", "floor")}
+    if any(goal.metric == "bpp" for goal in goals.values()):
+        raise JndError(f"name qualities to reach in the policy {path}, such as psnr=45: a budget in bpp keeps no detail")
+    if not 0 <= table["region_quality"] <= 100:
+        raise JndError(f"give the policy {path} a region_quality of 0 to 100")
+    return Policy(path.stem, table["about"], **goals, region_quality=float(table["region_quality"]))
