@@ -97,6 +97,74 @@ def test_target_is_reached(tmp_path, capsys):
     assert not (tmp_path / "b.jnd").exists()
 
 
+def test_a_just_noticeable_difference_is_reached(tmp_path, capsys):
+    save(tmp_path / "a.png", photo(96, 128))
+    # The untrained model of the tests reaches no whole JND.
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--target", "jnd", "--jnd", "2.5") == 0
+    note = json.loads(bitstream.unpack((tmp_path / "a.jnd").read_bytes())[1]["note"])
+    assert note["metric"] == "ssimulacra2" and note["target"] == 10 <= note["reached"]
+    assert f"  ssimulacra2 {note['reached']:g}\n" in capsys.readouterr().out
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "b.jnd", "--jnd", "8", "--metric", "psnr-hvs") == 0
+    note = json.loads(bitstream.unpack((tmp_path / "b.jnd").read_bytes())[1]["note"])
+    assert (note["metric"], note["target"]) == ("psnr-hvs", 22.038)
+    capsys.readouterr()
+    assert run("info", tmp_path / "b.jnd", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["note"] == note
+
+
+def test_people_s_answers_choose_the_quality(tmp_path, capsys, tiny_model):
+    for name in ("a.png", "b.png", "c.png"):
+        save(tmp_path / name)
+    labels = tmp_path / "jnd.csv"
+    labels.write_text("image,codec,subjects,sur50,sur75\n"
+                      "a,jpeg,20,10,11\na,jnd-tiny-1,21,30,42.5\nb,jnd-tiny-1,22,90,\n")
+    sur = ("--target", "jnd", "--sur", "75", "--labels", labels)
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", *sur) == 0
+    header, chunks = bitstream.unpack((tmp_path / "a.jnd").read_bytes())
+    assert header.quality == 425 and json.loads(chunks["note"]) == {"sur": 75, "subjects": 21}
+    capsys.readouterr()
+    for name, message in (("b", "fewer than 75 %"), ("c", "no row of this image")):
+        assert run("encode", tmp_path / f"{name}.png", "-o", tmp_path / f"{name}.jnd", *sur) == 2
+        assert message in capsys.readouterr().err
+    labels.write_text("image,codec\na,jnd-tiny-1\n")
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "c.jnd", *sur) == 2
+    assert "lacks some" in capsys.readouterr().err
+    assert not (tmp_path / "c.jnd").exists()
+
+
+def test_a_region_is_coded_and_shown(tmp_path, capsys):
+    save(tmp_path / "a.png", photo(96, 128))
+    mask = np.zeros((96, 128), np.uint8)
+    mask[:40, :40] = 255
+    save(tmp_path / "mask.png", mask)
+    region = ("--region", tmp_path / "mask.png", "--region-quality", "80")
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--quality", "30", *region) == 0
+    assert run("decode", tmp_path / "a.jnd", "-o", tmp_path / "b.png") == 0
+    capsys.readouterr()
+    assert run("info", tmp_path / "a.jnd", "--json") == 0
+    fields = json.loads(capsys.readouterr().out)
+    # 3x3 of the blocks reach the region; the grid is that of 128x128 pixels.
+    assert fields["quality"] == 300 and fields["regions"] == {"lowest": 30, "highest": 80, "raised": round(9 / 64, 4)}
+    assert run("info", tmp_path / "a.jnd") == 0
+    assert "regions" in capsys.readouterr().out
+    save(tmp_path / "mask.png", photo(96, 128))
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "c.jnd", *region) == 2
+    assert "has colours" in capsys.readouterr().err
+
+
+def test_a_policy_is_kept_or_no_file_is_written(tmp_path, capsys):
+    save(tmp_path / "a.png", photo(96, 128))
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--policy", "medical") == 2
+    assert "ssimulacra2 90" in capsys.readouterr().err and not (tmp_path / "a.jnd").exists()
+    policy = tmp_path / "easy.toml"
+    policy.write_text('about = "anything"\ntarget = "psnr=20"\nfloor = "psnr-y=10"\nregion_quality = 90\n')
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--policy", policy) == 0
+    capsys.readouterr()
+    assert run("info", tmp_path / "a.jnd", "--json") == 0
+    note = json.loads(capsys.readouterr().out)["note"]
+    assert note["policy"] == "easy" and note["floor"]["target"] == 10 <= note["floor"]["reached"]
+
+
 def test_folders_become_folders(tmp_path):
     for name in ("a.png", "deep/er/b.JPG", "same.png", "same.webp"):
         save(tmp_path / "in" / name)
@@ -145,6 +213,14 @@ def test_a_failure_is_reported_and_the_others_are_done(tmp_path, capsys):
     (("encode", "a.png", "-o", "a.jnd", "--quality", "nan"), "0 to 100"),
     (("encode", "a.png", "-o", "a.jnd", "--target", "bytes=1"), "bytes"),
     (("encode", "a.png", "-o", "a.jnd", "--quality", "5", "--target", "bpp=1"), "not allowed with"),
+    (("encode", "a.png", "-o", "a.jnd", "--target", "jnd", "--sur", "75"), "--sur and --labels together"),
+    (("encode", "a.png", "-o", "a.jnd", "--jnd", "0.5", "--quality", "5"), "--target jnd or alone"),
+    (("encode", "a.png", "-o", "a.jnd", "--jnd", "0.5", "--target", "psnr=30"), "--target jnd or alone"),
+    (("encode", "a.png", "-o", "a.jnd", "--jnd", "-1"), "positive number of JNDs"),
+    (("encode", "a.png", "-o", "a.jnd", "--target", "psnr=30", "--metric", "psnr-hvs"), "with --target jnd"),
+    (("encode", "a.png", "-o", "a.jnd", "--policy", "legal"), "inspection, medical, text"),
+    (("encode", "a.png", "-o", "a.jnd", "--region-quality", "90"), "with --region"),
+    (("encode", "a.png", "-o", "a.jnd", "--region", "none.png"), "No such file"),
     (("decode", "a.jnd", "-o", "a.xyz"), "suffixes .png"),
     (("decode", "a.jnd", "-o", "a.png"), "No such file"),
     (("decode", "a.png", "-o", "b.png"), "not a .jnd file"),
