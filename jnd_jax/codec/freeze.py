@@ -11,7 +11,7 @@ import numpy as np
 from jnd_jax.codec import hyper
 from jnd_jax.codec.jnd import JndCodec
 from jnd_jax.entropy.densities import factorized_bits
-from jnd_jax.entropy.tables import categorical_tables, gaussian_tables
+from jnd_jax.entropy.tables import categorical_tables, laplacian_tables
 from jnd_jax.errors import JndError
 
 
@@ -31,9 +31,9 @@ def coding_tables(model: JndCodec, params: Mapping[str, Any]) -> dict[str, np.nd
         tables[f"scale.{name}.bias"] = np.asarray(layer["bias"]).astype(np.int32)
         tables[f"scale.{name}.shift"] = np.round(-np.log2(np.asarray(layer["unit"]))).astype(np.uint8)
     tables["scale_offset"] = np.asarray(bound.integer_scale_offset()).astype(np.int8)
-    gaussian = gaussian_tables(hyper.scale_table())
-    tables["y.frequency"] = gaussian["frequency"].astype(np.uint16)
-    tables["y.half_width"] = gaussian["half_width"]
+    latents = laplacian_tables(hyper.scale_table())
+    tables["y.frequency"] = latents["frequency"].astype(np.uint16)
+    tables["y.half_width"] = latents["half_width"]
     z = jnp.arange(-hyper.Z_MAX, hyper.Z_MAX + 1, dtype=jnp.float32)[:, None]
     z = jnp.broadcast_to(z, (len(z), model.hyper_latents))
     bits = jax.vmap(lambda density: factorized_bits(density, z))(params["factorized"])

@@ -28,7 +28,7 @@ SHIFT_MAX = 20
 _SUM_MAX = 2**24 - BIAS_MAX - 2**SHIFT_MAX
 
 SCALE_LEVELS = 64
-SCALE_MIN, SCALE_MAX = 0.11, 256.0
+SCALE_MIN, SCALE_MAX = 0.05, 256.0
 LOG_SCALE_STEP = float(np.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1))
 Z_MAX = 127
 
@@ -49,7 +49,7 @@ def lmbda(quality):
 
 
 def scale_table() -> np.ndarray:
-    """(64,) standard deviations, log-spaced from .11 to 256 (the table of Balle et al., ICLR 2018)."""
+    """(64,) standard deviations, log-spaced from .05 to 256 (as Balle et al., ICLR 2018, who start at .11)."""
     return SCALE_MIN * np.exp(LOG_SCALE_STEP * np.arange(SCALE_LEVELS))
 
 

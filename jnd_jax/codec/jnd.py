@@ -13,7 +13,7 @@ from jnd_jax.codec import hyper, linear
 from jnd_jax.codec.layers import depth_to_space, space_to_depth
 from jnd_jax.codec.rounding import ste_floor, ste_round
 from jnd_jax.codec.types import Forward
-from jnd_jax.entropy.densities import conditional_gaussian_bits, factorized_bits, factorized_init
+from jnd_jax.entropy.densities import conditional_laplacian_bits, factorized_bits, factorized_init
 
 # A latent of 1 is one quantiser step of this size in pixel units at the reference lambda.
 _STEP = 0.2
@@ -128,7 +128,7 @@ def _border_filter(x: jax.Array, matrix: jax.Array, axis: int, blocks: jax.Array
 
 
 class JndCodec(nn.Module):
-    """Lapped linear transform + residual networks, gains for all rates, two-pass conditional Gaussian latents.
+    """Lapped linear transform + residual networks, gains for all rates, two-pass conditional Laplacian latents.
 
           x --> g_a: linear + net --> y --gain--> y' --round(y' - mu)--> symbols
                                       |                      ^  ^ scale index
@@ -144,7 +144,7 @@ class JndCodec(nn.Module):
       analysis_depths, synthesis_depths: bottleneck blocks at 1/4 and 1/8 resolution.
     """
 
-    latents: int = 320
+    latents: int = 448
     hyper_latents: int = 64
     hyper_width: int = 96
     widths: tuple[int, int] = (64, 128)
@@ -268,7 +268,7 @@ class JndCodec(nn.Module):
         symbols, y_hat, mean, index = self.code(y, z_hat, quality)
         scale = hyper.SCALE_MIN * jnp.exp(hyper.LOG_SCALE_STEP * index)
         residual = symbols if keys is None else y + y_noise - mean
-        bits_y = conditional_gaussian_bits(residual, 0.0, scale)
+        bits_y = conditional_laplacian_bits(residual, 0.0, scale)
         total = partial(jnp.sum, axis=(1, 2, 3))
         return Forward(self.synthesis(y_hat, quality), total(bits_y), total(bits_z), jnp.sum(bits_y, -1))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Mapping
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 PRECISION = 16
 TOTAL = 1 << PRECISION
@@ -17,8 +16,10 @@ TOTAL = 1 << PRECISION
 # The table that codes bytes as they are.
 BYTE = np.full(256, TOTAL // 256)
 
-# A conditional Gaussian's table ends where both tails together fall under this; the escape symbol stands for them.
-_TAIL = 2.0**-12
+# A conditional Laplacian's table ends where both tails together fall under this; the escape symbol stands for them. An
+# escape costs about as many bits as these and the 16 of its value, so it must stay rarer than the frequencies' own limit.
+_TAIL = 2.0**-PRECISION
+_LARGEST_HALF_WIDTH = 1023
 
 
 def quantise_pmf(pmf: np.ndarray) -> np.ndarray:
@@ -31,8 +32,8 @@ def quantise_pmf(pmf: np.ndarray) -> np.ndarray:
     return (frequency + 1).astype(np.uint32)
 
 
-def gaussian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
-    """Tables of round(N(0, s^2)) for each scale s.
+def laplacian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
+    """Tables of a rounded Laplacian of mean 0 and standard deviation s, for each scale s.
 
     Table i codes symbols -k..k, k = half_width[i], then the escape symbol; the 2k + 2 frequencies of each
     follow those of the one before.
@@ -45,9 +46,11 @@ def gaussian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
     """
     frequencies, widths = [], []
     for scale in scales:
-        k = max(1, int(np.ceil(-ndtri(_TAIL / 2) * scale - 0.5)))
-        edges = (np.arange(-k, k + 2) - 0.5) / scale
-        pmf, escape = np.diff(ndtr(edges)), 2 * ndtr(-(k + 0.5) / scale)
+        rate = np.sqrt(2.0) / scale
+        k = int(np.clip(np.ceil(-np.log(_TAIL) / rate - 0.5), 1, _LARGEST_HALF_WIDTH))
+        above = 0.5 * np.exp(-rate * (np.arange(k + 1) + 0.5))  # mass above n + 1/2
+        positive = above[:-1] - above[1:]
+        pmf, escape = np.concatenate([positive[::-1], [1 - 2 * above[0]], positive]), 2 * above[-1]
         frequencies.append(quantise_pmf(np.append(pmf, escape)))
         widths.append(k)
     return {"frequency": np.concatenate(frequencies), "half_width": np.array(widths, np.int32)}

@@ -108,3 +108,33 @@ def test_factorized_bits_batch_over_parameters():
     z = np.random.default_rng(0).normal(0, 8, (2, 4, 3)).astype(np.float32)
     expected = [densities.factorized_bits(params, rows) for params, rows in zip(batch, z, strict=True)]
     np.testing.assert_allclose(jax.vmap(densities.factorized_bits)(stacked, z), np.stack(expected), rtol=1e-5)
+
+
+def laplacian_cdf(x, scale):
+    return np.where(x < 0, 0.5 * np.exp(np.minimum(x, 0) * 2**0.5 / scale), 1 - 0.5 * np.exp(-np.maximum(x, 0) * 2**0.5 / scale))
+
+
+def test_laplacian_mass_is_a_difference_of_its_cdf():
+    y = np.linspace(-6, 6, 121)[:, None]
+    scale = np.array([0.3, 1.0, 4.0])
+    bits = np.asarray(jax.jit(densities.conditional_laplacian_bits)(y, 0.3, scale), np.float64)
+    mass = laplacian_cdf(y + 0.2, scale) - laplacian_cdf(y - 0.8, scale)
+    inside = mass > 1e-5
+    np.testing.assert_allclose(bits[inside], -np.log2(mass[inside]), rtol=2e-3, atol=1e-5)
+
+
+def test_laplacian_masses_of_integers_sum_to_one():
+    y = np.arange(-400, 401.0)[:, None]
+    mass = 2.0 ** -np.asarray(densities.conditional_laplacian_bits(y, 0.37, np.array([0.05, 0.5, 20.0])), np.float64)
+    np.testing.assert_allclose(mass.sum(0), 1, atol=1e-4)
+
+
+def test_laplacian_gradients_are_finite_and_follow_the_slope():
+    y = jnp.array([0.0, 0.5, 0.50001, 3.0, 200.0])
+    gradient = jax.grad(lambda y, s: densities.conditional_laplacian_bits(y, 0.0, s).sum(), (0, 1))
+    for scale in (0.05, 1.0, 256.0):
+        by_y, by_scale = gradient(y, jnp.full(5, scale))
+        assert np.isfinite(by_y).all() and np.isfinite(by_scale).all()
+    # Outside the centre the mass falls as exp(-sqrt(2) |y| / scale).
+    by_y, _ = gradient(jnp.array([3.0]), jnp.array([1.0]))
+    np.testing.assert_allclose(by_y, 2**0.5 / np.log(2), rtol=1e-4)
