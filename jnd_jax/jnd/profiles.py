@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnd_jax.errors import JndError
-from jnd_jax.losses.distances import watson_slack
 from jnd_jax.losses.dct import BLOCK
+from jnd_jax.losses.distances import watson_slack
 
 Profile = Callable[[jax.Array], jax.Array]
 
@@ -233,9 +233,9 @@ def pattern_complexity(y: jax.Array) -> jax.Array:
 def wu(y: jax.Array) -> jax.Array:
     """Thresholds of luma (B, H, W) in 0..255 by contrast masking and pattern masking (Wu 2017, the authors' program).
 
-    LA' + VM - .3 min(LA', VM), VM = max(1.84 s^2.4 / (s^2 + 26^2), .3 s Pc^2.7 / (Pc^2 + 1) E): s the standard deviation
-    of 5x5 pixels, Pc their `pattern_complexity`, E 0 within 3 pixels of edges, LA' .7 of the luminance adaptation,
-    softened in the dark. The paper's text has another form.
+    LA' + VM - .3 min(LA', VM), VM = max(1.84 s^2.4 / (s^2 + 26^2), .3 s Pc^2.7 / (Pc^2 + 1) E): s the standard
+    deviation of 5x5 pixels, Pc the `pattern_complexity`, E 0 within 3 pixels of edges, LA' .7 of the luminance
+    adaptation, softened in the dark. The paper's text has another form.
     """
     background = jnp.floor(_background(y))
     raised = jnp.where(background <= 127.0, jnp.floor(32.0 + background * (95.0 / 127.0) + 0.5), background)
@@ -279,7 +279,7 @@ def profile(name: str) -> Profile:
 
 
 def picture(image: np.ndarray, name: str) -> np.ndarray:
-    """A threshold map to look at: (H, W, 3) uint8 image -> grey (H, W, 3) uint8, 8 times the thresholds, at most 255."""
+    """A threshold map to look at: (H, W, 3) uint8 image -> grey (H, W, 3) uint8, 8 times the thresholds."""
     thresholds = jax.jit(profile(name))(luma(image[None] / np.float32(255)))[0]
     grey = np.asarray(jnp.clip(jnp.round(8.0 * thresholds), 0, 255), np.uint8)
     return np.repeat(grey[..., None], 3, -1)

@@ -51,7 +51,7 @@ def coder(name: str) -> Coder:
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class JndImage:
     """A just-noticeable image.
 
     Attributes:
@@ -67,7 +67,7 @@ class Target:
     size: int | None
 
 
-def search_target(image: np.ndarray, codec: Coder, metric: str = "ssimulacra2", t: float = 1.0) -> Target:
+def search_target(image: np.ndarray, codec: Coder, metric: str = "ssimulacra2", t: float = 1.0) -> JndImage:
     """The image as `codec` codes it at the lowest quality within `t` just-noticeable differences by `metric`.
 
     Args:
@@ -81,7 +81,7 @@ def search_target(image: np.ndarray, codec: Coder, metric: str = "ssimulacra2", 
     """
     goal = search.Target(metric, metrics.jnd_threshold(metric, t))
     found = search.reach(image, codec.encode, codec.decode, codec.qualities, goal, tolerance=0.0)
-    return Target(codec.decode(found.data), found.quality, found.value, len(found.data))
+    return JndImage(codec.decode(found.data), found.quality, found.value, len(found.data))
 
 
 def _weibull(energy: np.ndarray) -> np.ndarray:
@@ -154,10 +154,10 @@ class Table:
                 self.rows = {row["name"]: row for row in reader}
         for row in self.rows.values():
             if any(row[field] != value for field, value in self._common.items()):
-                raise JndError(f"give another folder: {path.parent} holds targets of {row['codec']} at {row['jnd']} JND "
-                               f"by {row['metric']}")
+                raise JndError(f"give another folder: {path.parent} holds targets of {row['codec']} at {row['jnd']} "
+                               f"JND by {row['metric']}")
 
-    def add(self, name: str, target: Target) -> None:
+    def add(self, name: str, target: JndImage) -> None:
         """Adds or replaces the row of `name`."""
         size = "" if target.size is None else str(target.size)
         self.rows[name] = {"name": name, **self._common, "quality": f"{target.quality:g}",
@@ -229,7 +229,7 @@ def run(args: argparse.Namespace) -> int:
             target = search_target(pixels, codec, args.metric, args.jnd)
         else:
             changed, kept = klt(pixels)
-            target = Target(changed, kept, metrics.measure(args.metric, pixels, changed), None)
+            target = JndImage(changed, kept, metrics.measure(args.metric, pixels, changed), None)
         write_pair(args.output, name, pixels, target.pixels)
         table.add(name, target)
         size = "" if target.size is None else f"  {target.size} bytes"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,11 @@ def picture(seed: int, height: int = 24, width: int = 32) -> Image.Image:
 def save(path: Path, image: Image.Image, **options) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, **options)
+
+
+def test_the_pictures_of_these_tests_are_told_apart():
+    means = [np.asarray(picture(seed)).mean((0, 1)) for seed in range(11)]
+    assert min(np.abs(a - b).mean() for i, a in enumerate(means) for b in means[:i]) > 12
 
 
 @pytest.fixture
@@ -51,6 +57,15 @@ def test_mcl_jci(mcl_jci):
         reference, jnd = record.images()
         np.testing.assert_array_equal(reference, np.asarray(picture(int(record.name[-2:]))))
         assert 0 < np.abs(reference.astype(float) - jnd).mean() < 12  # of this source: sources differ by more
+
+
+def test_the_example_of_the_documentation_writes_a_set_for_training(mcl_jci, tmp_path, monkeypatch, capsys):
+    code, = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs/jnd.md").read_text(), re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert [record.name for record in datasets.ref_jnd1(tmp_path / "set")] == ["ImageJND_SRC09", "ImageJND_SRC10"]
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["ImageJND_SRC09", "51.0"], ["ImageJND_SRC10", "25.0"]]
 
 
 def test_broken_parts_of_mcl_jci_are_named(mcl_jci, tmp_path):
