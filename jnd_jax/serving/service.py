@@ -18,13 +18,17 @@ import contextlib
 import functools
 import hashlib
 import io as bytesio
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
+import h11
+import numpy as np
 import prometheus_client
 import uvicorn
 from PIL import Image
@@ -33,13 +37,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import jnd_jax
 from jnd_jax import bitstream, io
+from jnd_jax.codec.linear import BLOCK, TILE
 from jnd_jax.errors import JndError
 from jnd_jax.image_codec import ImageCodec
 
 _MEDIA = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg"}
+_PART = 65536
+# Times the patience for which the rest of a refused body is read, and thrown away.
+_DRAIN = 10
 # How pictures are sent to browsers: at such a quality a transcoded file hides little of what the .jnd file holds.
 _GATEWAY = {"webp": {"lossless": False, "exact": False, "quality": 90, "method": 4}, "jpg": {"quality": 90}, "png": {}}
 
@@ -51,18 +61,20 @@ class Limits:
     Attributes:
       body: bytes of a request.
       pixels: of an image.
-      bodies: bytes of all requests that are held at a time.
+      held: bytes of all requests and answers that are being sent at a time.
       queue: requests that are worked on or wait for it; each may hold its image's pixels a few times over.
       workers: requests that are worked on at a time.
-      patience: seconds in which a client must have sent its request.
-      connections: at a time; each may hold an answer that is being sent.
+      batch: images of one size, at most 1024 pixels a side, that are decoded together where so many wait.
+      patience: seconds in which a client must have sent its request, and in which it must take a part of its answer.
+      connections: at a time.
     """
 
     body: int = 32 << 20
     pixels: int = 64_000_000
-    bodies: int = 256 << 20
+    held: int = 256 << 20
     queue: int = 16
     workers: int = 1
+    batch: int = 8
     patience: float = 20.0
     connections: int = 256
 
@@ -73,7 +85,8 @@ class Service:
     def __init__(self, codec: ImageCodec, limits: Limits, store: Path | None):
         self._codec, self._limits, self._store = codec, limits, store
         self._held, self._busy = 0, 0
-        self._threads = anyio.CapacityLimiter(limits.workers)
+        self._workers = anyio.CapacityLimiter(limits.workers)
+        self._waiting: defaultdict[tuple[int, ...], dict[asyncio.Future, tuple[np.ndarray, int]]] = defaultdict(dict)
         self._registry = prometheus_client.CollectorRegistry()
         self._count = prometheus_client.Counter("jnd_requests", "Requests answered", ("route", "status"),
                                                 registry=self._registry)
@@ -81,11 +94,16 @@ class Service:
                                                     registry=self._registry)
         prometheus_client.Gauge("jnd_busy", "Requests worked on or waiting", registry=self._registry
                                 ).set_function(lambda: self._busy)
-        prometheus_client.Gauge("jnd_held_bytes", "Bytes of requests held", registry=self._registry
+        prometheus_client.Gauge("jnd_held_bytes", "Bytes of requests and answers held", registry=self._registry
                                 ).set_function(lambda: self._held)
 
-    def app(self) -> Starlette:
-        """The ASGI application."""
+    def server(self, **options: Any) -> uvicorn.Server:
+        """What listens; `options` of uvicorn.Config, such as host and port."""
+        return uvicorn.Server(uvicorn.Config(
+            self._app(), http=functools.partial(_Connection, self._limits.patience), ws="none",
+            limit_concurrency=self._limits.connections, **options))
+
+    def _app(self) -> Starlette:
         route = lambda path, method, handler: Route(path, self._measured(path, handler), methods=[method])
         return Starlette(routes=[
             route("/health", "GET", self.health), route("/metrics", "GET", self.metrics),
@@ -126,7 +144,9 @@ class Service:
         """An image file to a .jnd file."""
         goal = _goal(request)
         async with self._body(request) as data:
-            return Response(await self._work(self._encode, data, goal), media_type="application/octet-stream")
+            with self._place():
+                file = await self._work(self._encode, data, goal)
+        return _Answer(self, file, "application/octet-stream")
 
     async def decode(self, request: Request) -> Response:
         """A .jnd file to an image file."""
@@ -134,18 +154,19 @@ class Service:
         if kind not in _MEDIA:
             raise HTTPException(400, f"Ask for one of the formats {', '.join(_MEDIA)}, not {kind!r}.")
         async with self._body(request) as data:
-            return Response(await self._work(self._decode, data, kind, {}), media_type=_MEDIA[kind])
+            image = await self._shown(data, kind, {})
+        return _Answer(self, image, _MEDIA[kind])
 
     async def picture(self, request: Request) -> Response:
         """A stored .jnd file in a format that the browser accepts, for caches to keep."""
         data = await anyio.to_thread.run_sync(self._stored, request.path_params["name"])
         kind = self._kind(request, data)
-        tag = f'"{hashlib.sha256(data).hexdigest()[:32]}-{kind}"'
+        # Weak: an image that is decoded in a batch may differ by a level where it was about to be rounded.
+        tag = f'W/"{hashlib.sha256(data).hexdigest()[:32]}-{kind}"'
         headers = {"ETag": tag, "Cache-Control": "public, max-age=86400", "Vary": "Accept"}
-        if tag in [known.strip().removeprefix("W/") for known in request.headers.get("if-none-match", "").split(",")]:
+        if tag in [known.strip() for known in request.headers.get("if-none-match", "").split(",")]:
             return Response(status_code=304, headers=headers)
-        payload = await self._work(self._decode, data, kind, _GATEWAY[kind])
-        return Response(payload, media_type=_MEDIA[kind], headers=headers)
+        return _Answer(self, await self._shown(data, kind, _GATEWAY[kind]), _MEDIA[kind], headers)
 
     def _stored(self, name: str) -> bytes:
         missing = HTTPException(404, f"There is no stored picture {name!r}.")
@@ -178,42 +199,150 @@ class Service:
                     async for chunk in request.stream():
                         if len(body) + len(chunk) > limits.body:
                             raise too_large
-                        if self._held + len(chunk) > limits.bodies:
+                        if self._held + len(chunk) > limits.held:
                             raise _busy("Too many requests are being sent")
                         self._held += len(chunk)
                         body += chunk
             except TimeoutError:
-                raise HTTPException(408, f"Send the whole request within {limits.patience:g} seconds.") from None
+                raise HTTPException(408, f"Send the whole request within {limits.patience:g} seconds.",
+                                    headers={"Connection": "close"}) from None
             if not body:
                 raise HTTPException(400, "Send a file as the body of the request: it was empty.")
             yield bytes(body)
         finally:
             self._held -= len(body)
 
-    async def _work(self, function: Callable[..., bytes], *arguments: Any) -> bytes:
-        """Runs a function in one of the worker threads, if not too many wait."""
+    @contextlib.contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Counts so many bytes as held for as long as the context lasts."""
+        self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """A place in the queue, if there is one."""
         if self._busy >= self._limits.queue:
             raise _busy("The service is busy")
         self._busy += 1
         try:
-            return await anyio.to_thread.run_sync(function, *arguments, limiter=self._threads)
+            yield
         finally:
             self._busy -= 1
+
+    async def _work(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs a function in one of the worker threads."""
+        async with self._workers:
+            return await anyio.to_thread.run_sync(function, *arguments)
+
+    async def _shown(self, data: bytes, kind: str, options: dict[str, Any]) -> bytes:
+        """The image file of a .jnd file; small images are decoded in batches."""
+        with self._place():
+            header, chunks = await self._work(bitstream.unpack, data)
+            self._check_pixels(header.width, header.height)
+            write = lambda pixels: io.format_image(io.from_chunks(pixels, chunks), f".{kind}", **options)
+            if max(header.width, header.height) > TILE * BLOCK:
+                # In one go: what waits between two steps must be small.
+                return await self._work(lambda: write(self._codec.decode(data)))
+            latents = await self._work(self._codec.decode_latents, header, chunks)
+            pixels = await self._synthesised(latents.y_hat, header.quality)
+            return await self._work(write, pixels[:header.height, :header.width])
+
+    async def _synthesised(self, y_hat: np.ndarray, level: int) -> np.ndarray:
+        """`ImageCodec.synthesise`, in a batch with others of this size if enough of them wait for a worker, else alone.
+
+        Never in a batch of another size: each is compiled anew.
+        """
+        own: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
+        waiting, size = self._waiting[y_hat.shape], self._limits.batch
+        waiting[own] = y_hat, level
+        try:
+            async with self._workers:
+                if own in waiting:
+                    others = [future for future in waiting if future is not own]
+                    batch = [own, *others[:size - 1]] if len(waiting) >= size else [own]
+                    latents, levels = zip(*(waiting.pop(future) for future in batch))
+                    try:
+                        images = await anyio.to_thread.run_sync(self._codec.synthesise_batch, np.stack(latents), levels)
+                    except Exception as error:
+                        images = [error] * len(batch)
+                    for future, image in zip(batch, images):
+                        if future.cancelled():
+                            continue
+                        elif isinstance(image, Exception):
+                            future.set_exception(image)
+                        else:
+                            future.set_result(image)
+            return await own
+        finally:
+            waiting.pop(own, None)
 
     def _encode(self, data: bytes, goal: dict[str, Any]) -> bytes:
         self._check_pixels(*_image_size(data))
         picture = io.parse_image(data)
         return self._codec.encode(picture.pixels, **goal, extras=io.to_chunks(picture))
 
-    def _decode(self, data: bytes, kind: str, options: dict[str, Any]) -> bytes:
-        header, chunks = bitstream.unpack(data)
-        self._check_pixels(header.width, header.height)
-        picture = io.from_chunks(self._codec.decode(data), chunks)
-        return io.format_image(picture, f".{kind}", **options)
-
     def _check_pixels(self, width: int, height: int) -> None:
         if width * height > self._limits.pixels:
             raise HTTPException(413, f"Send an image of at most {self._limits.pixels} pixels: {width}x{height} are more.")
+
+
+class _Answer(Response):
+    """Bytes that are held until the client has taken them, but for those on their way."""
+
+    def __init__(self, service: Service, data: bytes, media_type: str, headers: dict[str, str] | None = None):
+        super().__init__(data, headers=headers, media_type=media_type)
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._service.holding(len(self.body)):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for start in range(0, len(self.body), _PART):
+                await send({"type": "http.response.body", "body": self.body[start:start + _PART], "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
+class _Connection(H11Protocol):
+    """A connection that ends if, for `patience` seconds, no head of a request comes or no part of an answer is taken."""
+
+    def __init__(self, patience: float, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._patience, self._timer, self._drained = patience, None, 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._wait(self._patience)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._drained = self.loop.time() + _DRAIN * self._patience
+        self._wait(self.timeout_keep_alive + self._patience)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # The rest of a refused body: a client whose connection ends while it sends may never see the answer.
+        if self.conn.their_state is h11.SEND_BODY and self.loop.time() < self._drained:
+            self._wait(self._patience)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait(self._patience)
+
+    def _wait(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        at_work = self.cycle is not None and not self.cycle.response_complete
+        if self.flow.write_paused or not at_work:
+            self.transport.abort()
 
 
 def _image_size(data: bytes) -> tuple[int, int]:
@@ -252,7 +381,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits = Limits()
     parser.add_argument("model", metavar="MODEL", help="name or file of a model")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="(default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="(default: %(default)s; 0: any that is free)")
     parser.add_argument("--store", type=Path, metavar="DIR", help="folder of .jnd files to show under /pictures")
     parser.add_argument("--max-megabytes", type=float, default=limits.body / 2**20, help="of a request (default: 32)")
     parser.add_argument("--max-megapixels", type=float, default=limits.pixels / 1e6, help="of an image (default: 64)")
@@ -260,14 +389,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="requests that may be worked on or wait for it (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=limits.workers,
                         help="requests that are worked on at a time (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=limits.batch,
+                        help="small images of one size that are decoded together (default: %(default)s)")
+    parser.add_argument("--patience", type=float, default=limits.patience, metavar="SECONDS",
+                        help="in which a client must have sent its request (default: %(default)g)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is interrupted."""
     limits = Limits(body=int(args.max_megabytes * 2**20), pixels=int(args.max_megapixels * 1e6), queue=args.queue,
-                    workers=args.workers)
+                    workers=args.workers, batch=args.batch, patience=args.patience)
     service = Service(jnd_jax.load(args.model), limits, args.store)
-    print(f"http://{args.host}:{args.port}", flush=True)
-    uvicorn.run(service.app(), host=args.host, port=args.port, log_level="warning",
-                limit_concurrency=limits.connections)
+    family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+    with socket.create_server((args.host, args.port), family=family) as listening:
+        print("http://%s:%d" % (args.host, listening.getsockname()[1]), flush=True)
+        service.server(log_level="error").run([listening])
     return 0
