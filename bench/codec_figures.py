@@ -36,18 +36,31 @@ def transform_psnr(codec, image: np.ndarray) -> float:
 
 
 def multiply_adds(model: JndCodec, params) -> dict[str, float]:
-    """Thousands of multiply-adds a pixel of the networks of each part."""
+    """Thousands of multiply-adds a pixel of the networks of each part.
+
+    Of the hyper-synthesis the decoder runs the part that reads the neighbours in each of its two passes, the part that
+    reads the hyper-latents once, and the last layers once for each position.
+    """
     q, h = jnp.zeros(1), SIDE // 16
     y, z = jnp.zeros((1, h, h, model.latents)), jnp.zeros((1, h // 4, h // 4, model.hyper_latents))
+    some = jnp.zeros((1, h, h, 1))
+    wide, narrow = (jnp.zeros((1, h, h, n)) for n in (model.hyper_width, model.hyper_width // 2))
+    offset = jnp.zeros(model.latents)
 
     def count(function, *arrays) -> float:
         cost = jax.jit(lambda p, *a: function(model.bind({"params": p}), *a)).lower(params, *arrays).compile()
         return cost.cost_analysis()["flops"] / 2 / SIDE**2 / 1e3
 
+    once = count(lambda m, z: (hyper.scale_features(jnp, m.integer_scale_path(), z, jnp.floor),
+                               hyper.mean_features(jnp, m.mean_path, z)), z)
+    twice = count(lambda m, y, d: (hyper.scale_context(jnp, m.integer_scale_path(), y, d, jnp.floor),
+                                   hyper.mean_context(jnp, m.mean_path, y, d)), y, some)
+    last = count(lambda m, a, b, y, o: (hyper.scale_indexes(jnp, m.integer_scale_path(), a, a, o, jnp.floor),
+                                        hyper.means(jnp, m.mean_path, b, b, y)), wide, narrow, y, offset)
     return {
         "analysis": count(lambda m, x: m.analysis(x, q), jnp.zeros((1, SIDE, SIDE, 3))),
         "hyper-analysis": count(lambda m, y: m.hyper_analysis(y), y),
-        "hyper-synthesis, both passes": count(lambda m, y, z: m.code(y, z, q), y, z),
+        "hyper-synthesis": once + 2 * twice + last,
         "synthesis": count(lambda m, y: m.synthesis(y, q), y),
     }
 
@@ -75,7 +88,7 @@ def main() -> None:
     print(f"{args.model}, {len(images)} images\ntransforms alone: mean {np.mean(fidelity):.2f} dB, "
           f"lowest {min(fidelity):.2f} dB")
     parts = multiply_adds(codec._model, codec._params)
-    decoder = parts["hyper-synthesis, both passes"] + parts["synthesis"]
+    decoder = parts["hyper-synthesis"] + parts["synthesis"]
     print("thousand multiply-adds a pixel: " + ", ".join(f"{k} {v:.2f}" for k, v in parts.items())
           + f"; to decode {decoder:.2f}")
     for quality in (float(q) for q in args.qualities.split(",")):
