@@ -9,9 +9,10 @@ import pytest
 from skimage import data
 
 import jnd_jax
-from jnd_jax import bitstream, image_codec
+from jnd_jax import bitstream, image_codec, modelfile
 from jnd_jax.codec import regions
 from jnd_jax.errors import JndError
+from jnd_jax.serving.transcode import transcode
 from tests.models import write_tiny_model
 
 PHOTO = data.astronaut()[:150, 100:310]
@@ -20,11 +21,16 @@ MASK[40:90, 50:120] = 255
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """With so many channels that its qualities are far apart."""
+def model_path(tmp_path_factory):
+    """A model with so many channels that its qualities are far apart."""
     path = tmp_path_factory.mktemp("models") / "jnd-wide-1.safetensors"
     write_tiny_model(path, latents=192)
-    return jnd_jax.load(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(model_path):
+    return jnd_jax.load(model_path)
 
 
 def inside_and_outside(decoded):
@@ -53,7 +59,7 @@ def test_a_uniform_map_is_the_plain_file(model):
     np.testing.assert_array_equal(model.decode(bitstream.pack(header, chunks)), model.decode(plain))
 
 
-def test_every_marked_pixel_is_made_of_marked_blocks(model):
+def test_every_marked_pixel_is_made_of_marked_blocks():
     levels = regions.from_mask(MASK, 100, 900, 12, 16)
     expected = np.array([[MASK[max(16 * i - 8, 0):16 * i + 24, max(16 * j - 8, 0):16 * j + 24].max(initial=0)
                           for j in range(16)] for i in range(12)])
@@ -97,6 +103,11 @@ def test_a_search_finds_the_background_s_quality(model):
     header, chunks = bitstream.unpack(stream)
     assert 1.4 < 8 * len(stream) / MASK.size <= 1.5
     assert header.quality < 900 and regions.of_file(header, chunks).max() == 900
+
+
+def test_transcoding_keeps_the_regions(model, model_path):
+    stream = model.encode(PHOTO, 20, mask=MASK)
+    assert transcode(stream, "constriction", modelfile.load(model_path)) == stream
 
 
 def test_a_map_round_trips_through_bytes():

@@ -8,7 +8,7 @@ import functools
 from pathlib import Path
 
 from jnd_jax import bitstream, io, modelfile
-from jnd_jax.codec import coding
+from jnd_jax.codec import coding, regions
 from jnd_jax.codec.linear import BLOCK, GRID
 from jnd_jax.errors import JndError
 
@@ -28,7 +28,7 @@ def transcode(data: bytes, coder: str, model: modelfile.ModelFile) -> bytes:
     latents.check_size(len(chunks["z"]), h * w, quality)
     z = latents.decode_z(chunks["z"], h, w, quality, header.coder)
     recoded = {"z": latents.encode_z(z, quality, coder),
-               "y": latents.recode_y(chunks["y"], z, quality, header.coder, coder)}
+               "y": latents.recode_y(chunks["y"], z, regions.of_file(header, chunks), header.coder, coder)}
     return bitstream.pack(dataclasses.replace(header, coder=coder), chunks | recoded)
 
 
