@@ -17,8 +17,8 @@ def get_config() -> ConfigDict:
             jnd_path="",  # folders of just-noticeable versions, paired by file name
             cache="",  # decoded images; empty: ~/.cache/jnd_jax
             validation_every=10,  # each tenth file by name validates
-            crop=256,
-            batch=4,  # global
+            crop=128,
+            batch=16,  # global
             flip=0.5,
             rotate=False,
             downscale=0.25,  # chance of a crop at half scale, where the image has the pixels
@@ -27,12 +27,12 @@ def get_config() -> ConfigDict:
         train=dict(
             steps=20_000,
             stages=(),  # (steps, crop, batch) each, in place of steps, data.crop and data.batch
-            optimizer="adam",
-            learning_rate=1e-3,
-            warmup=200,
+            optimizer="soap",
+            learning_rate=3e-3,
+            warmup=100,
             decay=0.15,  # the last fraction of the run, over which the learning rate falls to zero
             decay_from_step=-1,  # in place of `decay`, where it is not negative
-            betas=(0.9, 0.999),
+            betas=(0.95, 0.95),
             weight_decay=0.0,
             clip=1.0,
             freeze=(),  # regular expressions on parameter paths

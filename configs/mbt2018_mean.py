@@ -11,6 +11,6 @@ from configs import base
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.model.name = "mbt2018-mean"
-    config.data.batch = 8
-    config.train.update(lmbda=0.013, learning_rate=1e-4, steps=1_000_000)
+    config.data.update(crop=256, batch=8)
+    config.train.update(lmbda=0.013, optimizer="adam", betas=(0.9, 0.999), learning_rate=1e-4, steps=1_000_000)
     return config

@@ -10,7 +10,7 @@ from configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_config()
-    config.data.update(crop=128, batch=2)
+    config.data.batch = 2
     config.train.update(steps=40, warmup=10)
     config.eval.update(every=0, images=2, max_size=256, qualities=(200, 500, 800))
     config.log_every = 10
