@@ -82,6 +82,7 @@ def main() -> int:
     settings = {"model": args.model, "hash": digest, "quality": args.quality, "coder": args.coder}
     manifest = args.output / MANIFEST
     lines = read_manifest(manifest)
+    io.write_bytes(manifest, "".join(json.dumps(line) + "\n" for line in lines.values()).encode())
 
     local = {} if args.address else {"num_cpus": args.workers, "include_dashboard": False}
     ray.init(args.address, log_to_driver=False, logging_level="ERROR", **local)

@@ -16,6 +16,7 @@ pytest.importorskip("ray", reason="needs Ray: pip install 'jnd-jax[bulk]'")
 from examples import encode_store  # noqa: E402  needs Ray
 
 
+@pytest.mark.slow
 def test_no_image_is_lost_or_done_twice_when_workers_and_jobs_are_killed(tmp_path):
     counts = bulk_kill.measure(tmp_path, 60, (256, 192))
     assert bulk_kill.right(counts), counts
@@ -25,6 +26,8 @@ def test_what_is_no_image_is_named_and_the_others_are_done(tmp_path, golden_mode
     photos, store = tmp_path / "photos", tmp_path / "store"
     bulk_kill.write_images(photos, 2, (64, 64))
     (photos / "broken.png").write_bytes(b"none")
+    store.mkdir()
+    (store / encode_store.MANIFEST).write_text('{"file": "000')  # as a job leaves it that was killed while it wrote
     command = [sys.executable, bulk_kill.ROOT / "examples" / "encode_store.py", photos, "-o", store, "--model", golden_model,
                "--workers", "1"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=600)
