@@ -1,11 +1,20 @@
-"""Conventional codecs behind one pair of functions: (image, quality) -> file and file -> image."""
+"""Conventional codecs behind one pair of functions: (image, quality) -> file and file -> image.
+
+Others come in as programs, described by a TOML file that stands in the place of the name, see `external`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import io
+import shlex
+import subprocess
+import tempfile
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -180,10 +189,77 @@ BASELINES: dict[str, Baseline] = {
 }
 
 
+def _run(command: str, **places: str) -> str:
+    words = [word.format(**places) for word in shlex.split(command)]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True)
+    except OSError as error:
+        raise JndError(f"install {words[0]} or correct the command `{command}`: it cannot be run") from error
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+        raise JndError(f"correct the command `{command}`: it fails with {last}")
+    return done.stdout + done.stderr
+
+
+def external(path: Path) -> Baseline:
+    """A codec that other programs run, from a TOML file; its name is the file's.
+
+        title = "VVC"
+        encode = "sh vvc_encode.sh {input} {output} {qp}"    # {input} is a PNG; or {quality}, {qp} being -quality
+        decode = "sh vvc_decode.sh {input} {output}"         # {output} is a PNG
+        version = "vvencapp --version"                       # a command; its first line of output tells the version
+        suffix = ".266"
+        qualities = [-47, -42, -37, -32, -27, -22]           # all it has, ascending, better with each
+        grid = [-47, -42, -37, -32, -27, -22]                # of them, those of its curve
+
+    Raises:
+        JndError: the file is missing or wrong, or later a program fails.
+    """
+    lines = ("title", "encode", "decode", "version", "suffix", "qualities", "grid")
+    try:
+        text = path.read_text(encoding="utf-8")
+        title, encode, decode, version, suffix, qualities, grid = (tomllib.loads(text)[line] for line in lines)
+    except (OSError, ValueError, KeyError) as error:
+        raise JndError(f"describe the codec in {path} by the lines {', '.join(lines)}: {error}") from error
+    if list(qualities) != sorted(set(qualities)) or not grid or not set(grid) <= set(qualities):
+        raise JndError(f"give ascending qualities in {path}, and a grid of some of them")
+
+    def through(command: str, given: str, wanted: str, content: bytes, **places: str) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / f"in{given}", Path(folder) / f"out{wanted}"
+            source.write_bytes(content)
+            _run(command, input=str(source), output=str(target), **places)
+            if not target.exists():
+                raise JndError(f"correct the command `{command}`: it writes no {{output}}")
+            return target.read_bytes()
+
+    def encode_image(image: np.ndarray, quality: float) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        return through(encode, ".png", suffix, file.getvalue(), quality=f"{quality:g}", qp=f"{-quality:g}")
+
+    return Baseline(
+        path.stem,
+        title,
+        f"`{encode}`; description {hashlib.sha256(text.encode()).hexdigest()[:8]}",
+        suffix,
+        "",
+        qualities,
+        grid,
+        encode_image,
+        lambda data: _pillow_decode(through(decode, suffix, ".png", data)),
+        lambda: (_run(version).strip().splitlines() or ["unknown"])[0],
+    )
+
+
 def lookup(name: str) -> Baseline:
-    """The table's row for `name`; JndError names the known ones otherwise."""
+    """The table's row for `name`, or what a TOML file of that name describes; JndError names the known ones
+    otherwise.
+    """
+    if name.endswith(".toml"):
+        return external(Path(name))
     if name not in BASELINES:
-        raise JndError(f"unknown codec {name!r}: choose from {', '.join(BASELINES)}")
+        raise JndError(f"unknown codec {name!r}: choose from {', '.join(BASELINES)}, or describe it in a .toml file")
     return BASELINES[name]
 
 
@@ -191,7 +267,7 @@ def encode(name: str, image: np.ndarray, quality: float) -> bytes:
     """File of codec `name` at `quality`, a value of its `qualities`.
 
     Args:
-        name: jpeg, jpegli, webp, avif, jxl or j2k.
+        name: jpeg, jpegli, webp, avif, jxl, j2k, or a TOML file.
         image: (H, W, 3) uint8.
         quality: in the codec's own scale, see `BASELINES`.
 

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import json
+import shlex
+import sys
+
 import numpy as np
 import pytest
 
 from jnd_jax import baselines, metrics
 from jnd_jax.errors import JndError
+from jnd_jax.evaluation.results import baseline_codec
 
 data = pytest.importorskip("skimage.data")
 pytest.importorskip("imagecodecs")
@@ -48,3 +53,48 @@ def test_jxl_distance_is_libjxls():
 def test_unknown_codec_is_named():
     with pytest.raises(JndError, match="jpeg, jpegli"):
         baselines.encode("bpg", np.zeros((8, 8, 3), np.uint8), 50)
+
+
+def describe(path, **changes):
+    """A description of Pillow's WebP, run as a program with a quantiser in the place of a quality."""
+    python = shlex.quote(sys.executable)
+    program = "import sys; from PIL import Image; Image.open(sys.argv[1]).save(sys.argv[2], quality=int((sys.argv + [0])[3]))"
+    lines = {
+        "title": "WebP by a program",
+        "encode": f"{python} -c {shlex.quote(program)} {{input}} {{output}} {{qp}}",
+        "decode": f"{python} -c {shlex.quote(program)} {{input}} {{output}} 0",
+        "version": f"{python} -c 'print(17)'",
+        "suffix": ".webp",
+        "qualities": [-90, -80],
+        "grid": [-90, -80],
+    } | changes
+    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items() if value is not None))
+    return str(path)
+
+
+def test_a_program_is_a_codec(tmp_path):
+    name = describe(tmp_path / "other.toml")
+    codec = baseline_codec(name)
+    assert (codec.name, codec.title) == ("other", "WebP by a program") and codec.settings.endswith("; 17")
+    image = np.ascontiguousarray(data.chelsea()[:40, :50])
+    file = codec.encode(image, -80)
+    assert file == baselines._pillow_encode(format="WEBP")(image, 80)
+    assert (codec.decode(file) == baselines.decode("webp", file)).all()
+    assert baseline_codec(describe(tmp_path / "other.toml", suffix=".WEBP")).version != codec.version
+
+
+def test_what_is_wrong_with_a_program_is_said(tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+    path = tmp_path / "other.toml"
+    for changes, complaint in (
+        ({"title": None}, "by the lines title"),
+        ({"qualities": [2, 1], "grid": [2]}, "ascending"),
+        ({"grid": [5]}, "a grid of some"),
+        ({"encode": "no-such-program {input}"}, "install no-such-program"),
+        ({"encode": "true"}, "writes no"),
+        ({"encode": f"{shlex.quote(sys.executable)} -c 'raise SystemExit(\"too dark\")'"}, "too dark"),
+    ):
+        with pytest.raises(JndError, match=complaint):
+            baselines.encode(describe(path, **changes), image, -80)
+    with pytest.raises(JndError, match="No such file"):
+        baselines.lookup(str(tmp_path / "none.toml"))

@@ -38,8 +38,8 @@ _SUBJECT = re.compile(r"[0-9a-f]{16}")
 
 
 def load_codec(name: str) -> Codec:
-    """A conventional codec by its name, or a model by its name or file."""
-    if name in baselines.BASELINES:
+    """A conventional codec by its name or description, or a model by its name or file."""
+    if name in baselines.BASELINES or name.endswith(".toml"):
         return baseline_codec(name)
     import jnd_jax
 

@@ -59,7 +59,7 @@ def baseline_codec(name: str) -> Codec:
     library = baseline.version()
     version = hashlib.sha256(f"{baseline.settings}; {library}".encode()).hexdigest()[:16]
     return Codec(
-        name,
+        baseline.name,
         baseline.title,
         version,
         False,

@@ -268,7 +268,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against",
         type=_names,
         default=["jpeg", "webp", "avif", "jxl"],
-        help="conventional codecs, with commas (jpeg,jpegli,webp,avif,jxl,j2k)",
+        help="conventional codecs, with commas (jpeg,jpegli,webp,avif,jxl,j2k, or TOML files of programs)",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results"
