@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import shlex
 import tomllib
 from collections.abc import Mapping
@@ -228,8 +229,12 @@ def _months(value: float) -> str:
     return "never" if math.isinf(value) else f"after {value:.1f} months"
 
 
-def verdict(assumptions: Assumptions, measured: Measured, expected: Money, worst: Money, best: Money) -> str:
-    """The result in plain words; whether it pays is judged over the whole measured interval."""
+def verdict(
+    assumptions: Assumptions, measured: Measured, expected: Money, worst: Money, best: Money
+) -> tuple[str, str]:
+    """What the files save and what that is worth, a sentence or two of plain words each; whether it pays is judged
+    over the whole measured interval.
+    """
     a = assumptions
     change = 100 * (1 - measured.ratio)
     look = f"{metrics.lookup(a.metric).title}, {measured.images} images"
@@ -261,7 +266,12 @@ def verdict(assumptions: Assumptions, measured: Measured, expected: Money, worst
             f"Whether the change pays is NOT settled: over {horizon} the measured interval spans {low} to "
             f"{high}. More test images narrow it."
         )
-    return f"{bits} {money}"
+    return bits, money
+
+
+def meanings() -> dict[str, str]:
+    """What each line of an assumptions file means, where the example's comments say so."""
+    return dict(re.findall(r"^(\w+) = .*?  # (.+)$", EXAMPLE.read_text(encoding="utf-8"), re.M))
 
 
 def report(assumptions: Assumptions, measured: Measured, people: list[str], command: str) -> dict[str, Any]:
@@ -278,12 +288,16 @@ def report(assumptions: Assumptions, measured: Measured, people: list[str], comm
         for name, ratio in (("worst", measured.high), ("measured", measured.ratio), ("best", measured.low))
     }
     months = list(range(0, math.ceil(assumptions.horizon_months) + 1))
+    bits, money = verdict(
+        assumptions, measured, scenarios["measured"], scenarios["worst"], scenarios["best"]
+    )
     return {
-        "verdict": verdict(
-            assumptions, measured, scenarios["measured"], scenarios["worst"], scenarios["best"]
-        ),
+        "verdict": f"{bits} {money}",
+        "bits": bits,
+        "money": money,
         "currency": assumptions.currency,
         "assumptions": asdict(assumptions),
+        "meanings": meanings(),
         "measured": asdict(measured),
         "scenarios": {
             name: {key: None if math.isinf(value) else value for key, value in asdict(money).items()}
@@ -308,6 +322,7 @@ _ROWS = (
     ("once", "cost, once"),
     ("payback_months", "months until paid back"),
     ("net", "net over the horizon"),
+    ("return_on_investment", "return on the cost"),
 )
 
 
@@ -319,6 +334,8 @@ def to_markdown(data: Mapping[str, Any]) -> str:
         value = scenarios[name][key]
         if key == "payback_months":
             return "never" if value is None else f"{value:.1f}"
+        if key == "return_on_investment":
+            return "-" if value is None else f"{100 * value:,.0f} %"
         return f"{value:,.0f}"
 
     lines = [
@@ -388,12 +405,14 @@ def run(args: argparse.Namespace) -> int:
     if args.people is not None:
         analysis = json.loads((args.people / "analysis.json").read_text(encoding="utf-8"))
         people = [
-            f"{analysis['subjects']} people took part; {len(analysis['excluded'])} more were screened out.",
+            f"{analysis['subjects']} people took part"
+            + (f"; {len(analysis['excluded'])} more did not look, by their answers, and do not count." if analysis["excluded"] else "."),
             *(abtest.sentence(pair) for pair in analysis["pairs"]),
         ]
-    command = "jnd-jax savings " + shlex.join(
-        ["--results", str(args.results), "--assumptions", str(args.assumptions), "-o", str(args.output)]
-    )
+    words = ["jnd-jax", "savings", "--results", str(args.results), "--assumptions", str(args.assumptions)]
+    words += ["--people", str(args.people)] if args.people is not None else []
+    words += ["--jnd", f"{args.jnd:g}"] if args.jnd != 1 else []
+    command = shlex.join([*words, "-o", str(args.output)])
     data = report(assumptions, measured, people, command)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "savings.md").write_text(to_markdown(data), encoding="utf-8")

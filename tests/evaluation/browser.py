@@ -16,7 +16,7 @@ CHROMIUM = (
 def chromium() -> Iterator[Any]:
     """A headless Chromium; the test is skipped where there is none."""
     if CHROMIUM is None:
-        pytest.skip("needs a Chromium browser")
+        pytest.skip("needs a Chromium browser (Debian: chromium-headless-shell) and `pip install playwright`")
     driver = pytest.importorskip("playwright.sync_api").sync_playwright()
     with driver as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

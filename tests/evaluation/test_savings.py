@@ -73,6 +73,22 @@ def test_no_saving_and_loss_are_said_plainly():
     assert savings.calculate(PLAIN, 1.0, 1, 0.1).payback_months == math.inf
 
 
+def test_the_return_on_the_cost_is_shown():
+    """.6: (24 * 14.2 - 100) / 100."""
+    (line,) = [line for line in savings.to_markdown(savings.report(PLAIN, MEASURED, [], "")).splitlines()
+               if line.startswith("| return on the cost")]
+    assert line.split(" | ")[2] == "241 %"
+    free = savings.report(replace(PLAIN, training_cost=0, migration_cost=0), replace(MEASURED, encode_s=0), [], "")
+    assert free["scenarios"]["measured"]["return_on_investment"] is None
+
+
+def test_the_page_says_what_each_number_means():
+    meanings = savings.meanings()
+    assert meanings["images_stored"] == "files kept today"
+    assert meanings["share_delivered_new"].startswith("of the traffic that goes to viewers")
+    assert set(meanings) <= set(savings.Assumptions.__dataclass_fields__)
+
+
 def test_nothing_goes_beyond_the_measured_interval():
     data = savings.report(PLAIN, MEASURED, [], "")
     ends = [savings.calculate(PLAIN, ratio, 1.0, 0.1).net for ratio in (0.7, 0.6, 0.5)]
@@ -195,6 +211,7 @@ def test_command_makes_a_page_that_a_browser_shows(tmp_path, capsys):
     assert "fewer bytes" in capsys.readouterr().out
     text = (tmp_path / "out" / "savings.md").read_text()
     assert "| net over the horizon |" in text and "equally good" in text
+    assert f"--people {people}" in text.splitlines()[0]
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 800})
         messages: list[str] = []
@@ -204,7 +221,9 @@ def test_command_makes_a_page_that_a_browser_shows(tmp_path, capsys):
         page.wait_for_selector("#time .scatterlayer .trace")
         assert page.locator("#time .scatterlayer .trace").count() == 3
         assert page.locator("#bars .barlayer .bars").count() == 2
-        assert page.locator("#people li").count() == 2
+        assert page.locator("#people li").count() == 2 and not page.locator("#nobody").is_visible()
+        assert "fewer bytes" in page.text_content("#bits") and "36 months" in page.text_content("#verdict")
+        assert page.locator("#assumptions small").count() == len(savings.meanings())
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert messages == []
 
