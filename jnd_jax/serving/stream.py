@@ -128,6 +128,7 @@ class StreamDecoder(tf.Module):
         intact = lambda part, at: tf.cast(crc32(part), tf.int64) == number(at, 4)
         width, height, quality = number(16, 4), number(20, 4), number(24, 2)
         table_end = bitstream.HEADER_SIZE + 9 * tf.cast(number(7, 1), tf.int32)
+        tags = fields[bitstream.HEADER_SIZE:table_end:9]
         model = list(bytes.fromhex(self._decoder.hash))
         start = tf.cast(table_end, tf.int64) + 4
         z_size, y_size = number(33, 4), number(42, 4)
@@ -142,6 +143,8 @@ class StreamDecoder(tf.Module):
             (number(6, 1) == 2, "the file is coded in one pass, which this program does not read"),
             (tf.reduce_all(fields[8:16] == model), f"the file was made with another model than {self._decoder.hash}"),
             (number(7, 1) <= len(bitstream.TAGS), _DAMAGED),
+            (~tf.reduce_any(tags == bitstream.TAGS["regions"]),
+             "the file has a quality by region, which this program does not read: decode it with jnd-jax"),
             (_within(width, bitstream.MAX_SIDE) & _within(height, bitstream.MAX_SIDE)
              & (width * height <= bitstream.MAX_PIXELS) & (quality <= bitstream.MAX_QUALITY),
              "the file declares a size or a quality that no file has"),

@@ -235,6 +235,12 @@ def test_images_beyond_a_tile_are_decoded_too(codec):
     np.testing.assert_array_equal(pixels(response.content), codec.decode(data))
 
 
+def test_a_quality_by_region_is_decoded(url, codec):
+    data = codec.encode(PHOTO, 10, mask=np.repeat(np.arange(96, dtype=np.uint8)[None] * 2, 64, axis=0), region_quality=90)
+    response = post(f"{url}/decode", content=data)
+    np.testing.assert_array_equal(pixels(response.content), codec.decode(data))
+
+
 def test_a_request_that_does_not_begin_ends(url):
     for beginning in (b"", b"POST /encode HT"):
         with connect(url) as connection:

@@ -83,6 +83,9 @@ def test_what_it_does_not_decode_it_names(codec, served, tiny_model):
     huge = bitstream.pack(bitstream.Header(header.model, 16384, 16384, header.quality, "tfc"), chunks)
     with pytest.raises(tf.errors.InvalidArgumentError, match="too short for the declared image size"):
         served["decode"](data=tf.constant(huge))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="quality by region"):
+        regions = codec.encode(image, 30, mask=np.tri(64, dtype=np.uint8) * 255, coder="tfc")
+        served["decode"](data=tf.constant(regions))
 
 
 def test_transcoding_loses_nothing(codec, tmp_path):
