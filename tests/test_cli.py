@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 
@@ -334,5 +335,8 @@ def test_a_terminal_shows_a_bar_for_several_files(tmp_path, monkeypatch, capfd):
         monkeypatch.setattr(sys, "stderr", terminal)
         assert run("encode", *files, "-o", tmp_path / "out") == 0
         terminal.flush()
-        assert b"2/2" in os.read(leader, 100000)
+        shown = b""
+        while b"2/2" not in shown:  # a terminal hands out a few kilobytes at a time
+            assert select.select([leader], [], [], 10)[0], shown
+            shown += os.read(leader, 100000)
     os.close(leader)

@@ -44,6 +44,8 @@ _FALLING = np.array([
 _GRADIENTS = (_HORIZONTAL, _FALLING, _FALLING[:, ::-1], _HORIZONTAL.T)
 
 _CANNY_SIGMA, _CANNY_LOW = 2**0.5, 0.4
+# A flat image has gradients of this size by rounding: in grey levels a pixel.
+_CANNY_ROUNDING = 1e-2
 _TV_FIDELITY, _TV_STEP, _TV_ITERATIONS = 0.8, 8.0, 100
 
 
@@ -147,7 +149,7 @@ def canny(y: jax.Array, threshold: jax.Array | float) -> jax.Array:
     inside = np.zeros(y.shape[1:], bool)
     inside[1:-1, 1:-1] = True
     upper = threshold * jnp.max(magnitude, (1, 2), keepdims=True)
-    ridge = _thin(magnitude, down, right) & (magnitude > 0) & inside
+    ridge = _thin(magnitude, down, right) & (magnitude > _CANNY_ROUNDING) & inside
     weak, strong = ridge & (magnitude >= _CANNY_LOW * upper), ridge & (magnitude >= upper)
 
     def grow(edges: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

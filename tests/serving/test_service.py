@@ -35,7 +35,7 @@ from jnd_jax.serving.service import Limits, Service  # noqa: E402
 
 # Decoding the first image of a size compiles.
 get, post = (functools.partial(method, timeout=120) for method in (httpx.get, httpx.post))
-LIMITS = Limits(body=200_000, pixels=50_000, queue=8, patience=1.0)
+LIMITS = Limits(body=200_000, pixels=50_000, queue=8, patience=3.0)
 
 
 def png(pixels) -> bytes:

@@ -53,7 +53,8 @@ def test_every_optimizer_descends(name):
 
 
 def test_adam_is_optax_adam():
-    optimizer, reference = make_optimizer(settings(clip=0.0)), optax.adam(1.0, 0.9, 0.999)
+    optimizer = make_optimizer(settings(optimizer="adam", betas=(0.9, 0.999), clip=0.0))
+    reference = optax.adam(1.0, 0.9, 0.999)
     p = params()
     a, b = optimizer.init(p), reference.init(p)
     for i in range(3):
