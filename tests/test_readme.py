@@ -36,6 +36,8 @@ METRICS = {metric.title: metric.name for metric in metrics.METRICS.values()}
 
 
 def table(path: Path) -> list[dict[str, str]]:
+    if not path.exists():  # a comparison by metrics without a JND has no table of them
+        return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, NamedTuple
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from jnd_jax.codec import hyper
 from jnd_jax.codec.linear import LINEAR_UNITS
@@ -14,6 +15,9 @@ from jnd_jax.entropy.tables import PRECISION
 from jnd_jax.errors import JndError
 
 _SYMBOL_MAX = 2**15 - 1
+
+# NumPy's BLAS keeps its threads spinning for a while after each product, at the expense of the networks that run next.
+_BLAS = ThreadpoolController()
 
 # Of y: one integer 0..1000, or (h, w) of them by position. The hyper-latents know one quality only.
 Quality = int | np.ndarray
@@ -63,6 +67,7 @@ class LatentCoder:
         if positions * np.sum(PRECISION - np.log2(largest)) > 8 * size + 64:
             raise JndError("The coded data is too short for the declared image size; get a fresh copy of the file.")
 
+    @_BLAS.wrap(limits=1, user_api="blas")
     def hyper_latents(self, y: np.ndarray) -> np.ndarray:
         """Integer hyper-latents (h/4, w/4, Cz), float32, of gained latents y (h, w, M)."""
         z = np.round(hyper.hyper_analysis(np, self.hyper_analysis, y))
@@ -150,6 +155,7 @@ class LatentCoder:
         symbols[rows, channels] = np.where(better, lower, symbol)
         return symbols
 
+    @_BLAS.wrap(limits=1, user_api="blas")
     def _two_passes(self, z: np.ndarray, quality: Quality, code) -> Latents:
         """Runs `code(scale index, mean, where) -> symbols`, each (n, M), over the anchors, then over the rest."""
         h, w = 4 * z.shape[0], 4 * z.shape[1]
@@ -159,17 +165,21 @@ class LatentCoder:
         mean_features = hyper.mean_features(np, self.mean, z)
         symbols = np.zeros((h, w, offset.shape[-1]), np.float32)
         indexes = np.zeros(symbols.shape, np.uint8)
-        y_hat, decoded = np.zeros_like(symbols), np.zeros_like(anchor)
+        y_hat = np.zeros_like(symbols)
+        # Before the first pass nothing is known, so that one position speaks for all.
+        known = symbols[:1, :1].copy(), y_hat[:1, :1].copy(), np.zeros((1, 1, 1), np.float32)
         for at in (anchor[..., 0] > 0, anchor[..., 0] == 0):
-            context = hyper.scale_context(np, self.scale, symbols, decoded)
-            here = offset if offset.ndim == 1 else offset[at]
-            index = hyper.scale_indexes(np, self.scale, scale_features[at], context[at], here).astype(np.uint8)
-            hidden, linear = hyper.mean_context(np, self.mean, y_hat, decoded)
-            mean = hyper.means(np, self.mean, mean_features[at], hidden[at], linear[at])
+            known_symbols, known_y, decoded = known
+            of_scale = hyper.scale_context(np, self.scale, known_symbols, decoded)
+            of_mean, linear = hyper.mean_context(np, self.mean, known_y, decoded)
+            here = lambda x: np.broadcast_to(x, (h, w, x.shape[-1]))[at]
+            index = hyper.scale_indexes(
+                np, self.scale, scale_features[at], here(of_scale), offset if offset.ndim == 1 else offset[at])
+            mean = hyper.means(np, self.mean, mean_features[at], here(of_mean), here(linear))
             indexes[at] = index
-            symbols[at] = code(index, mean, at)
+            symbols[at] = code(indexes[at], mean, at)
             y_hat[at] = symbols[at] + mean
-            decoded = anchor
+            known = symbols, y_hat, anchor
         return Latents(symbols, indexes, y_hat)
 
     def _encode_pass(self, coder, symbols: np.ndarray, index: np.ndarray) -> None:

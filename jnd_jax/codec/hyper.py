@@ -194,8 +194,10 @@ def mean_context(xp, p: Params, y_hat, decoded):
     padding = [(0, 0)] * (y_hat.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
     padded = xp.pad(y_hat, padding, mode="edge")
     cross = p["cross"]
-    linear = (padded[..., :-2, 1:-1, :] * cross[0] + padded[..., 2:, 1:-1, :] * cross[1]
-              + padded[..., 1:-1, :-2, :] * cross[2] + padded[..., 1:-1, 2:, :] * cross[3])
+    linear = padded[..., :-2, 1:-1, :] * cross[0]
+    linear += padded[..., 2:, 1:-1, :] * cross[1]
+    linear += padded[..., 1:-1, :-2, :] * cross[2]
+    linear += padded[..., 1:-1, 2:, :] * cross[3]
     mask = xp.broadcast_to(decoded, (*y_hat.shape[:-1], 1)).astype(y_hat.dtype)
     x = _relu(xp, _layer(p["context1"], xp.concatenate([xp.arcsinh(y_hat), mask], axis=-1)))
     return _relu(xp, _layer(p["context2"], _patches(xp, x))), linear

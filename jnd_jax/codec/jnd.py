@@ -111,20 +111,24 @@ class SynthesisNet(nn.Module):
 
 
 def _border_filter(x: jax.Array, matrix: jax.Array, axis: int, blocks: jax.Array | None) -> jax.Array:
-    """Applies (16, 16) `matrix` to the 16 samples around every block border along `axis`.
+    """Applies (16, 16) `matrix` to the 16 samples around every block border along `axis` (1 or 2) of (B, H, W, C).
 
     The outermost border of the image is left alone: that of the array, or of its first `blocks` blocks.
     """
-    half = linear.BLOCK // 2
-    x = jnp.moveaxis(x, axis, -1)
-    inner = x[..., half:-half]
-    inner = inner.reshape(*inner.shape[:-1], -1, linear.BLOCK)
-    filtered = inner @ matrix.T
+    half, (batch, height, width, channels) = linear.BLOCK // 2, x.shape
+    length = x.shape[axis]
+    first, inner, last = jnp.split(x, [half, length - half], axis)
+    # Both axes as products with a matrix, without moving an axis, which takes longer than the product.
+    if axis == 1:
+        groups = inner.reshape(batch, -1, linear.BLOCK, width * channels)
+        filtered = jnp.einsum("oi,bnis->bnos", matrix, groups)
+    else:
+        groups = inner.reshape(batch, height, -1, linear.BLOCK * channels)
+        filtered = groups @ jnp.kron(matrix.T, jnp.eye(channels, dtype=matrix.dtype))
     if blocks is not None:
-        inside = jnp.arange(inner.shape[-2]) < blocks - 1
-        filtered = jnp.where(inside[:, None], filtered, inner)
-    filtered = filtered.reshape(*filtered.shape[:-2], -1)
-    return jnp.moveaxis(jnp.concatenate([x[..., :half], filtered, x[..., -half:]], axis=-1), -1, axis)
+        inside = jnp.arange(groups.shape[axis]) < blocks - 1
+        filtered = jnp.where(inside[:, None, None] if axis == 1 else inside[:, None], filtered, groups)
+    return jnp.concatenate([first, filtered.reshape(inner.shape), last], axis)
 
 
 class JndCodec(nn.Module):
