@@ -8,6 +8,7 @@ object that says where the model comes from and what it reaches.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Mapping
@@ -42,7 +43,9 @@ def export_model(
     params = jax.tree.map(np.asarray, params)
     half = isinstance(model, JndCodec)
     tables = coding_tables(model, params) if half else {}
-    return modelfile.save(path, name=Path(path).stem, config=dict(config["model"]), params=params, tables=tables,
+    # Every size is written down: a default that changes one day must not change what old files mean.
+    sizes = {f.name: getattr(model, f.name) for f in dataclasses.fields(model) if f.name not in ("name", "parent")}
+    return modelfile.save(path, name=Path(path).stem, config={**config["model"], **sizes}, params=params, tables=tables,
                           card=card or {}, half=half, keep=_FULL_PRECISION)
 
 

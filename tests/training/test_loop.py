@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jnd_jax import codec, modelfile
 from jnd_jax.errors import JndError
-from jnd_jax.training import checkpoint, loop
+from jnd_jax.training import checkpoint, export, loop
+from tests.models import CONFIG
 from tests.training.tiny import TinyCodec, tiny_config, write_photos
 
 
@@ -209,3 +211,11 @@ def test_validation_shows_pictures(folder, tmp_path):
     run(tiny_config(folder, steps=1), tmp_path)
     written = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
     assert b"original_decode_error_bits/q500" in written
+
+
+def test_a_model_file_names_every_size_of_its_model(tmp_path):
+    model = codec.build(CONFIG)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros(1))["params"]
+    given = {name: value for name, value in CONFIG.items() if name != "hyper_width"}
+    export.export_model({"model": given}, params, tmp_path / "tiny-1.safetensors", model=model)
+    assert modelfile.load(tmp_path / "tiny-1.safetensors").config == CONFIG
