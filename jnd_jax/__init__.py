@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 __all__ = ["JndError", "load"]
 
 
-def load(name_or_path: str = "jnd-base") -> ImageCodec:
+def load(name_or_path: str = "jnd-perceptual") -> ImageCodec:
     """The codec of a shipped model (by name) or of a model file (by path); see `image_codec.load`."""
     from jnd_jax import image_codec
 

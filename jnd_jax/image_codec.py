@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnd_jax import bitstream, codec, modelfile, search
+from jnd_jax import bitstream, codec, modelfile, search, zoo
 from jnd_jax import policy as policies
 from jnd_jax.codec import coding, hyper, regions
 from jnd_jax.codec.coding import Quality
@@ -269,7 +269,7 @@ def _load(path: str, stamp: float) -> ImageCodec:
     return ImageCodec(modelfile.load(path))
 
 
-def load(name_or_path: str = "jnd-base") -> ImageCodec:
+def load(name_or_path: str = zoo.DEFAULT) -> ImageCodec:
     """The codec of a shipped model (by name) or of a model file (by path).
 
     Raises:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-DEFAULT = "jnd-base"
+DEFAULT = "jnd-perceptual"
 FOLDER = Path(__file__).parent
 
 
