@@ -1,6 +1,6 @@
 """Encodes a store of images while a worker, and then the whole job, is killed; runs it again; counts what was done.
 
-    python bench/bulk_kill.py [--images 500] [--size 192x128]
+    python bench/bulk_kill.py [--model MODEL] [--images 500] [--size 192x128]
 
 Needs the packages of `pip install 'jnd-jax[bulk]'`, and Linux. Prints counts and exits with 1 if an image is lost, encoded
 twice, or encoded again by the second run.
@@ -40,8 +40,8 @@ def write_images(folder: Path, count: int, size: tuple[int, int]) -> None:
         Image.fromarray(photo[top:top + height, left:left + width]).save(folder / f"{n:05}.png")
 
 
-def start(photos: Path, store: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, ROOT / "examples" / "encode_store.py", photos, "-o", store, "--model", MODEL,
+def start(photos: Path, store: Path, model: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, ROOT / "examples" / "encode_store.py", photos, "-o", store, "--model", model,
                              "--workers", "2"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
@@ -69,11 +69,11 @@ def worker(job: subprocess.Popen) -> int | None:
     return None
 
 
-def measure(folder: Path, images: int, size: tuple[int, int]) -> dict[str, int]:
+def measure(folder: Path, images: int, size: tuple[int, int], model: str) -> dict[str, int]:
     """Runs the job in `folder`, kills one of its workers while it encodes, then the job itself, and runs it again."""
     photos, store = folder / "photos", folder / "store"
     write_images(photos, images, size)
-    job, killed = start(photos, store), None
+    job, killed = start(photos, store, model), None
     while job.poll() is None and killed is None:
         if len(lines(store)) >= images // 10:
             killed = worker(job)
@@ -86,7 +86,7 @@ def measure(folder: Path, images: int, size: tuple[int, int]) -> dict[str, int]:
     job.send_signal(signal.SIGTERM)
     job.wait()
     before = {json.loads(line)["file"]: (store / json.loads(line)["file"]).stat().st_mtime_ns for line in lines(store)}
-    second = start(photos, store)
+    second = start(photos, store, model)
     said = second.communicate()[0]
     encoded, kept, failed = map(int, re.fullmatch(r"(\d+) encoded, (\d+) kept, (\d+) failed\n", said).groups())
     entries = [json.loads(line) for line in lines(store)]
@@ -109,11 +109,12 @@ def right(counts: dict[str, int]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(MODEL), help="(default: that of the tests)")
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--size", default="192x128", metavar="WxH", help="(default: %(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        counts = measure(Path(folder), args.images, tuple(map(int, args.size.split("x"))))
+        counts = measure(Path(folder), args.images, tuple(map(int, args.size.split("x"))), args.model)
     for name, count in counts.items():
         print(f"{count:6} {name}")
     return 0 if right(counts) else 1

@@ -1,4 +1,4 @@
-"""Time of one training step of a reference codec: both convolution lowerings here, and CompressAI in PyTorch.
+"""Time of one training step of a reference codec: both convolution lowerings here, CompressAI in PyTorch, and our codec.
 
     python bench/train_step.py [--torch-python PATH_OF_A_PYTHON_WITH_COMPRESSAI] [--size 64 --batch 2 --rounds 2]
 
@@ -14,12 +14,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 LAMBDA = 0.0067
 
 
-def jax_contender(args: argparse.Namespace, lowering: str) -> Callable[[], float]:
+def jax_contender(args: argparse.Namespace, lowering: str, config: Mapping[str, Any]) -> Callable[[], float]:
     """A function that takes one training step and returns its seconds; compiled before it is returned."""
     import jax
     import jax.numpy as jnp
@@ -28,13 +29,14 @@ def jax_contender(args: argparse.Namespace, lowering: str) -> Callable[[], float
     from jnd_jax import codec
     from jnd_jax.codec.layers import use_lowering
 
-    model = codec.build({"name": args.model, "N": args.N, "M": args.M})
+    model = codec.build(config)
+    quality = jnp.full(args.batch, 400.0)
     x = jax.random.uniform(jax.random.key(0), (args.batch, args.size, args.size, 3))
-    params = jax.jit(lambda key: model.init(key, x, None, None)["params"])(jax.random.key(1))
+    params = jax.jit(lambda key: model.init(key, x, quality, None)["params"])(jax.random.key(1))
     adam = optax.adam(1e-4)
 
     def loss(params, keys):
-        out = model.apply({"params": params}, x, None, keys)
+        out = model.apply({"params": params}, x, quality, keys)
         bpp = (out.bits_y + out.bits_z).mean() / args.size**2
         return bpp + LAMBDA * 255**2 * jnp.mean((out.x_hat - x) ** 2)
 
@@ -104,7 +106,9 @@ def main() -> None:
     if args.serve_torch:
         return serve_torch_steps(args)
 
-    contenders = {f"JAX, {name}": jax_contender(args, name) for name in ("polyphase", "strided")}
+    reference = {"name": args.model, "N": args.N, "M": args.M}
+    contenders = {f"JAX, {name}": jax_contender(args, name, reference) for name in ("polyphase", "strided")}
+    contenders["JAX, jnd"] = jax_contender(args, "polyphase", {"name": "jnd"})
     if args.torch_python:
         contenders["CompressAI, PyTorch"] = torch_contender(args)
     for take_step in contenders.values():

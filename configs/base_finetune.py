@@ -10,6 +10,5 @@ from configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_config()
-    config.data.update(crop=256, batch=4)
-    config.train.update(steps=2000, learning_rate=1e-3, warmup=50, decay=0.5)
+    config.train.update(steps=400, learning_rate=1e-3, warmup=20, decay=0.5)
     return config

@@ -12,7 +12,7 @@ import numpy as np
 
 from jnd_jax import bitstream, codec, modelfile, search, zoo
 from jnd_jax import policy as policies
-from jnd_jax.codec import coding, hyper, regions
+from jnd_jax.codec import coding, complexity, hyper, regions
 from jnd_jax.codec.coding import Quality
 from jnd_jax.codec.jnd import JndCodec
 from jnd_jax.codec.linear import BLOCK, BUCKET, GRID, TILE
@@ -135,6 +135,10 @@ class ImageCodec:
         self._latents.check_size(len(chunks["z"]), h * w, header.quality)
         z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
         return self._latents.decode_y(chunks["y"], z, regions.of_file(header, chunks), header.coder)
+
+    def multiply_adds(self) -> dict[str, float]:
+        """Thousands of multiply-adds a pixel, see `codec.complexity`."""
+        return complexity.multiply_adds(self._model, self._params)
 
     def analyse(self, image: np.ndarray, quality: Quality) -> np.ndarray:
         """Gained latents (h, w, M) of an (H, W, 3) uint8 image at integer qualities 0..1000: one, or (h, w)."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Codec:
         encode: (image, quality) -> file.
         decode: file -> image.
         media_type: what a browser calls its files, "" where browsers cannot show them.
+        multiply_adds: for learned codecs, () -> thousands of multiply-adds a pixel, "encode" and "decode" among them.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Codec:
     encode: Callable[[np.ndarray, float], bytes]
     decode: Callable[[bytes], np.ndarray]
     media_type: str = ""
+    multiply_adds: Callable[[], Mapping[str, float]] | None = None
 
 
 def baseline_codec(name: str) -> Codec:
@@ -73,8 +75,8 @@ def baseline_codec(name: str) -> Codec:
 
 
 def model_codec(model: Any, grid: Sequence[float] = MODEL_GRID) -> Codec:
-    """A learned codec as `jnd_jax.load` returns it: with name, hash, encode(image, quality) and
-    decode(file).
+    """A learned codec as `jnd_jax.load` returns it: with name, hash, encode(image, quality), decode(file) and
+    multiply_adds().
     """
     return Codec(
         model.name,
@@ -86,6 +88,7 @@ def model_codec(model: Any, grid: Sequence[float] = MODEL_GRID) -> Codec:
         tuple(grid),
         lambda image, quality: model.encode(image, quality=quality),
         model.decode,
+        multiply_adds=model.multiply_adds,
     )
 
 

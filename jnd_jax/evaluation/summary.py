@@ -64,11 +64,13 @@ class JndRow:
 
 @dataclass(frozen=True)
 class TimeRow:
-    """Median seconds a megapixel over all points of a codec."""
+    """Median seconds a megapixel over all points of a codec, and thousands of multiply-adds a pixel of a learned one."""
 
     codec: str
     encode: float
     decode: float
+    encode_kmacs: float | None
+    decode_kmacs: float | None
 
 
 @dataclass(frozen=True)
@@ -275,7 +277,8 @@ def summarise(
             float(np.median([point[field] * scale for point, scale in zip(points, per_megapixel)]))
             for field in ("encode_s", "decode_s")
         )
-        times.append(TimeRow(codec.name, encode, decode))
+        kmacs = codec.multiply_adds() if codec.multiply_adds else {}
+        times.append(TimeRow(codec.name, encode, decode, kmacs.get("encode"), kmacs.get("decode")))
     covered = {
         name: (min(v for _, v in by_metric["psnr"]), max(v for _, v in by_metric["psnr"]))
         for name, by_metric in curves.items()
@@ -305,6 +308,12 @@ def jnd_cell(row: JndRow) -> str:
     if row.bpp is None:
         return f"not reached ({row.reached} of {row.total} images)"
     return f"{row.bpp:.3f}{_interval(row.low, row.high, 3)}"
+
+
+def time_cells(row: TimeRow) -> list[str]:
+    """Texts of the two times and the two counts of multiply-adds."""
+    kmacs = (row.encode_kmacs, row.decode_kmacs)
+    return [f"{row.encode:.3f}", f"{row.decode:.3f}", *("" if n is None else f"{n:.1f}" for n in kmacs)]
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -355,13 +364,11 @@ def to_markdown(summary: Summary) -> str:
         ]
     times = {row.codec: row for row in summary.times}
     parts += [
-        f"## Time\n\nSeconds a megapixel, median; {summary.workers} image(s) at once on this machine.",
+        f"## Time\n\nSeconds a megapixel, median; {summary.workers} image(s) at once on this machine. "
+        + "kMAC: thousand multiply-adds.",
         _markdown(
-            ["", "encode", "decode"],
-            [
-                [row.title, f"{times[row.name].encode:.3f}", f"{times[row.name].decode:.3f}"]
-                for row in summary.codecs
-            ],
+            ["", "encode", "decode", "encode, kMAC/pixel", "decode, kMAC/pixel"],
+            [[row.title, *time_cells(times[row.name])] for row in summary.codecs],
         ),
         "## Codecs",
         _markdown(

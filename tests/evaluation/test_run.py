@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -189,6 +190,7 @@ def test_tables_name_their_command_and_every_file_is_there(comparison):
     text = (folder / "tables.md").read_text()
     assert text.startswith("`jnd-jax eval stub --data") and "--qualities 0,20,40,60,80,100" in text
     assert "## BD-rate" in text and "at 1 JND" in text
+    assert re.search(r"\| stub \| [.\d]+ \| [.\d]+ \| 12\.3 \| 5\.7 \|", text)
     for name in ("curves.csv", "jnd.csv", "times.csv", "report.html", "rate-distortion.png"):
         assert (folder / name).stat().st_size > 100
 

@@ -1,0 +1,49 @@
+"""What a model computes for each pixel."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from jnd_jax.codec import hyper
+from jnd_jax.codec.jnd import JndCodec
+
+_SIDE = 512  # of the image for which multiply-adds are counted
+
+
+def multiply_adds(model: JndCodec, params: Mapping[str, Any]) -> dict[str, float]:
+    """Thousands of multiply-adds a pixel (kMAC/px) of each part, as XLA counts them in the compiled functions.
+
+    A multiply-add is two operations. Of the hyper-synthesis the decoder runs the part that reads the neighbours in each of
+    its two passes, the part that reads the hyper-latents once, and the last layers once for each position.
+
+    Returns:
+        "analysis", "hyper-analysis", "hyper-synthesis", "synthesis" and the sums "encode" (all but the synthesis) and
+        "decode" (the hyper-synthesis and the synthesis).
+    """
+    q, h = jnp.zeros(1), _SIDE // 16
+    y, z = jnp.zeros((1, h, h, model.latents)), jnp.zeros((1, h // 4, h // 4, model.hyper_latents))
+    some = jnp.zeros((1, h, h, 1))
+    wide, narrow = (jnp.zeros((1, h, h, n)) for n in (model.hyper_width, model.hyper_width // 2))
+    offset = jnp.zeros(model.latents)
+
+    def count(function, *arrays) -> float:
+        cost = jax.jit(lambda p, *a: function(model.bind({"params": p}), *a)).lower(params, *arrays).compile()
+        return cost.cost_analysis()["flops"] / 2 / _SIDE**2 / 1e3
+
+    once = count(lambda m, z: (hyper.scale_features(jnp, m.integer_scale_path(), z, jnp.floor),
+                               hyper.mean_features(jnp, m.mean_path, z)), z)
+    twice = count(lambda m, y, d: (hyper.scale_context(jnp, m.integer_scale_path(), y, d, jnp.floor),
+                                   hyper.mean_context(jnp, m.mean_path, y, d)), y, some)
+    last = count(lambda m, a, b, y, o: (hyper.scale_indexes(jnp, m.integer_scale_path(), a, a, o, jnp.floor),
+                                        hyper.means(jnp, m.mean_path, b, b, y)), wide, narrow, y, offset)
+    parts = {
+        "analysis": count(lambda m, x: m.analysis(x, q), jnp.zeros((1, _SIDE, _SIDE, 3))),
+        "hyper-analysis": count(lambda m, y: m.hyper_analysis(y), y),
+        "hyper-synthesis": once + 2 * twice + last,
+        "synthesis": count(lambda m, y: m.synthesis(y, q), y),
+    }
+    decode = parts["hyper-synthesis"] + parts["synthesis"]
+    return parts | {"encode": sum(parts.values()) - parts["synthesis"], "decode": decode}
