@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnd_jax.codec import hyper, linear
-from jnd_jax.codec.layers import depth_to_space, space_to_depth
+from jnd_jax.codec.layers import Conv, depth_to_space, space_to_depth
 from jnd_jax.codec.rounding import ste_floor, ste_round
 from jnd_jax.codec.types import Forward
 from jnd_jax.entropy.densities import conditional_laplacian_bits, factorized_bits, factorized_init
@@ -40,6 +40,10 @@ def _spread(quality: jax.Array, height: int) -> jax.Array:
     return jnp.repeat(jnp.repeat(quality, factor, axis=1), factor, axis=2)
 
 
+def _conv(features: int, size: int, kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()) -> Conv:
+    return Conv(features, size, kernel_init=kernel_init)
+
+
 class Bottleneck(nn.Module):
     """Residual block: 1x1 down, 3x3, 1x1 up (He et al., CVPR 2016), last layer scaled down at the start."""
 
@@ -48,9 +52,9 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x):
         channels = x.shape[-1]
-        h = nn.leaky_relu(nn.Conv(self.width, (1, 1))(x))
-        h = nn.leaky_relu(nn.Conv(self.width, (3, 3))(h))
-        return x + nn.Conv(channels, (1, 1), kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal"))(h)
+        h = nn.leaky_relu(_conv(self.width, 1)(x))
+        h = nn.leaky_relu(_conv(self.width, 3)(h))
+        return x + _conv(channels, 1, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal"))(h)
 
 
 class Modulation(nn.Module):
@@ -77,14 +81,14 @@ class AnalysisNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, quality):
-        h = nn.Conv(self.widths[0], (3, 3))(space_to_depth(x, 4))
+        h = _conv(self.widths[0], 3)(space_to_depth(x, 4))
         h = nn.leaky_relu(Modulation()(h, quality))
         for _ in range(self.depths[0]):
             h = Bottleneck(self.widths[0] // 2)(h)
-        h = nn.Conv(self.widths[1], (1, 1))(space_to_depth(h, 2))
+        h = _conv(self.widths[1], 1)(space_to_depth(h, 2))
         for _ in range(self.depths[1]):
             h = Bottleneck(self.widths[1] // 2)(h)
-        return nn.Conv(self.latents, (1, 1), kernel_init=nn.initializers.zeros)(space_to_depth(h, 2))
+        return _conv(self.latents, 1, kernel_init=nn.initializers.zeros)(space_to_depth(h, 2))
 
 
 class SynthesisNet(nn.Module):
@@ -98,16 +102,16 @@ class SynthesisNet(nn.Module):
 
     @nn.compact
     def __call__(self, y, quality):
-        h = nn.Conv(4 * self.widths[1] // 2, (1, 1))(y)
-        h = nn.Conv(self.widths[1], (1, 1))(depth_to_space(h, 2))
+        h = _conv(4 * self.widths[1] // 2, 1)(y)
+        h = _conv(self.widths[1], 1)(depth_to_space(h, 2))
         h = nn.leaky_relu(Modulation()(h, quality))
         for _ in range(self.depths[1]):
             h = Bottleneck(self.widths[1] // 2)(h)
-        h = depth_to_space(nn.Conv(4 * self.widths[0], (1, 1))(h), 2)
+        h = depth_to_space(_conv(4 * self.widths[0], 1)(h), 2)
         h = nn.leaky_relu(Modulation()(h, quality))
         for _ in range(self.depths[0]):
             h = Bottleneck(self.widths[0] // 2)(h)
-        return depth_to_space(nn.Conv(48, (3, 3), kernel_init=nn.initializers.zeros)(h), 4)
+        return depth_to_space(_conv(48, 3, kernel_init=nn.initializers.zeros)(h), 4)
 
 
 def _border_filter(x: jax.Array, matrix: jax.Array, axis: int, blocks: jax.Array | None) -> jax.Array:
