@@ -34,7 +34,7 @@ BATCH = 8
 
 def decoders(path: str, image: np.ndarray) -> dict[str, Callable[[], object]]:
     """By name, functions that decode the image once, or BATCH times at once."""
-    model, codec = modelfile.load(path), jnd_jax.load(path)
+    model, codec = modelfile.load(modelfile.find(path)), jnd_jax.load(path)
     height, width = image.shape[:2]
     root, functions = saved_model.signatures(model, plain=False)
     with tempfile.TemporaryDirectory() as folder:
