@@ -3,7 +3,8 @@
 A strided convolution equals space_to_depth followed by a stride-1 convolution, a transposed one equals a stride-1
 convolution followed by depth_to_space. XLA's CPU back end has no fast path for the dilated convolutions that the
 direct form needs (in a transposed convolution and in the gradient of a strided one), so there the polyphase form is
-several times faster; on other back ends the direct form is. Parameters are the same, numbers agree within float error.
+several times faster; on other back ends the direct form is. For the same reason the kernels of wide layers get their
+gradients as products of matrices in the polyphase form. Parameters are the same, numbers agree within float error.
 
 Everything is NHWC with HWIO kernels of odd size k. Padding is k // 2 on each side (a stride-s convolution maps H to
 ceil(H / s), a transposed one H to s * H), which is CompressAI's `conv` and `deconv`.
@@ -176,8 +177,8 @@ def _convolve(
 ) -> jax.Array:
     if padding == "edge":
         x, pads = _pad(x, pads, "edge"), [(0, 0)] * 2
-    wide = kernel.shape[:2] == (1, 1) or kernel.shape[2] * kernel.shape[3] >= _WIDE
-    if stride == dilation == 1 and wide and _resolve_lowering(lowering) == "polyphase":
+    by_product = kernel.shape[:2] == (1, 1) or kernel.shape[2] * kernel.shape[3] >= _WIDE
+    if stride == dilation == 1 and by_product and _resolve_lowering(lowering) == "polyphase":
         return _convolve_densely(tuple(pads), x, kernel)
     return jax.lax.conv_general_dilated(
         x,

@@ -81,6 +81,25 @@ def test_lowerings_have_equal_gradients(function, size, stride, padding):
         np.testing.assert_allclose(polyphase, strided, atol=1e-5)
 
 
+@pytest.mark.parametrize("function", [layers.conv, layers.conv_transpose])
+@pytest.mark.parametrize("stride,padding", [(1, "zero"), (1, "edge"), (2, "zero")])
+@pytest.mark.parametrize("features_in,features", [(96, 160), (160, 96)])
+@pytest.mark.parametrize("shape", [(2, 10, 12), (2, 100, 104)], ids=["at once", "image by image"])
+def test_wide_layers_have_equal_gradients_in_both_lowerings(function, stride, padding, features_in, features, shape):
+    x, kernel = _random(0, *shape, features_in), 0.03 * _random(1, 3, 3, features_in, features)
+    weight = _random(2, *jax.eval_shape(lambda x: function(x, kernel, stride), x).shape)
+
+    def gradients(lowering):
+        def loss(x, kernel):
+            return jnp.sum(weight * function(x, kernel, stride, padding, lowering)) / weight.size**0.5
+
+        return jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
+
+    for polyphase, strided in zip(gradients("polyphase"), gradients("strided"), strict=True):
+        assert np.any(polyphase != 0)
+        np.testing.assert_allclose(polyphase, strided, atol=1e-5)
+
+
 @pytest.mark.parametrize("module", [layers.Conv, layers.ConvTranspose])
 def test_modules_share_parameters_between_lowerings(module):
     x = _random(0, 1, 8, 8, 3)
