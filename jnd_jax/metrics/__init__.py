@@ -49,7 +49,16 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("psnr", "PSNR (RGB)", "dB", "higher", "", "psnr", psnr.psnr),
         Metric("psnr-y", "PSNR (luma)", "dB", "higher", "", "psnr", psnr.psnr_y),
-        Metric("ms-ssim", "MS-SSIM", "", "higher", "", "structure", msssim.ms_ssim),
+        Metric(
+            "ms-ssim",
+            "MS-SSIM",
+            "",
+            "higher",
+            "",
+            "structure",
+            msssim.ms_ssim,
+            lambda t: 1 - 0.008 * t**2,
+        ),
         Metric(
             "psnr-hvs",
             "PSNR-HVS",
