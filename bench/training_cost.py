@@ -1,6 +1,6 @@
 """How the cost of a training step grows with batch, crop and width, and what a pod would make of it.
 
-    python bench/training_cost.py [-o FOLDER] [--rounds 3] [--chips 16 --tflops 275 --utilisation 0.3]
+    python -m bench.training_cost [-o FOLDER] [--rounds 3] [--chips 16 --tflops 275 --utilisation 0.3]
 
 Every case is the `jnd` codec with one setting of the base case changed: floating-point operations and memory as XLA
 counts them in the compiled step (forward, backward, Adam), and the median time of `--rounds` steps here. With -o the table
@@ -124,7 +124,7 @@ def main() -> None:
     print("\n" + text)
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / "training-cost.md").write_text(f"`python bench/training_cost.py`\n\n{text}\n")
+        (args.output / "training-cost.md").write_text(f"`python -m bench.training_cost`\n\n{text}\n")
         plot(rows, args.output / "training-cost.png")
 
 

@@ -105,19 +105,29 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def each(pairs: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], str]) -> int:
-    """Does all files, prints what `work` says of each, reports failures; the exit status."""
-    written, failed = set(), 0
+def each(pairs: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], str], workers: int = 1) -> int:
+    """Does all files, `workers` at once, prints what `work` says of each, reports failures; the exit status."""
+    from jnd_jax.devices import spread
+
+    first = {target: source for source, target in reversed(pairs)}
+
+    def attempt(pair: tuple[Path, Path]) -> str | Exception:
+        source, target = pair
+        try:
+            if first[target] is not source:
+                raise JndError(f"rename it: {target} is for another input of that name")
+            return work(source, target)
+        except _FAILURES as error:
+            return error
+
+    failed = 0
     with _progress(len(pairs)) as advance:
-        for source, target in pairs:
-            try:
-                if target in written:
-                    raise JndError(f"rename it: {target} has been written for another input of that name")
-                print(work(source, target), flush=True)
-                written.add(target)
-            except _FAILURES as error:
-                _complain(str(source), error)
+        for (source, _), outcome in zip(pairs, spread(attempt, pairs, workers)):
+            if isinstance(outcome, Exception):
+                _complain(str(source), outcome)
                 failed += 1
+            else:
+                print(outcome, flush=True)
             advance()
     if failed and len(pairs) > 1:
         print(f"jnd-jax: {failed} of {len(pairs)} files failed", file=sys.stderr)
@@ -216,7 +226,7 @@ def _encode(args: argparse.Namespace) -> int:
         io.write_bytes(target, data)
         return line
 
-    return each(pairs, work)
+    return each(pairs, work, args.workers)
 
 
 def _read_note(chunks: Mapping[str, bytes]) -> dict[str, Any]:
@@ -252,7 +262,7 @@ def _decode(args: argparse.Namespace) -> int:
         io.write_image(target, io.from_chunks(pixels, chunks))
         return f"{source}  {header.width}x{header.height}  {target}"
 
-    return each(pairs, work)
+    return each(pairs, work, args.workers)
 
 
 def _read_info(name: str) -> dict[str, Any]:
@@ -353,6 +363,18 @@ def _quality(text: str) -> float:
     return value
 
 
+def workers_argument(parser: argparse.ArgumentParser) -> None:
+    """--workers, of the commands that use `each`."""
+    parser.add_argument("--workers", type=_count, default=2, metavar="N",
+                        help="files at once; one for each GPU or two cores is a good number (default: %(default)s)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"give a number of 1 or more, not {text!r}")
+    return int(text)
+
+
 def _target(text: str) -> str:
     from jnd_jax.search import parse_target
 
@@ -407,6 +429,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     encode.add_argument("--coder", choices=bitstream.CODERS, default=bitstream.CODERS[0],
                         help="range coder; TensorFlow decodes files of tfc by itself (default: %(default)s)")
     encode.add_argument("--verify", action="store_true", help="decode each file and print its PSNR")
+    workers_argument(encode)
     encode.set_defaults(run=_encode)
 
     decode = commands.add_parser("decode", help="write .jnd files as images")
@@ -417,6 +440,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
                         help="name or file of the model, if it is not one that comes with the package")
     decode.add_argument("--format", default="png", choices=("png", "jpg", "webp", "tiff"),
                         help="of the files in a folder (default: %(default)s)")
+    workers_argument(decode)
     decode.set_defaults(run=_decode)
 
     info = commands.add_parser("info", help="what a .jnd file or a model file says of itself")

@@ -13,12 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from jnd_jax import metrics, search
+from jnd_jax.devices import spread
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import page
 from jnd_jax.evaluation.results import (
@@ -228,7 +228,7 @@ def evaluate(
         viewer: names of the images that get files for the viewer.
         viewer_bpp: bits per pixel of these files.
         viewer_folder: where these files go.
-        workers: images in parallel (threads).
+        workers: images in parallel, see `devices.spread`.
         progress: called with a line after each image and codec.
     """
     warm_up = _Warmup()
@@ -244,9 +244,8 @@ def evaluate(
                 make_view(codec, image, pixels, viewer_bpp, viewer_folder, results)
             progress(f"{image.name} {codec.name}")
 
-    with ThreadPoolExecutor(workers) as pool:
-        # list() so that the first exception surfaces.
-        list(pool.map(one_image, images))
+    for _ in spread(one_image, images, workers):
+        pass
 
 
 def _names(text: str) -> list[str]:

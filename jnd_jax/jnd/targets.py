@@ -10,13 +10,14 @@ import argparse
 import csv
 import io as streams
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from jnd_jax import baselines, io, metrics, search
+from jnd_jax import baselines, cli, io, metrics, search
 from jnd_jax.data import cache
 from jnd_jax.errors import JndError
 from jnd_jax.jnd import profiles
@@ -146,6 +147,7 @@ class Table:
         """Reads what is there; JndError if it was made in another way, which would mix two kinds of targets."""
         self._path, self._common = path, {"codec": codec, "metric": metric, "jnd": f"{jnd:g}"}
         self.rows: dict[str, dict[str, str]] = {}
+        self._lock = threading.Lock()
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
@@ -158,15 +160,16 @@ class Table:
                                f"JND by {row['metric']}")
 
     def add(self, name: str, target: JndImage) -> None:
-        """Adds or replaces the row of `name`."""
+        """Adds or replaces the row of `name`; from any thread."""
         size = "" if target.size is None else str(target.size)
-        self.rows[name] = {"name": name, **self._common, "quality": f"{target.quality:g}",
-                           "value": f"{target.value:.4f}", "bytes": size}
-        text = streams.StringIO()
-        writer = csv.DictWriter(text, FIELDS)
-        writer.writeheader()
-        writer.writerows(self.rows.values())
-        io.write_bytes(self._path, text.getvalue().encode())
+        with self._lock:
+            self.rows[name] = {"name": name, **self._common, "quality": f"{target.quality:g}",
+                               "value": f"{target.value:.4f}", "bytes": size}
+            text = streams.StringIO()
+            writer = csv.DictWriter(text, FIELDS)
+            writer.writeheader()
+            writer.writerows(self.rows.values())
+            io.write_bytes(self._path, text.getvalue().encode())
 
 
 def named_images(folder: Path) -> dict[str, Path]:
@@ -201,12 +204,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="just-noticeable differences from the original (default: %(default)s)")
     parser.add_argument("--maps", choices=tuple(profiles.PROFILES), metavar="PROFILE",
                         help=f"also write maps/name.png, thresholds times 8 ({', '.join(profiles.PROFILES)})")
+    cli.workers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carries out `jnd-jax targets`; returns the exit status."""
-    from jnd_jax import cli
-
     metrics.jnd_threshold(args.metric, args.jnd)
     if args.codec == KLT and args.jnd != 1:
         raise JndError("leave --jnd out: the KLT makes one just-noticeable difference by its own formula")
@@ -238,4 +240,5 @@ def run(args: argparse.Namespace) -> int:
     missing = [name for name in images if not has_pair(name) or args.maps and not map_file(name).exists()]
     if len(missing) < len(images):
         print(f"{len(images) - len(missing)} of {len(images)} images are done", flush=True)
-    return cli.each([(images[name], args.output / "JND1" / f"{name}.png") for name in missing], work)
+    return cli.each([(images[name], args.output / "JND1" / f"{name}.png") for name in missing], work,
+                    args.workers)
