@@ -20,12 +20,13 @@ from jnd_jax.errors import JndError
 
 QUALITIES = tuple(q / 10 for q in range(hyper.QUALITY_MAX + 1))
 
-# By metric, what photographs typically reach at the qualities 0, 25, 50, 75, 100: where searches begin.
+# By metric, what photographs typically reach at the qualities 0, 25, 50, 75, 100: where searches begin
+# (bench/target_search.py --curve).
 _TYPICAL = {
-    "psnr": (26.0, 30.2, 34.4, 38.6, 42.8),
-    "psnr-hvs": (25.0, 31.0, 37.0, 43.0, 49.0),
-    "ssimulacra2": (5.0, 38.0, 62.0, 78.0, 88.0),
-    "butteraugli": (4.5, 2.8, 1.8, 1.1, 0.6),
+    "psnr": (26.8, 29.6, 32.7, 35.9, 38.4),
+    "psnr-hvs": (26.6, 31.6, 37.1, 42.6, 47.1),
+    "ssimulacra2": (11.8, 47.3, 69.7, 82.3, 88.4),
+    "butteraugli": (3.9, 2.36, 1.46, 0.93, 0.66),
 }
 TYPICAL = {metric: partial(np.interp, xp=np.linspace(0, 100, len(values)), fp=values)
            for metric, values in _TYPICAL.items()}

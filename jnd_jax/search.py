@@ -96,13 +96,16 @@ def _guess(known: Mapping[int, float], expected: Sequence[float] | None, toleran
     if expected is None:
         return _inverse_interpolation({i: v - tolerance / 2 for i, v in known.items()}) if len(known) > 1 else math.nan
     # Where the typical curve is the axis, any image's is nearly straight, and nearly of slope 1.
-    if not known:
-        position = tolerance / 2
-    elif len(known) == 1:
-        position = next(expected[i] - v + tolerance / 2 for i, v in known.items())
+    points = sorted((expected[i], v - tolerance / 2) for i, v in known.items())
+    below, above = [p for p in points if p[1] < 0][-1:], [p for p in points if p[1] >= 0][:1]
+    if below and above:
+        (p0, v0), (p1, v1) = *below, *above
+        position = p0 - v0 * (p1 - p0) / (v1 - v0)
     else:
-        position = _inverse_interpolation({expected[i]: v - tolerance / 2 for i, v in known.items()})
-    return float(np.searchsorted(expected, position)) if math.isfinite(position) else math.nan
+        position, value = min(points, key=lambda p: abs(p[1]), default=(0.0, 0.0))
+        slope = (points[-1][1] - points[0][1]) / (points[-1][0] - points[0][0]) if len(points) > 1 else 1.0
+        position -= value / min(max(slope, 0.5), 2.0)
+    return float(np.searchsorted(expected, position))
 
 
 def _boundary(value_at: Callable[[int], float], count: int, known: dict[int, float], tolerance: float,

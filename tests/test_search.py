@@ -138,6 +138,14 @@ def test_a_typical_curve_brings_any_image_there_in_six_encodes(gain, shift, stee
     assert 0 <= found.value <= tolerance and found.encodes <= 6
 
 
+def test_a_plateau_below_the_threshold_misleads_no_search():
+    """As Butteraugli has it on kodim23 of the Kodak set: hardly better from 46 to 48, then a jump."""
+    typical_margin = np.interp(TENTHS, (0, 25, 50, 75, 100), (-2.3, -0.76, 0.14, 0.67, 0.94))
+    curve = lambda q: np.interp(q, (0, 46.4, 48.0, 48.1, 49, 54.3, 100), (-2.5, -0.047, -0.033, 0.025, 0.1, 0.19, 0.9))
+    found = search.smallest(encode, decode, lambda image: curve(image[0]), TENTHS, tolerance=0.016, expected=typical_margin)
+    assert found.quality == 48.1 and found.encodes <= 7
+
+
 def test_a_misleading_curve_costs_encodes_only():
     curve = CURVES["logistic"]
     for threshold in (5.0, 50.0, 97.0):
