@@ -37,8 +37,9 @@ _uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 _GDN_PEDESTAL = 2.0**-36
 _GDN_BETA_MIN = 1e-6
 
-# Input times output channels from which on a kernel's gradient is a product of matrices.
-_WIDE = 2**13
+# Channels, of input or output, from which on a kernel's gradient is a product of matrices: patches are made of the other
+# side, so that this many products stand against each element that is copied.
+_WIDE = 128
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -177,7 +178,7 @@ def _convolve(
 ) -> jax.Array:
     if padding == "edge":
         x, pads = _pad(x, pads, "edge"), [(0, 0)] * 2
-    by_product = kernel.shape[:2] == (1, 1) or kernel.shape[2] * kernel.shape[3] >= _WIDE
+    by_product = kernel.shape[:2] == (1, 1) or max(kernel.shape[2:]) >= _WIDE
     if stride == dilation == 1 and by_product and _resolve_lowering(lowering) == "polyphase":
         return _convolve_densely(tuple(pads), x, kernel)
     return jax.lax.conv_general_dilated(
