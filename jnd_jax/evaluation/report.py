@@ -152,7 +152,7 @@ def write_png(summary: Summary, path: Path) -> None:
             axes.plot(
                 rate,
                 value,
-                marker="o",
+                marker="os^D"[number // len(colours) % 4],
                 label=codec.title,
                 color=colours[number % len(colours)],
                 linewidth=2.6 if codec.learned else 1.4,
@@ -164,6 +164,5 @@ def write_png(summary: Summary, path: Path) -> None:
         axes.grid(alpha=0.3)
         if metric.better == "lower":
             axes.invert_yaxis()
-        if index == 0:
-            axes.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(summary.codecs)))
     figure.savefig(path, dpi=120)
