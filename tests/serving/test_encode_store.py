@@ -18,7 +18,7 @@ from examples import encode_store  # noqa: E402  needs Ray
 
 @pytest.mark.slow
 def test_no_image_is_lost_or_done_twice_when_workers_and_jobs_are_killed(tmp_path):
-    counts = bulk_kill.measure(tmp_path, 60, (256, 192))
+    counts = bulk_kill.measure(tmp_path, 60, (256, 192), str(bulk_kill.MODEL))
     assert bulk_kill.right(counts), counts
 
 
