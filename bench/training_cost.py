@@ -8,7 +8,8 @@ is also written as a Markdown file and a plot.
 
 The last lines are an estimate, not a measurement: the steps of `configs/pod.py` on `--chips` chips, each of which does
 `--tflops` * `--utilisation` (a v4 TPU chip has a peak of 275 TFLOP/s in bfloat16; a small convolutional network in float32
-gets a fraction of it), with gradients summed over the chips by a ring at `--gigabytes` per second and chip.
+gets a fraction of it) and moves the bytes that XLA counts here at `--bandwidth` gigabytes a second, whichever takes longer, with
+gradients summed over the chips by a ring at `--gigabytes` per second and chip. Launches, input and validation are left out.
 """
 from __future__ import annotations
 
@@ -59,9 +60,10 @@ def measure(case: dict[str, float], rounds: int) -> dict[str, float]:
         jax.block_until_ready(metrics)
         times.append(time.perf_counter() - start)
     memory, pixels = step.memory_analysis(), case["batch"] * case["crop"] ** 2
-    flops = step.cost_analysis()["flops"]
+    cost = step.cost_analysis()
+    flops, moved = cost["flops"], cost["bytes accessed"]
     return case | {"parameters": parameters, "seconds": statistics.median(times[1:]), "flops": flops,
-                   "flops_per_pixel": flops / pixels,
+                   "flops_per_pixel": flops / pixels, "bytes_per_pixel": moved / pixels,
                    "gigabytes": (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 1e9}
 
 
@@ -98,11 +100,14 @@ def pod_estimate(row: dict[str, float], args: argparse.Namespace) -> list[str]:
     """Lines about `configs/pod.py`, from the counted work a pixel of the base case."""
     lines = []
     for steps, crop, batch in pod.get_config().train.stages:
-        compute = row["flops_per_pixel"] * batch * crop**2 / (args.chips * args.tflops * 1e12 * args.utilisation)
+        pixels = batch * crop**2 / args.chips
+        compute = row["flops_per_pixel"] * pixels / (args.tflops * 1e12 * args.utilisation)
+        memory = row["bytes_per_pixel"] * pixels / (args.bandwidth * 1e9)
         # A ring sends and receives each gradient (4 bytes) about twice.
         exchange = 2 * 4 * row["parameters"] / (args.gigabytes * 1e9)
-        lines.append(f"estimate: {steps} steps of batch {batch} at {crop}: {1e3 * compute:.1f} ms of compute and "
-                     f"{1e3 * exchange:.1f} ms of exchange a step, {steps * (compute + exchange) / 3600:.2f} hours; "
+        lines.append(f"estimate: {steps} steps of batch {batch} at {crop}: {1e3 * compute:.1f} ms of compute or "
+                     f"{1e3 * memory:.1f} ms of memory traffic, and {1e3 * exchange:.1f} ms of exchange a step, "
+                     f"{steps * (max(compute, memory) + exchange) / 3600:.2f} hours; "
                      f"{row['gigabytes'] * batch / args.chips / row['batch'] * (crop / row['crop']) ** 2:.1f} GB a chip")
     return lines
 
@@ -114,6 +119,7 @@ def main() -> None:
     parser.add_argument("--chips", type=int, default=16)
     parser.add_argument("--tflops", type=float, default=275.0, help="peak of a chip")
     parser.add_argument("--utilisation", type=float, default=0.3)
+    parser.add_argument("--bandwidth", type=float, default=1200.0, help="of a chip's memory, gigabytes a second")
     parser.add_argument("--gigabytes", type=float, default=50.0, help="a second, sent by each chip")
     args = parser.parse_args()
     rows = []

@@ -16,7 +16,7 @@ from jnd_jax.errors import JndError
 MAGIC = b"JND\x1a"
 VERSION = 1
 CODERS = ("constriction", "tfc")
-TAGS = {"z": 1, "y": 2, "icc": 3, "exif": 4, "alpha": 5, "regions": 6, "note": 7}
+TAGS = {"z": 1, "y": 2, "icc": 3, "exif": 4, "alpha": 5, "regions": 6, "note": 7, "residual": 8}
 REQUIRED = ("z", "y")
 MAX_SIDE = 65535
 MAX_PIXELS = 1 << 28
@@ -36,7 +36,7 @@ HEADER_FIELDS = (
     Field("version", "B", "version of this format: 1"),
     Field("coder", "B", "range coder of z and y: 0 constriction, 1 tfc (TensorFlow Compression)"),
     Field("passes", "B", "passes in which y is coded: 1 or 2"),
-    Field("chunks", "B", "number of entries in the chunk table: 2 to 7"),
+    Field("chunks", "B", "number of entries in the chunk table: 2 to 8"),
     Field("model", "8s", "hash of the model that wrote the file"),
     Field("width", "I", "width in pixels: 1 to 65535"),
     Field("height", "I", "height in pixels: 1 to 65535; width * height is at most 2^28"),

@@ -278,6 +278,10 @@ def _read_info(name: str) -> dict[str, Any]:
         header, chunks = bitstream.unpack(data)
         if "regions" in chunks:
             fields["regions"] = _describe_regions(header, chunks)
+        if chunks.get("residual"):
+            from jnd_jax import residual
+
+            fields["max_error"] = residual.max_error(chunks["residual"])
         if "note" in chunks:
             fields["note"] = _read_note(chunks)
     return fields

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnd_jax import bitstream, codec, modelfile, search, zoo
+from jnd_jax import bitstream, codec, modelfile, residual, search, zoo
 from jnd_jax import policy as policies
 from jnd_jax.codec import coding, complexity, hyper, regions
 from jnd_jax.codec.coding import Quality
@@ -95,9 +95,17 @@ class ImageCodec:
         return found.data if goal.metric == "bpp" else _with_note(found.data, _reached(goal, found.value))
 
     def _keep(self, image: np.ndarray, encode: Callable, policy: policies.Policy) -> bytes:
-        found, kept = search.reach_above(image, encode, self.decode, QUALITIES, policy.target, policy.floor,
+        def bounded(data: bytes) -> bytes:
+            if policy.max_error is None:
+                return data
+            header, chunks = bitstream.unpack(data)
+            return bitstream.pack(header, chunks | {"residual": residual.pack(image, self.decode(data), policy.max_error)})
+
+        found, kept = search.reach_above(image, encode, self.decode, QUALITIES, policy.target, policy.floor, bounded,
                                          typical=TYPICAL)
         note = {"policy": policy.name, **_reached(policy.target, found.value), "floor": _reached(policy.floor, kept)}
+        if policy.max_error is not None:
+            note["max_error"] = policy.max_error
         return _with_note(found.data, note)
 
     def _encode(self, image: np.ndarray, quality: float, mask: np.ndarray | None, region_quality: float | None,
@@ -122,7 +130,8 @@ class ImageCodec:
         """
         header, chunks = bitstream.unpack(data)
         y_hat = self.decode_latents(header, chunks).y_hat
-        return self.synthesise(y_hat, regions.of_file(header, chunks))[:header.height, :header.width]
+        pixels = self.synthesise(y_hat, regions.of_file(header, chunks))[:header.height, :header.width]
+        return residual.apply(chunks["residual"], pixels) if "residual" in chunks else pixels
 
     def decode_latents(self, header: bitstream.Header, chunks: Mapping[str, bytes]) -> coding.Latents:
         """The latents of an unpacked file; raises JndError as `decode` does."""

@@ -196,39 +196,39 @@ def format_image(picture: Picture, suffix: str, **changes: object) -> bytes:
     return buffer.getvalue()
 
 
-def encode_alpha(alpha: np.ndarray) -> bytes:
-    """(H, W) uint8 as the smaller of a greyscale PNG and a lossless WebP."""
-    image = Image.fromarray(alpha)
+def encode_lossless(samples: np.ndarray) -> bytes:
+    """(H, W) or (H, W, 3) uint8 as the smaller of a PNG and a lossless WebP."""
+    image = Image.fromarray(samples)
     files = []
     for options in ({"format": "PNG", "optimize": True}, {"format": "WEBP", "lossless": True, "method": 4}):
         buffer = io.BytesIO()
-        if options["format"] == "WEBP" and max(alpha.shape) > 16383:
+        if options["format"] == "WEBP" and max(image.size) > 16383:
             continue
         image.save(buffer, **options)
         files.append(buffer.getvalue())
     return min(files, key=len)
 
 
-def decode_alpha(data: bytes, height: int, width: int) -> np.ndarray:
-    """(height, width) uint8 from `encode_alpha`; JndError for anything else."""
+def decode_lossless(data: bytes, shape: tuple[int, ...], what: str) -> np.ndarray:
+    """uint8 samples of `shape` from `encode_lossless`; for anything else JndError, which calls them `what`."""
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as image:
-            if image.size == (width, height):
-                return np.asarray(image.convert("L"))
+            if image.size == (shape[1], shape[0]):
+                return np.asarray(image.convert("L" if len(shape) == 2 else "RGB"))
     except Exception as error:
-        raise JndError(f"the file's alpha channel is damaged ({error}): copy or download it again") from error
-    raise JndError("the file's alpha channel is not of the image's size: have the file written again")
+        raise JndError(f"the file's {what} is damaged ({error}): copy or download it again") from error
+    raise JndError(f"the file's {what} is not of the image's size: have the file written again")
 
 
 def to_chunks(picture: Picture) -> dict[str, bytes]:
     """What a .jnd file holds beside the coded pixels of `picture`."""
     chunks = {"icc": picture.icc, "exif": picture.exif}
     if picture.alpha is not None:
-        chunks["alpha"] = encode_alpha(picture.alpha)
+        chunks["alpha"] = encode_lossless(picture.alpha)
     return {name: chunk for name, chunk in chunks.items() if chunk is not None}
 
 
 def from_chunks(pixels: np.ndarray, chunks: Mapping[str, bytes]) -> Picture:
     """The picture of decoded (H, W, 3) uint8 `pixels` and a file's chunks; JndError if these do not fit."""
-    alpha = decode_alpha(chunks["alpha"], *pixels.shape[:2]) if "alpha" in chunks else None
+    alpha = decode_lossless(chunks["alpha"], pixels.shape[:2], "alpha channel") if "alpha" in chunks else None
     return Picture(pixels, alpha, chunks.get("icc"), chunks.get("exif"))

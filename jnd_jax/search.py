@@ -274,17 +274,20 @@ def reach_above(
     qualities: Sequence[float],
     target: Target,
     floor: Target,
+    finish: Callable[[bytes], bytes] = lambda data: data,
     **options,
 ) -> tuple[Found, float]:
-    """The smallest file that reaches `target`, or the best where none does, and in any case one that reaches `floor`.
+    """The smallest file that reaches `target`, or the best where none does, finished, and in any case one that then
+    reaches `floor`.
 
     Args:
         reference, encode, decode, qualities: as for `reach`.
         target, floor: no bpp.
+        finish: file -> the file that is kept; the target is searched before, the floor holds after it.
         options: of `reach`.
 
     Returns:
-        `Found`, its `value` in the target's metric, and the value in the floor's.
+        `Found`, its `value` what the kept file reaches in the target's metric, and the value in the floor's.
 
     Raises:
         OutOfReach: no quality reaches the floor.
@@ -301,13 +304,13 @@ def reach_above(
     except OutOfReach:
         best = counted(reference, qualities[-1])
         found = Found(qualities[-1], best, _measure(target, reference, decode(best)), encodes)
-    kept = _measure(floor, reference, decode(found.data))
+    data = finish(found.data)
+    kept = _measure(floor, reference, decode(data))
     if metrics.margin(floor.metric, kept, floor.value) < 0:
         higher = [quality for quality in qualities if quality > found.quality]
         if not higher:
             raise OutOfReach(f"even quality {found.quality:g} does not keep {floor.metric} {floor.value:g} "
                              f"(it reaches {kept:.4g}): keep this image in a lossless format")
-        raised = reach(reference, counted, decode, higher, floor, **options)
-        kept, value = raised.value, _measure(target, reference, decode(raised.data))
-        found = Found(raised.quality, raised.data, value, encodes)
-    return Found(found.quality, found.data, found.value, encodes), kept
+        found = reach(reference, lambda image, q: finish(counted(image, q)), decode, higher, floor, **options)
+        data, kept = found.data, found.value
+    return Found(found.quality, data, _measure(target, reference, decode(data)), encodes), kept

@@ -155,8 +155,10 @@ def test_a_region_is_coded_and_shown(tmp_path, capsys):
 
 def test_a_policy_is_kept_or_no_file_is_written(tmp_path, capsys):
     save(tmp_path / "a.png", photo(96, 128))
-    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--policy", "medical") == 2
-    assert "ssimulacra2 90" in capsys.readouterr().err and not (tmp_path / "a.jnd").exists()
+    policy = tmp_path / "strict.toml"
+    policy.write_text('about = "anything"\ntarget = "psnr=20"\nfloor = "ssimulacra2=95"\nregion_quality = 90\n')
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--policy", policy) == 2
+    assert "ssimulacra2 95" in capsys.readouterr().err and not (tmp_path / "a.jnd").exists()
     policy = tmp_path / "easy.toml"
     policy.write_text('about = "anything"\ntarget = "psnr=20"\nfloor = "psnr-y=10"\nregion_quality = 90\n')
     assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--policy", policy) == 0

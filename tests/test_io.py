@@ -9,7 +9,7 @@ from PIL import Image, ImageCms, ImageOps, features
 
 from jnd_jax.errors import JndError
 from jnd_jax.io import (
-    Picture, decode_alpha, encode_alpha, from_chunks, read_image, to_chunks, write_bytes, write_image,
+    Picture, decode_lossless, encode_lossless, from_chunks, read_image, to_chunks, write_bytes, write_image,
 )
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -264,16 +264,16 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     np.zeros((1, 1), np.uint8), pixels(9, 33, 1)[..., 0], np.tri(64, 80, dtype=np.uint8) * 255,
     np.zeros((2, 20000), np.uint8)])
 def test_alpha_is_lossless(alpha):
-    np.testing.assert_array_equal(decode_alpha(encode_alpha(alpha), *alpha.shape), alpha)
+    np.testing.assert_array_equal(decode_lossless(encode_lossless(alpha), alpha.shape, "alpha channel"), alpha)
 
 
 def test_alpha_that_does_not_fit_is_an_error():
-    data = encode_alpha(np.zeros((4, 6), np.uint8))
+    data = encode_lossless(np.zeros((4, 6), np.uint8))
     with pytest.raises(JndError, match="size"):
-        decode_alpha(data, 6, 4)
+        decode_lossless(data, (6, 4), "alpha channel")
     for damaged in (b"", b"text", data[:-20]):
         with pytest.raises(JndError, match="alpha channel is damaged"):
-            decode_alpha(damaged, 4, 6)
+            decode_lossless(damaged, (4, 6), "alpha channel")
 
 
 def test_chunks_hold_all_but_the_pixels():

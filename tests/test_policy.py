@@ -34,7 +34,7 @@ def note(stream):
 def test_the_shipped_policies_are_read():
     assert policy.names() == ["inspection", "medical", "text"]
     medical = policy.load("medical")
-    assert (medical.target, medical.floor) == (Target("psnr", 45.0), Target("ssimulacra2", 90.0))
+    assert (medical.target, medical.floor, medical.max_error) == (Target("ssimulacra2", 82.0), Target("psnr", 40.0), 4)
     assert all(policy.load(name).about for name in policy.names())
 
 

@@ -243,8 +243,8 @@ class Service:
             header, chunks = await self._work(bitstream.unpack, data)
             self._check_pixels(header.width, header.height)
             write = lambda pixels: io.format_image(io.from_chunks(pixels, chunks), f".{kind}", **options)
-            if max(header.width, header.height) > TILE * BLOCK or "regions" in chunks:
-                # In one go: what waits between two steps must be small, and a batch has one quality an image.
+            if max(header.width, header.height) > TILE * BLOCK or {"regions", "residual"} & chunks.keys():
+                # In one go: what waits between two steps must be small, and a batch is of whole images of one quality.
                 return await self._work(lambda: write(self._codec.decode(data)))
             latents = await self._work(self._codec.decode_latents, header, chunks)
             pixels = await self._synthesised(latents.y_hat, header.quality)

@@ -145,6 +145,8 @@ class StreamDecoder(tf.Module):
             (number(7, 1) <= len(bitstream.TAGS), _DAMAGED),
             (~tf.reduce_any(tags == bitstream.TAGS["regions"]),
              "the file has a quality by region, which this program does not read: decode it with jnd-jax"),
+            (~tf.reduce_any(tags == bitstream.TAGS["residual"]),
+             "the file has a bound on its errors, which this program does not read: decode it with jnd-jax"),
             (_within(width, bitstream.MAX_SIDE) & _within(height, bitstream.MAX_SIDE)
              & (width * height <= bitstream.MAX_PIXELS) & (quality <= bitstream.MAX_QUALITY),
              "the file declares a size or a quality that no file has"),

@@ -23,7 +23,7 @@ from PIL import Image
 
 import jnd_jax
 from jnd_jax import bitstream, zoo
-from jnd_jax.io import encode_alpha
+from jnd_jax.io import encode_lossless
 from tests.serving import golden
 
 httpx = pytest.importorskip("httpx", reason="needs the service's packages: pip install 'jnd-jax[dev]'")
@@ -97,7 +97,7 @@ def url(codec, files, tmp_path_factory):
     (store / "cats/chelsea.jnd").write_bytes(files[1])
     alpha = np.full(PHOTO.shape[:2], 255, np.uint8)
     alpha[0, 0] = 7
-    (store / "clear.jnd").write_bytes(codec.encode(PHOTO, 50, extras={"alpha": encode_alpha(alpha)}))
+    (store / "clear.jnd").write_bytes(codec.encode(PHOTO, 50, extras={"alpha": encode_lossless(alpha)}))
     (store.parent / "secret.jnd").write_bytes(files[0])
     with serving(Service(codec, LIMITS, store)) as url:
         yield url

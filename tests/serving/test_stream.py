@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import jnd_jax
-from jnd_jax import bitstream, zoo
+from jnd_jax import bitstream, residual, zoo
 from jnd_jax.cli import main
 from tests.serving import golden
 
@@ -86,6 +86,9 @@ def test_what_it_does_not_decode_it_names(codec, served, tiny_model):
     with pytest.raises(tf.errors.InvalidArgumentError, match="quality by region"):
         regions = codec.encode(image, 30, mask=np.tri(64, dtype=np.uint8) * 255, coder="tfc")
         served["decode"](data=tf.constant(regions))
+    bounded = bitstream.pack(header, chunks | {"residual": residual.pack(image, image, 2)})
+    with pytest.raises(tf.errors.InvalidArgumentError, match="bound on its errors"):
+        served["decode"](data=tf.constant(bounded))
 
 
 def test_transcoding_loses_nothing(codec, tmp_path):
