@@ -1,11 +1,11 @@
 """Whether detail survives: small faint defects and thin text, drawn into photographs, after coding.
 
-    python bench/detail.py --model jnd-base --data photos/ --limit 8
+    python bench/detail.py --data photos/ --limit 8
 
 Defects are squares of 1, 2 and 3 pixels, a few levels brighter or darker than what is below them. A matched filter (the
 square's mean less that of the frame around it, over the deviation in the frame) scores the places with a defect and as
 many without; the AUC is the share of pairs in which the defect scores higher. Text is read by tesseract, where installed
-(Debian: tesseract-ocr), and compared with what was written. Prints a Markdown table: the originals, `--target jnd`, the
+(Debian: tesseract-ocr), and compared with what was written. Prints a Markdown table: the originals losslessly, `--target jnd`, the
 policies, and JPEG at the bytes of each.
 """
 
@@ -29,6 +29,7 @@ from skimage import data
 import jnd_jax
 from jnd_jax import baselines, policy, search
 from jnd_jax.evaluation.results import find_images, load_image
+from jnd_jax.io import encode_lossless
 
 SIZES = (1, 2, 3)
 FRAME = 3  # pixels around a defect that its filter compares it with
@@ -129,7 +130,7 @@ def photographs(folder: Path | None, limit: int, crop: int) -> list[np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="jnd-base", help="name or file of a model")
+    parser.add_argument("--model", default="jnd-perceptual", help="name or file of a model")
     parser.add_argument("--data", type=Path, help="folder of photographs (default: two of scikit-image's)")
     parser.add_argument("--limit", type=int, default=8, help="images")
     parser.add_argument("--crop", type=int, default=512, help="largest side, of the middle of each image")
@@ -144,7 +145,7 @@ def main() -> None:
     def measure(this: Specimen, size: int, pixels: np.ndarray) -> tuple[float, np.ndarray, float]:
         return 8 * size / pixels[..., 0].size, scores(pixels, this.places), text_read(pixels) if ocr else np.nan
 
-    original = [measure(this, this.pixels.size, this.pixels) for this in specimens]
+    original = [measure(this, len(encode_lossless(this.pixels)), this.pixels) for this in specimens]
     results, refusals = defaultdict(dict), defaultdict(list)
     for number, this in enumerate(specimens):
         for name, run in codings(codec, args.metric, this.pixels):
@@ -168,7 +169,7 @@ def main() -> None:
 
     print(f"{len(specimens)} images, defects of {args.contrast} levels, {codec.name}\n")
     print("| coding | images | bpp | AUC 1 px | 2 px | 3 px | AUC lost | text read |\n|---|---|---|---|---|---|---|---|")
-    print(row("original", dict(enumerate(original))))
+    print(row("lossless WebP or PNG", dict(enumerate(original))))
     for name, measured in results.items():
         print(row(name, measured))
     for name, reasons in refusals.items():
