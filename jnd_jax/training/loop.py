@@ -25,6 +25,7 @@ from jnd_jax import codec
 from jnd_jax.data import cache, pipeline
 from jnd_jax.errors import JndError
 from jnd_jax.losses import make_loss
+from jnd_jax.losses.distances import make_distance
 from jnd_jax.training import checkpoint, export
 from jnd_jax.training.optimizers import learning_rate, make_optimizer
 from jnd_jax.training.parallel import parallelize
@@ -207,7 +208,8 @@ def train_and_evaluate(
     data = config.data
     augmentation = pipeline.Augmentation(data.flip, data.rotate, data.downscale)
     evaluate = make_evaluator(
-        model, choose(validation, config.eval.images, config.eval.max_size), config.eval.qualities, config.train.lmbda
+        model, choose(validation, config.eval.images, config.eval.max_size), config.eval.qualities, config.train.lmbda,
+        make_distance(config.loss.get("distance", "mse")),
     )
     logger = Log(workdir, total)
     if jax.process_index() == 0:

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from jnd_jax import codec
 from jnd_jax.data.cache import ImageSet
+from jnd_jax.losses.distances import Distance, squared_error
 
 GRID = 64
 
@@ -42,11 +43,15 @@ def picture(image: np.ndarray, decoded: np.ndarray, bits: np.ndarray | None) -> 
 
 
 def make_evaluator(
-    model: nn.Module, images: Sequence[np.ndarray], qualities: Sequence[int], lmbda: float = 0.0
+    model: nn.Module,
+    images: Sequence[np.ndarray],
+    qualities: Sequence[int],
+    lmbda: float = 0.0,
+    distance: Distance = squared_error,
 ) -> Callable[[Any], tuple[dict[str, float], dict[str, np.ndarray]]]:
     """params -> mean bpp and PSNR at each quality (one, "fixed", for a positive `lmbda`) and the mean objective; pictures.
 
-    "score" is the mean over images and qualities of (bpp + lambda * 255^2 * MSE) / sqrt(lambda), lower is better; the
+    "score" is the mean over images and qualities of (bpp + lambda * distance) / sqrt(lambda), lower is better; the
     decoded image is rounded to 8 bits, bpp is the estimated rate. Images are padded to multiples of 64 by their edges.
     The pictures are those of `picture`, of the first image at each quality.
     """
@@ -55,6 +60,8 @@ def make_evaluator(
     def code(params: Any, x: jax.Array, quality: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         out = model.apply({"params": params}, x, quality, None)
         return jnp.clip(jnp.round(out.x_hat * 255.0), 0, 255), out.bits_y + out.bits_z, out.bits_map
+
+    measure = jax.jit(distance)
 
     def evaluate(params: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         result, scores, pictures = {}, [], {}
@@ -73,7 +80,8 @@ def make_evaluator(
                 mse = np.mean((decoded.astype(np.float64) - image) ** 2)
                 rates.append(float(bits[0]) / (height * width))
                 psnrs.append(10 * np.log10(255.0**2 / max(mse, 1e-4)))
-                scores.append((rates[-1] + weight * mse) / weight**0.5)
+                error = measure(*(pixels[None].astype(np.float32) / 255.0 for pixels in (image, decoded)))
+                scores.append((rates[-1] + weight * float(error[0])) / weight**0.5)
             result[f"bpp_{label}"], result[f"psnr_{label}"] = float(np.mean(rates)), float(np.mean(psnrs))
         return result | {"score": float(np.mean(scores))}, pictures
 
