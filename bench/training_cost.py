@@ -91,6 +91,8 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
         axis.plot([r[name] for r in line], [r["seconds"] for r in line], "o-", label="seconds a step")
         axis.plot([r[name] for r in line], [r["gigabytes"] for r in line], "s--", label="gigabytes")
         axis.set(xlabel=name, xscale="log", yscale="log", title=f"{name} varied")
+        axis.set_xticks([r[name] for r in line], labels=[f"{r[name]:g}" for r in line])
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].legend()
     figure.savefig(path, dpi=110)
