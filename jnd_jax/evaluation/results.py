@@ -193,6 +193,10 @@ class Results:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, allow_nan=False) + "\n")
 
+    def codecs(self) -> set[str]:
+        """The names of all that was measured."""
+        return {record["codec"] for record in self._records.values()}
+
     def latest(self, kind: str, codec: str) -> list[dict[str, Any]]:
         """All records of a kind and codec name, of the version that was measured last."""
         found = [

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from jnd_jax import metrics
+from jnd_jax import metrics, zoo
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import abtest, page
 from jnd_jax.evaluation.results import Results
@@ -400,7 +400,12 @@ def run(args: argparse.Namespace) -> int:
         raise JndError(f"{args.results} holds no results: run `jnd-jax eval` first")
     assumptions = read_assumptions(args.assumptions)
     metrics.lookup(assumptions.metric)
-    measured = measure(Results(path), assumptions, args.jnd)
+    results = Results(path)
+    # "jnd-perceptual" is the newest jnd-perceptual-N that was measured, as everywhere.
+    known = dict.fromkeys(results.codecs(), path)
+    newest = {side: zoo.resolve(name, known) or name for side, name in (("today", assumptions.today), ("new", assumptions.new))}
+    assumptions = replace(assumptions, **newest)
+    measured = measure(results, assumptions, args.jnd)
     people = []
     if args.people is not None:
         analysis = json.loads((args.people / "analysis.json").read_text(encoding="utf-8"))

@@ -170,7 +170,10 @@ def test_assumptions_are_checked_line_by_line(tmp_path):
 def test_command_makes_a_page_that_a_browser_shows(tmp_path, capsys):
     pytest.importorskip("plotly")
     write_results(tmp_path, [0.5, 0.6, 0.7])
-    (tmp_path / "a.toml").write_text(savings.EXAMPLE.read_text().replace("jnd-base", "stub"))
+    # The family's name stands for the newest model that was measured.
+    results = tmp_path / "results.jsonl"
+    results.write_text(results.read_text().replace('"stub"', '"stub-2"'))
+    (tmp_path / "a.toml").write_text(savings.EXAMPLE.read_text().replace("jnd-perceptual", "stub"))
     people = tmp_path / "people"
     people.mkdir()
     (people / "analysis.json").write_text(
