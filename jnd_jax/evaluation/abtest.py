@@ -16,6 +16,7 @@ import math
 import os
 import re
 import shlex
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -197,6 +198,11 @@ def write_page(test: Mapping[str, Any], folder: Path) -> None:
     (folder / "test.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
+def _progress(record: Mapping[str, Any]) -> tuple[int, bool]:
+    """How far a subject is: number of answers, and whether the end was seen."""
+    return len(record["answers"]), bool(record.get("finished"))
+
+
 def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     """A server of the test in `folder` on this machine alone; answers go to folder/answers/SUBJECT.json.
 
@@ -207,6 +213,7 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     test = json.loads((folder / "test.json").read_text(encoding="utf-8"))["id"]
     answers = folder / "answers"
     answers.mkdir(exist_ok=True)
+    writing = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *arguments: Any) -> None:
@@ -233,16 +240,17 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
                 record = json.loads(self.rfile.read(length))
                 if record["test"] != test or not _SUBJECT.fullmatch(record["subject"]):
                     raise ValueError
-                count = len(record["answers"])
+                progress = _progress(record)
             except (ValueError, KeyError, TypeError):
                 self._reply(400)
                 return
             path = answers / f"{record['subject']}.json"
             # Requests may overtake each other.
-            if not path.exists() or len(json.loads(path.read_text(encoding="utf-8"))["answers"]) <= count:
-                temporary = path.with_suffix(f".{id(self)}.part")
-                temporary.write_text(json.dumps(record), encoding="utf-8")
-                os.replace(temporary, path)
+            with writing:
+                if not path.exists() or _progress(json.loads(path.read_text(encoding="utf-8"))) <= progress:
+                    temporary = path.with_suffix(".part")
+                    temporary.write_text(json.dumps(record), encoding="utf-8")
+                    os.replace(temporary, path)
             self._reply(204)
 
     return ThreadingHTTPServer(("127.0.0.1", port), Handler)

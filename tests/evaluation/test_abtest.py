@@ -68,6 +68,10 @@ def test_server_keeps_only_answers_to_its_test(test, served):
     assert post(address, json.dumps(good).encode()) == 204
     assert post(address, json.dumps({**good, "answers": [1]}).encode()) == 204
     assert json.loads((answers / "0123456789abcdef.json").read_text())["answers"] == [1, 2]
+    # The last answer may arrive after the end that followed it.
+    assert post(address, json.dumps({**good, "finished": "now"}).encode()) == 204
+    assert post(address, json.dumps(good).encode()) == 204
+    assert json.loads((answers / "0123456789abcdef.json").read_text())["finished"] == "now"
     for bad in ({**good, "test": "x"}, {**good, "subject": "../../etc/passwd"}, {**good, "answers": 3}, []):
         assert post(address, json.dumps(bad).encode()) == 400
     assert post(address, b"no json") == 400
