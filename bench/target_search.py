@@ -22,14 +22,13 @@ from jnd_jax.image_codec import QUALITIES, TYPICAL, ImageCodec
 def searches(codec: ImageCodec, images: list[TestImage], metric: str) -> str:
     """A row of the table."""
     target = search.parse_target("jnd", metric)
-    encodes, overshoot, missed = [], [], 0
+    encodes, overshoot = [], []
     for image in images:
         pixels = load_image(image.path)
         try:
             found = search.reach(pixels, codec.encode, codec.decode, QUALITIES, target, typical=TYPICAL)
         except search.OutOfReach as error:
             print(f"{image.name}: {error}", file=sys.stderr)
-            missed += 1
             continue
         encodes.append(found.encodes)
         overshoot.append(metrics.margin(metric, found.value, target.value) / abs(target.value))

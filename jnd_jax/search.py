@@ -301,16 +301,16 @@ def reach_above(
 
     try:
         found = reach(reference, counted, decode, qualities, target, **options)
+        quality, data = found.quality, finish(found.data)
     except OutOfReach:
-        best = counted(reference, qualities[-1])
-        found = Found(qualities[-1], best, _measure(target, reference, decode(best)), encodes)
-    data = finish(found.data)
-    kept = _measure(floor, reference, decode(data))
+        quality, data = qualities[-1], finish(counted(reference, qualities[-1]))
+    pixels = decode(data)
+    kept = _measure(floor, reference, pixels)
     if metrics.margin(floor.metric, kept, floor.value) < 0:
-        higher = [quality for quality in qualities if quality > found.quality]
+        higher = [other for other in qualities if other > quality]
         if not higher:
-            raise OutOfReach(f"even quality {found.quality:g} does not keep {floor.metric} {floor.value:g} "
+            raise OutOfReach(f"even quality {quality:g} does not keep {floor.metric} {floor.value:g} "
                              f"(it reaches {kept:.4g}): keep this image in a lossless format")
-        found = reach(reference, lambda image, q: finish(counted(image, q)), decode, higher, floor, **options)
-        data, kept = found.data, found.value
-    return Found(found.quality, data, _measure(target, reference, decode(data)), encodes), kept
+        raised = reach(reference, lambda image, q: finish(counted(image, q)), decode, higher, floor, **options)
+        quality, data, kept, pixels = raised.quality, raised.data, raised.value, decode(raised.data)
+    return Found(quality, data, _measure(target, reference, pixels), encodes), kept

@@ -402,8 +402,8 @@ def run(args: argparse.Namespace) -> int:
     metrics.lookup(assumptions.metric)
     results = Results(path)
     # "jnd-perceptual" is the newest jnd-perceptual-N that was measured, as everywhere.
-    known = dict.fromkeys(results.codecs(), path)
-    newest = {side: zoo.resolve(name, known) or name for side, name in (("today", assumptions.today), ("new", assumptions.new))}
+    measurable = results.codecs()
+    newest = {side: zoo.resolve(name, measurable) or name for side, name in (("today", assumptions.today), ("new", assumptions.new))}
     assumptions = replace(assumptions, **newest)
     measured = measure(results, assumptions, args.jnd)
     people = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 DEFAULT = "jnd-perceptual"
@@ -21,7 +21,7 @@ def models(folder: Path = FOLDER) -> dict[str, Path]:
     return {path.stem: path for path in files}
 
 
-def resolve(name: str, known: Mapping[str, Path]) -> str | None:
+def resolve(name: str, known: Collection[str]) -> str | None:
     """The model that `name` means among `known`: itself, or the newest `name`-N; None if there is neither."""
     if name in known:
         return name
