@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import functools
 import importlib
 import json
+import math
 import os
 import sys
 import time
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from jnd_jax.image_codec import ImageCodec
+    from jnd_jax.jnd import datasets
 
 # Commands of other modules, which are imported when the command is given: name, module, extra, help.
 _PLUGINS = (
@@ -159,32 +160,14 @@ def _goal(args: argparse.Namespace) -> dict[str, Any]:
     return {"policy": policy.load(args.policy)} if args.policy is not None else {"quality": args.quality}
 
 
-def _sur_labels(path: str, share: int, codecs: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """By image, the quality (empty: none) of one of `codecs` that satisfies `share` % of people, and how many answered."""
-    column = f"sur{share}"
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"image", "codec", "subjects", column} <= set(reader.fieldnames or ()):
-            raise JndError(f"give labels with the columns image, codec, subjects and {column}, as `jnd-jax abtest analyse` "
-                           f"writes them: {path} lacks some")
-        try:
-            return {row["image"]: (row[column], int(row["subjects"])) for row in reader if row["codec"] in codecs}
-        except (TypeError, ValueError) as error:
-            raise JndError(f"give whole rows in {path}: {error}") from error
-
-
-def _from_label(labels: dict[str, tuple[str, int]], image: str, args: argparse.Namespace) -> dict[str, Any]:
+def _from_label(needs: Mapping[str, datasets.Need], image: str, args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `ImageCodec.encode` for an image of which people told the quality they need."""
-    if image not in labels:
+    if image not in needs:
         raise JndError(f"ask people about it first: {args.labels} has no row of this image and of the codec {args.model}")
-    quality, subjects = labels[image]
-    if not quality:
+    quality, subjects, _ = needs[image]
+    if math.isinf(quality):
         raise JndError(f"raise the qualities of the test: the highest one satisfied fewer than {args.sur} % of its subjects")
-    note = json.dumps({"sur": args.sur, "subjects": subjects}).encode()
-    try:
-        return {"quality": _quality(quality), "extras": {"note": note}}
-    except argparse.ArgumentTypeError as error:
-        raise JndError(f"{args.labels}: {error}") from error
+    return {"quality": quality, "extras": {"note": json.dumps({"sur": args.sur, "subjects": subjects}).encode()}}
 
 
 def _read_mask(path: str) -> np.ndarray:
@@ -207,11 +190,16 @@ def _encode(args: argparse.Namespace) -> int:
     from jnd_jax.metrics.psnr import psnr
 
     codec = jnd_jax.load(args.model)
-    labels = None if args.sur is None else _sur_labels(args.labels, args.sur, (codec.name, args.model))
+    needs = None
+    if args.sur is not None:
+        from jnd_jax.jnd.datasets import own_needs
+
+        needs = {image: need for (image, tested), need in own_needs(args.labels, args.sur / 100).items()
+                 if tested in (codec.name, args.model)}
 
     def work(source: Path, target: Path) -> str:
         picture = io.read_image(source)
-        wanted = goal if labels is None else _from_label(labels, source.stem, args)
+        wanted = goal if needs is None else _from_label(needs, source.stem, args)
         extras = io.to_chunks(picture) | wanted.get("extras", {})
         data = codec.encode(picture.pixels, **wanted | region | {"extras": extras}, coder=args.coder)
         height, width = picture.pixels.shape[:2]
@@ -425,7 +413,7 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     encode.add_argument("--jnd", type=float, metavar="T", help="that many just-noticeable differences, such as 0.5")
     encode.add_argument("--sur", type=int, choices=(50, 75), metavar="SHARE",
                         help="the quality that satisfies 50 or 75 %% of people, as --labels has it")
-    encode.add_argument("--labels", metavar="CSV", help="jnd.csv of `jnd-jax abtest analyse`, for --sur")
+    encode.add_argument("--labels", metavar="CSV", help="jnd.csv or jnd_subjects.csv of `jnd-jax abtest analyse`, for --sur")
     encode.add_argument("--region", metavar="MASK", help="greyscale image of the same size, white where quality is to be "
                                                          "higher")
     encode.add_argument("--region-quality", type=_quality, metavar="Q",

@@ -15,7 +15,7 @@ from jnd_jax import policy as policies
 from jnd_jax.codec import coding, complexity, hyper, regions
 from jnd_jax.codec.coding import Quality
 from jnd_jax.codec.jnd import JndCodec
-from jnd_jax.codec.linear import BLOCK, BUCKET, GRID, TILE
+from jnd_jax.codec.linear import BLOCK, BUCKET, FOOTPRINT, TILE
 from jnd_jax.errors import JndError
 
 QUALITIES = tuple(q / 10 for q in range(hyper.QUALITY_MAX + 1))
@@ -141,7 +141,7 @@ class ImageCodec:
         for name in ("z", "y"):
             if name not in chunks:
                 raise JndError(f"This file has no {name!r} chunk: get a fresh copy of it.")
-        h, w = (_padded(side) // (GRID * BLOCK) for side in (header.height, header.width))
+        h, w = (_padded(side) // FOOTPRINT for side in (header.height, header.width))
         self._latents.check_size(len(chunks["z"]), h * w, header.quality)
         z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
         return self._latents.decode_y(chunks["y"], z, regions.of_file(header, chunks), header.coder)
@@ -207,7 +207,7 @@ def _level(quality: float) -> int:
 
 
 def _padded(side: int) -> int:
-    return -(-side // (GRID * BLOCK)) * GRID * BLOCK
+    return -(-side // FOOTPRINT) * FOOTPRINT
 
 
 def _pad(x: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -129,7 +129,7 @@ def test_people_s_answers_choose_the_quality(tmp_path, capsys, tiny_model):
         assert message in capsys.readouterr().err
     labels.write_text("image,codec\na,jnd-tiny-1\n")
     assert run("encode", tmp_path / "a.png", "-o", tmp_path / "c.jnd", *sur) == 2
-    assert "lacks some" in capsys.readouterr().err
+    assert "column subjects, sur75" in capsys.readouterr().err
     assert not (tmp_path / "c.jnd").exists()
 
 

@@ -13,9 +13,12 @@ from scipy.fft import dct
 
 BLOCK = 16
 
-# In blocks. Sides are padded to a multiple of GRID blocks, the footprint of one hyper-latent; tiles are
-# at most TILE blocks a side, and smaller ones come in steps of BUCKET, so that few shapes are ever compiled.
+# In blocks. A hyper-latent stands for GRID x GRID of them; tiles are at most TILE blocks a side, and smaller ones come
+# in steps of BUCKET, so that few shapes are ever compiled.
 GRID, BUCKET, TILE = 4, 8, 64
+
+# Pixels a side of a hyper-latent's footprint: sides are padded to a multiple of it.
+FOOTPRINT = GRID * BLOCK
 
 # Linear parameters are stored in these units, so that their entries are about 1 and an optimizer that moves
 # every parameter by the same amount (Adam) neither shakes nor freezes them.

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -290,40 +291,67 @@ def ref_jnd1(root: str | Path) -> list[Record]:
     return [Record(name, "", reference, versions[name]) for name, reference in references.items()]
 
 
-def own_test(labels: str | Path, images: str | Path, share: float = 0.75) -> list[Record]:
-    """What `jnd-jax abtest analyse` found in a flicker test: its jnd_subjects.csv, or its jnd.csv.
+class Need(NamedTuple):
+    """What people need of one codec on one image: the lowest `quality` that satisfies the share asked for (infinite: none
+    does), how many `subjects` told it, and what each of them needs, as `Record.thresholds`, where the file says so."""
 
-    The version of a record is its original coded at the lowest quality that satisfies `share` of the subjects.
+    quality: float
+    subjects: int
+    thresholds: tuple[float, ...]
+
+
+def own_needs(labels: str | Path, share: float = 0.75) -> dict[tuple[str, str], Need]:
+    """What `jnd-jax abtest analyse` found in a flicker test, by image and codec.
 
     Args:
         labels: jnd_subjects.csv (a row a subject), or jnd.csv (.5 and .75 only, without thresholds).
-        images: folder of the originals.
         share: of subjects.
 
     Raises:
-        JndError: an original is missing, or no quality satisfies so many subjects.
+        JndError: a column is missing, a row is broken or is there twice.
     """
-    originals = named_images(Path(images))
+    needs: dict[tuple[str, str], Need] = {}
     answers: dict[tuple[str, str], dict[str, float]] = {}
     column = f"sur{100 * share:g}"
     with _existing(Path(labels)).open(encoding="utf-8-sig") as file:
         single = "subject" in file.readline().strip().split(",")
-    for where, row in _rows(Path(labels), ("image", "codec", *(("subject", "quality") if single else (column,)))):
+    for where, row in _rows(Path(labels), ("image", "codec", *(("subject", "quality") if single else ("subjects", column)))):
         key, text = (row["image"], row["codec"]), row["quality" if single else column]
         quality = _number(text, where) if text else math.inf
-        known = answers.setdefault(key, {})
-        if row.get("subject", "") in known:
+        if key in needs or row.get("subject") in answers.get(key, ()):
             raise JndError(f"repair {where}: {row['image']} has such a row already")
-        known[row.get("subject", "")] = quality
-    codecs = Counter(name for name, _ in answers)
+        if single:
+            answers.setdefault(key, {})[row["subject"]] = quality
+        else:
+            needs[key] = Need(quality, int(_number(row["subjects"], where)), ())
+    for key, by_subject in answers.items():
+        thresholds = tuple(by_subject.values())
+        needs[key] = Need(sur.jnd_quality(thresholds, share), len(thresholds), thresholds)
+    return needs
+
+
+def own_test(labels: str | Path, images: str | Path, share: float = 0.75) -> list[Record]:
+    """An own flicker test as `own_needs` reads it, joined with its images.
+
+    The version of a record is its original coded at the lowest quality that satisfies `share` of the subjects.
+
+    Args:
+        labels: as for `own_needs`.
+        images: folder of the originals.
+        share: of subjects.
+
+    Raises:
+        JndError: as `own_needs`; an original is missing, or no quality satisfies so many subjects.
+    """
+    originals, needs = named_images(Path(images)), own_needs(labels, share)
+    codecs = Counter(name for name, _ in needs)
     records = []
-    for (name, codec), by_subject in answers.items():
-        level = sur.jnd_quality(list(by_subject.values()), share) if single else by_subject[""]
+    for (name, codec), need in needs.items():
         if name not in originals:
             raise JndError(f"put the original of {name} into {images}: {labels} names it")
-        if math.isinf(level):
+        if math.isinf(need.quality):
             raise JndError(f"leave {name} out of {labels}, or choose a smaller share: no quality of {codec} satisfies "
                            f"{100 * share:g} % of its subjects")
         records.append(Record(f"{name}-{codec}" if codecs[name] > 1 else name, codec, originals[name], None,
-                              (level,), tuple(by_subject.values()) if single else ()))
+                              (need.quality,), need.thresholds))
     return records

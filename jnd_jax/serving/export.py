@@ -21,7 +21,7 @@ import numpy as np
 
 from jnd_jax import __version__, modelfile, zoo
 from jnd_jax.codec import coding, hyper
-from jnd_jax.codec.linear import BLOCK, GRID
+from jnd_jax.codec.linear import FOOTPRINT, GRID
 from jnd_jax.errors import JndError
 
 # Each module has export(model, folder, options) -> report, and is imported when its format is asked for.
@@ -77,7 +77,7 @@ def compare_pixels(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
 
 def grid(side: int) -> int:
     """Blocks of 16 pixels, a multiple of 4, that cover `side` pixels."""
-    return -(-side // (GRID * BLOCK)) * GRID
+    return -(-side // FOOTPRINT) * GRID
 
 
 def _versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jnd_jax import bitstream, io, modelfile
 from jnd_jax.codec import coding, regions
-from jnd_jax.codec.linear import BLOCK, GRID
+from jnd_jax.codec.linear import FOOTPRINT
 from jnd_jax.errors import JndError
 
 
@@ -24,7 +24,7 @@ def transcode(data: bytes, coder: str, model: modelfile.ModelFile) -> bytes:
         raise JndError(f"This file was made with model {header.model}, not {model.name} ({model.hash}): "
                        "name the model that made it with --model.")
     latents, quality = coding.latent_coder(model.params, model.tables), header.quality
-    h, w = (-(-side // (GRID * BLOCK)) for side in (header.height, header.width))
+    h, w = (-(-side // FOOTPRINT) for side in (header.height, header.width))
     latents.check_size(len(chunks["z"]), h * w, quality)
     z = latents.decode_z(chunks["z"], h, w, quality, header.coder)
     recoded = {"z": latents.encode_z(z, quality, coder),

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
 from jnd_jax import codec
+from jnd_jax.codec.linear import FOOTPRINT
 from jnd_jax.data import cache, pipeline
 from jnd_jax.errors import JndError
 from jnd_jax.losses import make_loss
@@ -31,7 +32,7 @@ from jnd_jax.training.optimizers import learning_rate, make_optimizer
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import TrainState, create_state
 from jnd_jax.training.step import LossFn, make_train_step
-from jnd_jax.training.validate import GRID, choose, make_evaluator
+from jnd_jax.training.validate import choose, make_evaluator
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ def stages(config: ConfigDict) -> list[Stage]:
     listed = config.train.stages or ((config.train.steps, config.data.crop, config.data.batch),)
     parts = jax.device_count() * config.train.accumulate
     for _, crop, batch in listed:
-        if crop <= 0 or crop % GRID:
-            raise JndError(f"A crop of {crop} cannot be; give data.crop a multiple of {GRID}.")
+        if crop <= 0 or crop % FOOTPRINT:
+            raise JndError(f"A crop of {crop} cannot be; give data.crop a multiple of {FOOTPRINT}.")
         if batch <= 0 or batch % parts:
             raise JndError(f"A batch of {batch} does not divide among {jax.device_count()} devices times "
                            f"train.accumulate={config.train.accumulate}; give data.batch a multiple of {parts}.")

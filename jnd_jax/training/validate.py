@@ -9,10 +9,9 @@ import numpy as np
 from flax import linen as nn
 
 from jnd_jax import codec
+from jnd_jax.codec.linear import FOOTPRINT
 from jnd_jax.data.cache import ImageSet
 from jnd_jax.losses.distances import Distance, squared_error
-
-GRID = 64
 
 
 def choose(images: ImageSet, count: int, largest: int) -> list[np.ndarray]:
@@ -36,7 +35,7 @@ def picture(image: np.ndarray, decoded: np.ndarray, bits: np.ndarray | None) -> 
     error = np.clip(128 + 8 * (decoded.astype(np.float32) - image), 0, 255)
     tiles = [image, decoded, error]
     if bits is not None:
-        block = (-(-height // GRID) * GRID) // bits.shape[0]
+        block = (-(-height // FOOTPRINT) * FOOTPRINT) // bits.shape[0]
         large = np.kron(bits / max(float(bits.max()), 1e-9), np.ones((block, block)))[:height, :width]
         tiles.append(np.repeat(255 * large[..., None], 3, -1))
     return np.concatenate([tile.astype(np.uint8) for tile in tiles], axis=1)
@@ -71,7 +70,7 @@ def make_evaluator(
             rates, psnrs = [], []
             for image in images:
                 height, width = image.shape[:2]
-                padded = np.pad(image, ((0, -height % GRID), (0, -width % GRID), (0, 0)), "edge")
+                padded = np.pad(image, ((0, -height % FOOTPRINT), (0, -width % FOOTPRINT), (0, 0)), "edge")
                 x_hat, bits, where = code(
                     params, padded[None].astype(np.float32) / 255.0, jnp.full(1, quality, jnp.float32))
                 decoded = np.asarray(x_hat)[0, :height, :width]
