@@ -22,9 +22,6 @@ _BLAS = ThreadpoolController()
 # Of y: one integer 0..1000, or (h, w) of them by position. The hyper-latents know one quality only.
 Quality = int | np.ndarray
 
-# Share of the distortion's weight that rate-distortion optimised quantisation uses; chosen on validation photographs.
-_RDO_STRENGTH = 4.0
-
 
 class Latents(NamedTuple):
     """Decoded latents, each (h, w, M): integer residual symbols, scale indexes (uint8), gained latents y_hat."""
@@ -133,12 +130,12 @@ class LatentCoder:
         return writer.finish()
 
     def _distortion_weight(self, quality: Quality) -> np.ndarray:
-        """(..., M) lambda * 255^2 * MSE, in bits of an image, of a unit error in one gained latent."""
+        """(..., M): `hyper.distortion_weight` between the nodes."""
         quality = np.asarray(quality)[..., None]
         low = np.minimum(quality[..., 0] // hyper.NODE_SPACING, hyper.NODES - 2)
         t = quality / hyper.NODE_SPACING - low[..., None]
         log_gain = (1 - t) * self.log_inverse_gain[low] + t * self.log_inverse_gain[low + 1]
-        return _RDO_STRENGTH * hyper.lmbda(quality) * 255.0**2 / 3 * np.exp(2 * log_gain) * self.synthesis_energy
+        return hyper.distortion_weight(np, quality, log_gain, self.synthesis_energy)
 
     def _quantise(self, residual: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.ndarray:
         symbols = np.clip(np.round(residual), -_SYMBOL_MAX, _SYMBOL_MAX)

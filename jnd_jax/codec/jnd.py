@@ -11,7 +11,7 @@ import numpy as np
 
 from jnd_jax.codec import hyper, linear
 from jnd_jax.codec.layers import Conv, depth_to_space, space_to_depth
-from jnd_jax.codec.rounding import ste_floor, ste_round
+from jnd_jax.codec.rounding import ste_floor, ste_rdo_round, ste_round
 from jnd_jax.codec.types import Forward
 from jnd_jax.entropy.densities import conditional_laplacian_bits, factorized_bits, factorized_init
 
@@ -263,7 +263,9 @@ class JndCodec(nn.Module):
           x: (B, H, W, 3) in [0, 1], H and W multiples of 64.
           quality: (B,) in 0..1000.
           keys: (B,) PRNG keys: the rate is that of latents with uniform noise (Balle et al., ICLR 2017), the
-            reconstruction that of rounded ones (Minnen & Singh, ICIP 2020). None: both of rounded ones.
+            reconstruction that of rounded ones (Minnen & Singh, ICIP 2020). None: both of rounded ones. Rounding is
+            rate-distortion optimised, as when files are written. The gradient with respect to the scales is that of the
+            rounded symbols' rate in either case, for these are what the scales have to code.
         """
         y = self.analysis(x, quality)
         z = jnp.clip(self.hyper_analysis(y), -hyper.Z_MAX, hyper.Z_MAX)
@@ -274,9 +276,11 @@ class JndCodec(nn.Module):
         bits_z = jax.vmap(factorized_bits)(density, z_hat if keys is None else z + z_noise)
 
         symbols, y_hat, mean, index = self.code(y, z_hat, quality)
-        scale = hyper.SCALE_MIN * jnp.exp(hyper.LOG_SCALE_STEP * index)
-        residual = symbols if keys is None else y + y_noise - mean
-        bits_y = conditional_laplacian_bits(residual, 0.0, scale)
+        scale, fixed = hyper.scale(jnp, index), jax.lax.stop_gradient
+        bits_y = conditional_laplacian_bits(fixed(symbols), 0.0, scale)
+        if keys is not None:
+            # Analysis and means learn from noisy latents, whose rate has a gradient; the scales from the symbols in the file.
+            bits_y += conditional_laplacian_bits(y + y_noise - mean, 0.0, fixed(scale)) - fixed(bits_y)
         total = partial(jnp.sum, axis=(1, 2, 3))
         return Forward(self.synthesis(y_hat, quality), total(bits_y), total(bits_z), jnp.sum(bits_y, -1))
 
@@ -291,9 +295,11 @@ class JndCodec(nn.Module):
             context = hyper.scale_context(jnp, q, symbols, decoded, ste_floor)
             index = hyper.scale_indexes(jnp, q, scale_features, context, offset, ste_floor)
             mean = hyper.means(jnp, self.mean_path, mean_features, *hyper.mean_context(jnp, self.mean_path, y_hat, decoded))
-            residual = ste_round(y - mean)
+            residual = ste_rdo_round(y - mean, hyper.scale(jnp, index), weight)
             return residual, residual + mean, mean, index
 
+        log_inverse_gain, energy = _interpolate(self.log_inverse_gain, quality), jnp.sum(self.synthesis_basis**2, axis=-1)
+        weight = hyper.distortion_weight(jnp, quality[:, None, None, None], log_inverse_gain, energy)
         zero = jnp.zeros_like(y)
         first = one_pass(zero, zero, jnp.zeros_like(anchor))
         second = one_pass(first[0] * anchor, first[1] * anchor, anchor)

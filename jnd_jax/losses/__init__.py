@@ -32,7 +32,7 @@ Loss = Callable[[Mapping[str, jax.Array], jax.Array, jax.Array, jax.Array], tupl
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "rate_distortion": {},
     "pixel_wise": {},
-    "pixel_wise_threshold": {"profile": "chou-li", "jnds": 1.0},
+    "pixel_wise_threshold": {"profile": "watson", "jnds": 1.0},
     "image_wise": {},
     "image_wise_hinge": {"jnds": 0.0},
     "feature_wise": {"network": "efficientnet-lite0", "weights": "", "blocks": (0, 2, 4), "weight": 0.9, "scale": 1.0},

@@ -69,6 +69,17 @@ def test_gradients_are_finite_and_reach_every_parameter(params, photos):
         assert np.any(np.asarray(leaf) != 0), path
 
 
+def test_scales_learn_from_the_symbols_in_the_file_and_not_from_noise(params, photos):
+    def bits(params, keys):
+        out = MODEL.apply({"params": params}, photos, jnp.array([0.0, 130, 700, 1000]), keys)
+        return jnp.sum(out.bits_y)
+
+    gradient = jax.jit(jax.grad(bits))
+    noisy, rounded = gradient(params, jax.random.split(jax.random.key(1), 4)), gradient(params, None)
+    np.testing.assert_allclose(noisy["scale_offset"], rounded["scale_offset"], rtol=1e-4, atol=1e-4)
+    assert np.any(np.asarray(rounded["scale_offset"]) != 0)
+
+
 def test_an_example_does_not_depend_on_its_batch(params, photos):
     code = jax.jit(lambda x, q: MODEL.apply({"params": params}, x, q, method=_symbols))
     qualities = np.array([100, 400, 700, 950], np.float32)
