@@ -1,4 +1,4 @@
-"""Rate and distortion on whole validation images, with hard rounding: the figure to choose models by, and pictures."""
+"""Rate and distortion on whole validation images, rounded as in files: the figure to choose models by, and pictures."""
 from __future__ import annotations
 
 from typing import Any, Callable, Sequence
