@@ -11,6 +11,7 @@ from skimage import data
 
 import jnd_jax
 from jnd_jax import bitstream, codec, image_codec, modelfile, zoo
+from jnd_jax.codec import hyper
 from jnd_jax.codec.freeze import coding_tables
 from jnd_jax.metrics.psnr import psnr
 
@@ -98,14 +99,16 @@ def check_estimate(path, image, quality):
 
 
 @pytest.mark.parametrize("quality", [10, 50, 100])
-def test_real_bytes_are_the_estimated_bits(golden_model, tmp_path, quality):
+def test_real_bytes_are_the_estimated_bits(golden_model, tmp_path, quality, monkeypatch):
+    # Symbols beyond the tables, of which this model has many, are optimised in training only.
+    monkeypatch.setattr(hyper, "RDO_STRENGTH", 1e9)
     # The golden model's parameters, in which every path matters, with tables as they are made today.
     golden = modelfile.load(golden_model)
     tables = coding_tables(codec.build(golden.config), golden.params)
     path = tmp_path / "anew.safetensors"
     modelfile.save(path, name="anew", config=golden.config, params=golden.params, tables=tables, card={})
     # Its scales are untrained: at full contrast many symbols lie beyond the tables, and escapes cost what no density says.
-    check_estimate(path, 112 + PHOTO[:256, :256] // 16, quality)
+    check_estimate(path, 112 + PHOTO[:256, :256] // 8, quality)
 
 
 @pytest.mark.skipif(not zoo.models(), reason="no model is shipped")

@@ -26,7 +26,8 @@ def ste_rdo_round(x: jax.Array, scale: jax.Array, weight: jax.Array) -> jax.Arra
     """Rate-distortion optimised rounding: nearest integer, or the next one towards zero where that costs less.
 
     The cost is bits + weight * squared error, the bits those of a rounded Laplacian of standard deviation `scale`: what
-    `coding.LatentCoder.encode_y` does with the bits of its tables. The gradient is that of the identity.
+    `coding.LatentCoder.encode_y` does with the bits of its tables, but for symbols beyond these, which it leaves as they are. The
+    gradient is that of the identity.
 
     Args:
         x: residuals of any shape.
