@@ -13,9 +13,7 @@ from jnd_jax.evaluation import run
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     run.add_arguments(parser)
     try:
         return run.run(parser.parse_args())

@@ -1,4 +1,5 @@
 """Train a codec: python train.py --config configs/base.py --workdir runs/base [--config.train.steps=20000]."""
+
 from __future__ import annotations
 
 import os

@@ -37,12 +37,26 @@ def write_images(folder: Path, count: int, size: tuple[int, int]) -> None:
     folder.mkdir()
     for n in range(count):
         top, left = np.random.default_rng(n).integers(0, (photo.shape[0] - height, photo.shape[1] - width))
-        Image.fromarray(photo[top:top + height, left:left + width]).save(folder / f"{n:05}.png")
+        Image.fromarray(photo[top : top + height, left : left + width]).save(folder / f"{n:05}.png")
 
 
 def start(photos: Path, store: Path, model: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, ROOT / "examples" / "encode_store.py", photos, "-o", store, "--model", model,
-                             "--workers", "2"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    return subprocess.Popen(
+        [
+            sys.executable,
+            ROOT / "examples" / "encode_store.py",
+            photos,
+            "-o",
+            store,
+            "--model",
+            model,
+            "--workers",
+            "2",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
 
 
 def lines(store: Path) -> list[str]:
@@ -90,21 +104,36 @@ def measure(folder: Path, images: int, size: tuple[int, int], model: str) -> dic
     said = second.communicate()[0]
     encoded, kept, failed = map(int, re.fullmatch(r"(\d+) encoded, (\d+) kept, (\d+) failed\n", said).groups())
     entries = [json.loads(line) for line in lines(store)]
-    whole = [entry for entry in entries
-             if hashlib.sha256((store / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]]
-    return {"images": images, "done when the worker was killed": at_kill, "workers killed": int(killed is not None),
-            "done when the job was killed": len(before), "encoded by the second run": encoded, "kept by it": kept,
-            "failed": failed, "lost": images - len({entry["source"] for entry in whole}),
-            "in the manifest twice": sum(count - 1 for count in Counter(e["file"] for e in entries).values()),
-            "written again": sum((store / name).stat().st_mtime_ns != stamp for name, stamp in before.items())}
+    whole = [
+        entry
+        for entry in entries
+        if hashlib.sha256((store / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
+    ]
+    return {
+        "images": images,
+        "done when the worker was killed": at_kill,
+        "workers killed": int(killed is not None),
+        "done when the job was killed": len(before),
+        "encoded by the second run": encoded,
+        "kept by it": kept,
+        "failed": failed,
+        "lost": images - len({entry["source"] for entry in whole}),
+        "in the manifest twice": sum(count - 1 for count in Counter(e["file"] for e in entries).values()),
+        "written again": sum((store / name).stat().st_mtime_ns != stamp for name, stamp in before.items()),
+    }
 
 
 def right(counts: dict[str, int]) -> bool:
     """Whether a worker and the job were killed in the middle, and no image was lost, done twice or done again."""
     images, first = counts["images"], counts["done when the job was killed"]
-    return (counts["workers killed"] == 1 and counts["done when the worker was killed"] < images and first < images
-            and counts["kept by it"] == first and counts["encoded by the second run"] == images - first
-            and not any(counts[name] for name in ("failed", "lost", "in the manifest twice", "written again")))
+    return (
+        counts["workers killed"] == 1
+        and counts["done when the worker was killed"] < images
+        and first < images
+        and counts["kept by it"] == first
+        and counts["encoded by the second run"] == images - first
+        and not any(counts[name] for name in ("failed", "lost", "in the manifest twice", "written again"))
+    )
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ JPEG 2000 (which minimises squared error, as a codec trained on it does) codes 2
 factor is the geometric mean over the crops of 255^2 * MSE / distance, and the spread of its logarithm tells how far
 the distance disagrees with squared error.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from jnd_jax import baselines
+from jnd_jax import codecs
 from jnd_jax.losses.distances import DISTANCES, squared_error
 
 
@@ -39,10 +40,11 @@ def main() -> None:
     pairs = []
     for crop in crops(args.folder, args.crops):
         for quality in (30, 32, 34, 36, 38):
-            pairs.append((crop, baselines.decode("j2k", baselines.encode("j2k", crop, quality))))
+            pairs.append((crop, codecs.decode("j2k", codecs.encode("j2k", crop, quality))))
     x, y = (jnp.asarray(np.stack(side)) / 255.0 for side in zip(*pairs))
     measure = lambda function: np.concatenate(
-        [jax.jit(function)(x[i : i + 20], y[i : i + 20]) for i in range(0, len(pairs), 20)])
+        [jax.jit(function)(x[i : i + 20], y[i : i + 20]) for i in range(0, len(pairs), 20)]
+    )
     reference = measure(squared_error)
     print(f"{len(pairs)} pairs, PSNR {10 * np.log10(255**2 / reference.mean()):.1f} dB")
     for name, (function, _) in DISTANCES.items():

@@ -9,6 +9,7 @@
 
 Without --data the photos are those that scikit-image ships.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -36,11 +37,12 @@ def estimated_bits(codec, params, data: bytes) -> float:
     """Bits that the float densities give the symbols in a file."""
     header, chunks = bitstream.unpack(data)
     latents = codec.decode_latents(header, chunks)
-    z = codec._latents.decode_z(
-        chunks["z"], *(n // 4 for n in latents.symbols.shape[:2]), header.quality, header.coder)
+    z = codec._latents.decode_z(chunks["z"], *(n // 4 for n in latents.symbols.shape[:2]), header.quality, header.coder)
     scale = hyper.scale_table()[latents.indexes]
     density = jax.tree.map(lambda p: p[hyper.nearest_node(header.quality)], params["factorized"])
-    return float(jnp.sum(conditional_laplacian_bits(latents.symbols, 0.0, scale)) + jnp.sum(factorized_bits(density, z)))
+    return float(
+        jnp.sum(conditional_laplacian_bits(latents.symbols, 0.0, scale)) + jnp.sum(factorized_bits(density, z))
+    )
 
 
 def main() -> None:
@@ -52,8 +54,10 @@ def main() -> None:
     codec = jnd_jax.load(args.model)
     images = [decode_rgb(path) for path in (find_images(args.data) if args.data else sample_photos())]
     fidelity = [transform_psnr(codec, image) for image in images]
-    print(f"{args.model}, {len(images)} images\ntransforms alone: mean {np.mean(fidelity):.2f} dB, "
-          f"lowest {min(fidelity):.2f} dB")
+    print(
+        f"{args.model}, {len(images)} images\ntransforms alone: mean {np.mean(fidelity):.2f} dB, "
+        f"lowest {min(fidelity):.2f} dB"
+    )
     print("thousand multiply-adds a pixel: " + ", ".join(f"{k} {v:.2f}" for k, v in codec.multiply_adds().items()))
     for quality in (float(q) for q in args.qualities.split(",")):
         ratios, headers = [], []
@@ -63,8 +67,11 @@ def main() -> None:
             payload = len(chunks["z"]) + len(chunks["y"])
             ratios.append(8 * payload / estimated_bits(codec, codec._params, data))
             headers.append(len(data) - payload)
-        print(f"quality {quality:5.1f}: bytes / estimate {min(ratios):.4f} to {max(ratios):.4f}, "
-              f"mean {np.mean(ratios):.4f}; header {max(headers)} bytes", flush=True)
+        print(
+            f"quality {quality:5.1f}: bytes / estimate {min(ratios):.4f} to {max(ratios):.4f}, "
+            f"mean {np.mean(ratios):.4f}; header {max(headers)} bytes",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

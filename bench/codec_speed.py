@@ -87,7 +87,11 @@ class CompressAI:
             np.savez(file, *images)
         self._process = subprocess.Popen(
             [python, __file__, "--serve", file.name, "--threads", str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
 
     def seconds(self, what: str, index: int) -> float:
         """Seconds of one "encode" or "decode" of image `index`."""
@@ -133,8 +137,10 @@ def main() -> None:
     images = photos(args.data)
     codec = jnd_jax.load(args.model)
     other = CompressAI(args.torch_python, images, args.threads) if args.torch_python else None
-    print(f"{args.model} at quality {args.quality:g}, {args.threads} threads, median of {args.rounds} rounds, "
-          f"load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{args.model} at quality {args.quality:g}, {args.threads} threads, median of {args.rounds} rounds, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
     for index, image in enumerate(images):
         data = codec.encode(image, args.quality)
         ours = {"encode": lambda: codec.encode(image, args.quality), "decode": lambda: codec.decode(data)}

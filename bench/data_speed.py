@@ -5,6 +5,7 @@
 The config is that of `configs/base.py`: crops of 128x128, batches of 16, SOAP. Without data the step gets one batch over
 and over; both kinds of step are taken in turns. The images are decoded before, into the cache.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -74,7 +75,9 @@ def main() -> None:
     with_data, without = (statistics.median(times) for times in zip(*pairs))
     ratio = statistics.median(a / b for a, b in pairs)
     print(f"{len(images)} images, batches of {data.batch} at {data.crop}x{data.crop}")
-    print(f"pipeline alone: {pipeline_rate:.0f} images/s, {pipeline_rate * without / data.batch:.1f} times what the step takes")
+    print(
+        f"pipeline alone: {pipeline_rate:.0f} images/s, {pipeline_rate * without / data.batch:.1f} times what the step takes"
+    )
     print(f"step with data {with_data:.3f} s, without {without:.3f} s: ratio {ratio:.3f}")
 
 

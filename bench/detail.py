@@ -27,9 +27,9 @@ from scipy.stats import rankdata
 from skimage import data
 
 import jnd_jax
-from jnd_jax import baselines, policy, search
+from jnd_jax import codecs, policy, search
 from jnd_jax.evaluation.results import find_images, load_image
-from jnd_jax.io import encode_lossless
+from jnd_jax.images import encode_lossless
 
 SIZES = (1, 2, 3)
 FRAME = 3  # pixels around a defect that its filter compares it with
@@ -58,11 +58,17 @@ def specimen(image: np.ndarray, contrast: int, seed: int) -> Specimen:
     rows, columns = (np.arange(start, side - SPACING, SPACING) for start, side in ((PANEL + 4, height), (4, width)))
     corners = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
     count = len(corners)
-    places = np.column_stack([corners + rng.integers(0, SPACING - 2 * FRAME - max(SIZES), (count, 2)) + FRAME,
-                              rng.choice(SIZES, count), rng.choice([-1, 1], count), rng.permutation(count) % 2])
+    places = np.column_stack(
+        [
+            corners + rng.integers(0, SPACING - 2 * FRAME - max(SIZES), (count, 2)) + FRAME,
+            rng.choice(SIZES, count),
+            rng.choice([-1, 1], count),
+            rng.permutation(count) % 2,
+        ]
+    )
     drawn = image.astype(np.int64)
     for row, column, size, sign, there in places:
-        drawn[row:row + size, column:column + size] += there * sign * contrast
+        drawn[row : row + size, column : column + size] += there * sign * contrast
     picture = Image.fromarray(np.clip(drawn, 0, 255).astype(np.uint8))
     panel = picture.crop((0, 0, width, PANEL))
     picture.paste(Image.blend(panel, Image.new("RGB", panel.size, (232, 230, 224)), 0.85))
@@ -76,7 +82,7 @@ def scores(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:
     """(N,) answers of the matched filter, positive for a defect of the sign looked for."""
     grey, answers = pixels.mean(axis=2), []
     for row, column, size, sign, _ in places:
-        window = grey[row - FRAME:row + size + FRAME, column - FRAME:column + size + FRAME]
+        window = grey[row - FRAME : row + size + FRAME, column - FRAME : column + size + FRAME]
         inside = np.zeros(window.shape, bool)
         inside[FRAME:-FRAME, FRAME:-FRAME] = True
         around = window[~inside]
@@ -86,7 +92,7 @@ def scores(pixels: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
     """Area under the ROC curve (Mann-Whitney), ties counting one half."""
-    ranks = rankdata(np.concatenate([positive, negative]))[:len(positive)]
+    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
     return float((ranks.sum() - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
 
 
@@ -95,7 +101,9 @@ def text_read(pixels: np.ndarray) -> float:
     panel = Image.fromarray(pixels[:PANEL])
     file = io.BytesIO()
     panel.resize((3 * panel.width, 3 * panel.height), Image.Resampling.BICUBIC).save(file, "PNG")
-    done = subprocess.run(["tesseract", "stdin", "stdout", "--psm", "6"], input=file.getvalue(), capture_output=True, check=True)
+    done = subprocess.run(
+        ["tesseract", "stdin", "stdout", "--psm", "6"], input=file.getvalue(), capture_output=True, check=True
+    )
     found = " ".join(done.stdout.decode("utf-8", "replace").split())
     return difflib.SequenceMatcher(None, " ".join(WORDS), found, autojunk=False).ratio()
 
@@ -110,12 +118,14 @@ def codings(codec, metric: str, image: np.ndarray) -> Iterator[tuple[str, Callab
         return len(file), codec.decode(file)
 
     def jpeg(name: str) -> tuple[int, np.ndarray]:
-        encode = lambda quality: baselines.encode("jpeg", image, quality)
-        file = search.largest_within(encode, sizes[name], baselines.lookup("jpeg").qualities).data
-        return len(file), baselines.decode("jpeg", file)
+        encode = lambda quality: codecs.encode("jpeg", image, quality)
+        file = search.largest_within(encode, sizes[name], codecs.lookup("jpeg").qualities).data
+        return len(file), codecs.decode("jpeg", file)
 
-    for name, goal in {"--target jnd": {"target": search.parse_target("jnd", metric)},
-                       **{f"--policy {known}": {"policy": known} for known in policy.names()}}.items():
+    for name, goal in {
+        "--target jnd": {"target": search.parse_target("jnd", metric)},
+        **{f"--policy {known}": {"policy": known} for known in policy.names()},
+    }.items():
         yield name, lambda name=name, goal=goal: ours(name, **goal)
         if name in sizes:
             yield f"JPEG at the bytes of {name}", lambda name=name: jpeg(name)
@@ -123,7 +133,11 @@ def codings(codec, metric: str, image: np.ndarray) -> Iterator[tuple[str, Callab
 
 def photographs(folder: Path | None, limit: int, crop: int) -> list[np.ndarray]:
     """The middle of each image, at most `crop` pixels a side."""
-    images = [load_image(image.path) for image in find_images(folder, limit)] if folder else [data.astronaut(), data.coffee()]
+    images = (
+        [load_image(image.path) for image in find_images(folder, limit)]
+        if folder
+        else [data.astronaut(), data.coffee()]
+    )
     cut = lambda side: slice(max(0, side - crop) // 2, max(0, side - crop) // 2 + crop)
     return [np.ascontiguousarray(image[cut(image.shape[0]), cut(image.shape[1])]) for image in images[:limit]]
 
@@ -138,8 +152,9 @@ def main() -> None:
     parser.add_argument("--metric", default="ssimulacra2", help="of --target jnd")
     args = parser.parse_args()
     codec = jnd_jax.load(args.model)
-    specimens = [specimen(image, args.contrast, seed) for seed, image in enumerate(
-        photographs(args.data, args.limit, args.crop))]
+    specimens = [
+        specimen(image, args.contrast, seed) for seed, image in enumerate(photographs(args.data, args.limit, args.crop))
+    ]
     ocr = shutil.which("tesseract") is not None
 
     def measure(this: Specimen, size: int, pixels: np.ndarray) -> tuple[float, np.ndarray, float]:
@@ -168,7 +183,9 @@ def main() -> None:
         return f"| {name} | {len(measured)} | {mean(0):.3f} | {' | '.join(f'{a:.3f}' for a in areas)} | {lost:+.3f} | {text} |"
 
     print(f"{len(specimens)} images, defects of {args.contrast} levels, {codec.name}\n")
-    print("| coding | images | bpp | AUC 1 px | 2 px | 3 px | AUC lost | text read |\n|---|---|---|---|---|---|---|---|")
+    print(
+        "| coding | images | bpp | AUC 1 px | 2 px | 3 px | AUC lost | text read |\n|---|---|---|---|---|---|---|---|"
+    )
     print(row("lossless WebP or PNG", dict(enumerate(original))))
     for name, measured in results.items():
         print(row(name, measured))

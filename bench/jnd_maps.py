@@ -26,9 +26,18 @@ def crops(folder: str | None) -> list[np.ndarray]:
         corners = [(image, max(0, image.shape[0] - 320) // 2, max(0, image.shape[1] - 320) // 2) for image in images]
         return [image[top : top + 320, left : left + 320] for image, top, left in corners]
     photos = {path.stem: targets.read_pixels(path) for path in sample_photos()}
-    corners = (("astronaut", 0, 128), ("astronaut", 250, 150), ("coffee", 100, 200), ("coffee", 200, 0),
-               ("chelsea", 60, 100), ("chelsea", 100, 250), ("rocket", 200, 250), ("rocket", 0, 0),
-               ("motorcycle_left", 200, 300), ("motorcycle_left", 0, 0))
+    corners = (
+        ("astronaut", 0, 128),
+        ("astronaut", 250, 150),
+        ("coffee", 100, 200),
+        ("coffee", 200, 0),
+        ("chelsea", 60, 100),
+        ("chelsea", 100, 250),
+        ("rocket", 200, 250),
+        ("rocket", 0, 0),
+        ("motorcycle_left", 200, 300),
+        ("motorcycle_left", 0, 0),
+    )
     return [photos[name][top : top + 160, left : left + 160] for name, top, left in corners]
 
 
@@ -53,12 +62,19 @@ def main() -> None:
     white = [scores(image, np.ones(image.shape[:2]), args.mse) for image in images]
     print(f"{len(images)} crops, noise of {10 * np.log10(255**2 / args.mse):.1f} dB PSNR")
     for name, profile in profiles.PROFILES.items():
-        gains = np.array([
-            scores(image, np.asarray(profile(profiles.luma(image[None] / np.float32(255))))[0], args.mse) - plain
-            for image, plain in zip(images, white)
-        ])
-        print(f"{name:8}", *(f"  {metric} {gains[:, i].mean():+.2f} (better on {np.sum(gains[:, i] > 0)})"
-                             for i, metric in enumerate(METRICS)))
+        gains = np.array(
+            [
+                scores(image, np.asarray(profile(profiles.luma(image[None] / np.float32(255))))[0], args.mse) - plain
+                for image, plain in zip(images, white)
+            ]
+        )
+        print(
+            f"{name:8}",
+            *(
+                f"  {metric} {gains[:, i].mean():+.2f} (better on {np.sum(gains[:, i] > 0)})"
+                for i, metric in enumerate(METRICS)
+            ),
+        )
 
 
 if __name__ == "__main__":

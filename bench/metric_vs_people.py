@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jnd_jax import baselines, metrics
+from jnd_jax import codecs, metrics
 from jnd_jax.evaluation.results import find_images, finite, load_image
 
 
@@ -31,7 +31,7 @@ def code(setting: str, pixels: np.ndarray) -> bytes | None:
     """The file of a setting such as libjpeg-turbo-q80-yuv422, None where no encoder is at hand."""
     encoder, quality, chroma = re.fullmatch(r"(.+)-q(\d+)-yuv(\d+)", setting).groups()
     if encoder == "jpegli" and chroma == "444":
-        return baselines.encode("jpegli", pixels, int(quality))
+        return codecs.encode("jpegli", pixels, int(quality))
     if encoder == "libjpeg-turbo":
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=int(quality), subsampling=":".join(chroma))
@@ -46,12 +46,13 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, help="only the first N images")
-    parser.add_argument("--metrics", default=",".join(name for name in metrics.METRICS if name != "cvvdp"),
-                        help="with commas (default: %(default)s)")
+    parser.add_argument(
+        "--metrics",
+        default=",".join(name for name in metrics.METRICS if name != "cvvdp"),
+        help="with commas (default: %(default)s)",
+    )
     args = parser.parse_args()
     data = Path(os.environ["JND_JAX_DATA"])
     with (data / "mucped23" / "elo.csv").open(newline="") as file:
@@ -83,9 +84,7 @@ def main() -> None:
         mean = grid.mean(1)
         ends = np.percentile([spearman(grid[:, sample].mean(1), elo) for sample in samples], [2.5, 97.5])
         order = np.mean([mean[i] > mean[j] for i, j in clear])
-        print(
-            f"| {title} | {spearman(mean, elo):.3f} | {ends[0]:.3f} to {ends[1]:.3f} | {100 * order:.1f} % |"
-        )
+        print(f"| {title} | {spearman(mean, elo):.3f} | {ends[0]:.3f} to {ends[1]:.3f} | {100 * order:.1f} % |")
     published = np.array([float(row["bpp"]) for row in people])
     print(
         f"\nBits per pixel here divided by the published ones: {np.min(bpp.mean(1) / published):.3f} to "

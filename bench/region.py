@@ -4,6 +4,7 @@
 
 Prints bits per pixel and PSNR inside and outside of the ellipse: all at the one quality, all at the other, and by region.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -34,8 +35,11 @@ def main() -> None:
     found = find_images(args.data, args.limit) if args.data else ()
     images = [load_image(image.path) for image in found] or [data.astronaut(), data.coffee()]
     low, high = args.quality, args.region_quality
-    ways = {f"quality {low:g}": {"quality": low}, f"quality {high:g}": {"quality": high},
-            f"quality {high:g} in the ellipse, {low:g} outside": {"quality": low, "region_quality": high}}
+    ways = {
+        f"quality {low:g}": {"quality": low},
+        f"quality {high:g}": {"quality": high},
+        f"quality {high:g} in the ellipse, {low:g} outside": {"quality": low, "region_quality": high},
+    }
     rows = {name: [] for name in ways}
     for image in images:
         mask = ellipse(*image.shape[:2])

@@ -82,7 +82,7 @@ async def _request(client: httpx.AsyncClient, case: Case, number: int, body_limi
         damaged = bytearray(case.file if turn else case.png)
         damaged[number % len(damaged)] ^= 0x55
         if not turn:
-            del damaged[len(damaged) // 2:]
+            del damaged[len(damaged) // 2 :]
         return await _refused(client, "damaged", "/decode" if turn else "/encode", bytes(damaged), 400)
     if turn % 2:
         statuses, response = await _patiently(client, f"/encode?quality={case.quality}", case.png)
@@ -91,8 +91,9 @@ async def _request(client: httpx.AsyncClient, case: Case, number: int, body_limi
     return Outcome("decode", statuses, response.status_code == 200 and _close(response.content, case.pixels))
 
 
-async def _patiently(client: httpx.AsyncClient, path: str, content: bytes | AsyncIterator[bytes]
-                     ) -> tuple[tuple[int, ...], httpx.Response]:
+async def _patiently(
+    client: httpx.AsyncClient, path: str, content: bytes | AsyncIterator[bytes]
+) -> tuple[tuple[int, ...], httpx.Response]:
     """All statuses and the last response of a request that is sent again for as long as the service is busy."""
     statuses: list[int] = []
     while len(statuses) < ATTEMPTS:
@@ -104,8 +105,9 @@ async def _patiently(client: httpx.AsyncClient, path: str, content: bytes | Asyn
     return tuple(statuses), response
 
 
-async def _refused(client: httpx.AsyncClient, kind: str, path: str, content: bytes | AsyncIterator[bytes], status: int
-                   ) -> Outcome:
+async def _refused(
+    client: httpx.AsyncClient, kind: str, path: str, content: bytes | AsyncIterator[bytes], status: int
+) -> Outcome:
     statuses, response = await _patiently(client, path, content)
     return Outcome(kind, statuses, response.status_code == status and _sentence(response.json()["error"]))
 
@@ -117,7 +119,7 @@ def _sentence(text: str) -> bool:
 async def _parts(whole: bytes) -> AsyncIterator[bytes]:
     """A body whose length is not declared."""
     for start in range(0, len(whole), 65536):
-        yield whole[start:start + 65536]
+        yield whole[start : start + 65536]
 
 
 async def _slow(client: httpx.AsyncClient) -> Outcome:
@@ -156,8 +158,19 @@ def main() -> int:
     size = tuple(map(int, args.size.split("x")))
     image = np.asarray(Image.open(zoo.FOLDER / "chelsea.png").convert("RGB").resize(size))
     expected = cases(jnd_jax.load(args.model), image)
-    command = [sys.executable, "-m", "jnd_jax.cli", "serve", args.model, "--port", "0", "--patience", str(PATIENCE),
-               "--max-megabytes", str(BODY_LIMIT / 2**20)]
+    command = [
+        sys.executable,
+        "-m",
+        "jnd_jax.cli",
+        "serve",
+        args.model,
+        "--port",
+        "0",
+        "--patience",
+        str(PATIENCE),
+        "--max-megabytes",
+        str(BODY_LIMIT / 2**20),
+    ]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         url = server.stdout.readline().strip()
@@ -169,16 +182,20 @@ def main() -> int:
     finally:
         server.terminate()
         server.wait()
-    print("| request | sent | answered right | statuses of the last answer | refused with 503 on the way |\n|---|---|---|---|---|")
+    print(
+        "| request | sent | answered right | statuses of the last answer | refused with 503 on the way |\n|---|---|---|---|---|"
+    )
     for kind in ("decode", "encode", "damaged", "slow", "oversized"):
         mine = [outcome for outcome in outcomes if outcome.kind == kind]
         last = dict(Counter(outcome.statuses[-1] for outcome in mine))
         busy = sum(outcome.statuses.count(503) for outcome in mine)
         print(f"| {kind} | {len(mine)} | {sum(outcome.right for outcome in mine)} | {last} | {busy} |")
     right = sum(outcome.right for outcome in outcomes)
-    print(f"\n{right} of {len(outcomes)} answered right ({right / len(outcomes):.1%}) in {seconds:.1f} s; the service "
-          f"{'goes on' if alive else 'is DEAD'}\npeak memory {before:.0f} MiB warmed up, {after:.0f} MiB after the load: "
-          f"x {after / before:.2f}")
+    print(
+        f"\n{right} of {len(outcomes)} answered right ({right / len(outcomes):.1%}) in {seconds:.1f} s; the service "
+        f"{'goes on' if alive else 'is DEAD'}\npeak memory {before:.0f} MiB warmed up, {after:.0f} MiB after the load: "
+        f"x {after / before:.2f}"
+    )
     return 0 if alive and right == len(outcomes) else 1
 
 

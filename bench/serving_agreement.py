@@ -25,7 +25,16 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "tests" / "golden" / "tiny.safetensors"
-COLUMNS = ("quality", "images", "scale indexes", "wrong", "float difference", "from", "equal pixels", "largest difference")
+COLUMNS = (
+    "quality",
+    "images",
+    "scale indexes",
+    "wrong",
+    "float difference",
+    "from",
+    "equal pixels",
+    "largest difference",
+)
 
 
 def write_cases(args: argparse.Namespace, folder: Path, coder: str) -> None:
@@ -34,12 +43,15 @@ def write_cases(args: argparse.Namespace, folder: Path, coder: str) -> None:
     import jax.numpy as jnp
 
     import jnd_jax
-    from jnd_jax import bitstream, codec as codecs, modelfile
+    from jnd_jax import bitstream, modelfile
+    from jnd_jax import codec as codecs
 
     model, codec = modelfile.load(modelfile.find(args.model)), jnd_jax.load(args.model)
     network, params = codecs.build(model.config), jax.tree.map(jnp.asarray, model.params)
-    synthesis = jax.jit(lambda y, quality, blocks: network.apply({"params": params}, y, quality, blocks, method="synthesis"))
-    for path in sorted(args.data.glob("*.png"))[:args.limit]:
+    synthesis = jax.jit(
+        lambda y, quality, blocks: network.apply({"params": params}, y, quality, blocks, method="synthesis")
+    )
+    for path in sorted(args.data.glob("*.png"))[: args.limit]:
         image = np.asarray(Image.open(path).convert("RGB"))
         for quality in args.qualities:
             file = codec.encode(image, quality, coder=coder)
@@ -47,7 +59,7 @@ def write_cases(args: argparse.Namespace, folder: Path, coder: str) -> None:
             y_hat = codec.decode_latents(header, chunks).y_hat
             h, w = y_hat.shape[:2]
             padded = np.pad(y_hat, [(0, -h % 8), (0, -w % 8), (0, 0)])[None]
-            floats = synthesis(padded, jnp.full(1, float(header.quality)), (h, w))[0, :16 * h, :16 * w]
+            floats = synthesis(padded, jnp.full(1, float(header.quality)), (h, w))[0, : 16 * h, : 16 * w]
             name = folder / f"{quality:g}-{path.stem}"
             name.with_suffix(".jnd").write_bytes(file)
             np.savez(name.with_suffix(".npz"), floats=floats, pixels=codec.decode(file))
@@ -75,26 +87,39 @@ def compare(model_path: str, folder: Path) -> bool:
         latents = coder.decode_y(chunks["y"], z, header.quality, header.coder)
         z, quality = z[None].astype(np.int32), np.array([header.quality], np.int32)
         symbols, anchor = latents.symbols[None].astype(np.int32), hyper.anchors(np, 4 * h, 4 * w)[None].astype(np.int32)
-        first, second = (served["hyper"](z=z, quality=quality, symbols=symbols * known, decoded=known)["indexes"].numpy()
-                         for known in (0 * anchor, anchor))
+        first, second = (
+            served["hyper"](z=z, quality=quality, symbols=symbols * known, decoded=known)["indexes"].numpy()
+            for known in (0 * anchor, anchor)
+        )
         wrong = np.sum(np.where(anchor > 0, first, second)[0] != latents.indexes)
         floats = decoder.synthesis(decoder.gained_latents(symbols, z), quality).numpy()[0]
-        images = {"integers": served["synthesize"](symbols=symbols, z=z, quality=quality, height=header.height,
-                                                   width=header.width)["images"].numpy()[0]}
+        images = {
+            "integers": served["synthesize"](
+                symbols=symbols, z=z, quality=quality, height=header.height, width=header.width
+            )["images"].numpy()[0]
+        }
         if "decode" in served:
             images["bytes"] = served["decode"](data=tf.constant(file))["image"].numpy()
         for kind, image in images.items():
             difference = np.abs(image.astype(int) - expected["pixels"])
             rows.setdefault((header.quality, kind), []).append(
-                (latents.indexes.size, wrong, np.abs(floats - expected["floats"]).max(), np.mean(difference == 0),
-                 difference.max()))
+                (
+                    latents.indexes.size,
+                    wrong,
+                    np.abs(floats - expected["floats"]).max(),
+                    np.mean(difference == 0),
+                    difference.max(),
+                )
+            )
     print(f"TensorFlow {tf.__version__}, model {model.name} {model.hash}\n")
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     good = True
     for (quality, kind), values in sorted(rows.items()):
         size, wrong, floats, equal, largest = map(np.array, zip(*values))
-        print(f"| {quality / 10:g} | {len(values)} | {size.sum()} | {wrong.sum()} | {floats.max():.1e} | {kind} | "
-              f"{equal.min():.4%} and more | {largest.max()} |")
+        print(
+            f"| {quality / 10:g} | {len(values)} | {size.sum()} | {wrong.sum()} | {floats.max():.1e} | {kind} | "
+            f"{equal.min():.4%} and more | {largest.max()} |"
+        )
         good &= bool(wrong.sum() == 0 and floats.max() <= 1e-5 and equal.min() >= 0.995 and largest.max() <= 1)
     return good
 
@@ -103,14 +128,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="of PNG images")
     parser.add_argument("--model", default=str(MODEL))
-    parser.add_argument("--qualities", type=lambda text: [float(part) for part in text.split(",")], default=[10, 40, 70, 95])
+    parser.add_argument(
+        "--qualities", type=lambda text: [float(part) for part in text.split(",")], default=[10, 40, 70, 95]
+    )
     parser.add_argument("--limit", type=int, help="of the images, the first so many")
     args = parser.parse_args()
     coder = "tfc" if importlib.util.find_spec("tensorflow_compression_ops") else "constriction"
     with tempfile.TemporaryDirectory() as name:
         write_cases(args, Path(name), coder)
-        program = ("import sys; sys.modules['jax'] = None; from pathlib import Path; from bench import serving_agreement; "
-                   "sys.exit(not serving_agreement.compare(sys.argv[1], Path(sys.argv[2])))")
+        program = (
+            "import sys; sys.modules['jax'] = None; from pathlib import Path; from bench import serving_agreement; "
+            "sys.exit(not serving_agreement.compare(sys.argv[1], Path(sys.argv[2])))"
+        )
         return subprocess.run([sys.executable, "-c", program, args.model, name], cwd=ROOT).returncode
 
 

@@ -47,8 +47,11 @@ def decoders(path: str, image: np.ndarray) -> dict[str, Callable[[], object]]:
     h, w = (-(-side // 64) for side in (height, width))
     z = codec._latents.decode_z(chunks["z"], h, w, header.quality, coder)
     latents = codec.decode_latents(header, chunks)
-    integers = {"symbols": latents.symbols[None].astype(np.int32), "z": z[None].astype(np.int32),
-                "quality": np.array([header.quality], np.int32)}
+    integers = {
+        "symbols": latents.symbols[None].astype(np.int32),
+        "z": z[None].astype(np.int32),
+        "quality": np.array([header.quality], np.int32),
+    }
     together = {name: np.repeat(value, BATCH, axis=0) for name, value in integers.items()}
     in_jax = jax.jit(synthesize(model, height, width))
     keep = lambda function: lambda: (loaded, function())[1]
@@ -56,14 +59,18 @@ def decoders(path: str, image: np.ndarray) -> dict[str, Callable[[], object]]:
     for count, inputs in ((1, integers), (BATCH, together)):
         constants = {name: tf.constant(value) for name, value in inputs.items()}
         work[f"integers, JAX, {count}"] = lambda inputs=inputs: in_jax(**inputs).block_until_ready()
-        work[f"integers, SavedModel, {count}"] = keep(lambda constants=constants: served["synthesize"](
-            **constants, height=tf.constant(height), width=tf.constant(width))["images"].numpy())
+        work[f"integers, SavedModel, {count}"] = keep(
+            lambda constants=constants: served["synthesize"](
+                **constants, height=tf.constant(height), width=tf.constant(width)
+            )["images"].numpy()
+        )
     if coder == "tfc":
         work["bytes, JAX, 1"] = lambda: codec.decode(file)
         work["bytes, SavedModel, 1"] = keep(lambda: served["decode"](data=tf.constant(file))["image"].numpy())
         work[f"bytes, JAX, {BATCH}"] = lambda: [codec.decode(file) for _ in range(BATCH)]
         work[f"bytes, SavedModel, {BATCH}"] = keep(
-            lambda: served["decode_batch"](data=tf.constant([file] * BATCH))["images"].numpy())
+            lambda: served["decode_batch"](data=tf.constant([file] * BATCH))["images"].numpy()
+        )
     return work
 
 
@@ -71,7 +78,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(MODEL))
     parser.add_argument("--image", type=Path, default=zoo.FOLDER / "chelsea.png")
-    parser.add_argument("--size", default="768x512", metavar="WxH", help="to which it is resized (default: %(default)s)")
+    parser.add_argument(
+        "--size", default="768x512", metavar="WxH", help="to which it is resized (default: %(default)s)"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     image = np.asarray(Image.open(args.image).convert("RGB").resize(tuple(map(int, args.size.split("x")))))
@@ -84,8 +93,10 @@ def main() -> None:
             if turn:
                 seconds[name].append(time.perf_counter() - start)
     median = {name: statistics.median(times) / int(name.rpartition(" ")[2]) for name, times in seconds.items()}
-    print(f"{Path(args.model).name}, {args.size}, jax {jax.__version__}, TensorFlow {tf.__version__}, {jax.default_backend()}")
-    print(f"\n| from | batch | JAX, ms an image | SavedModel, ms an image | SavedModel / JAX |\n|---|---|---|---|---|")
+    print(
+        f"{Path(args.model).name}, {args.size}, jax {jax.__version__}, TensorFlow {tf.__version__}, {jax.default_backend()}"
+    )
+    print("\n| from | batch | JAX, ms an image | SavedModel, ms an image | SavedModel / JAX |\n|---|---|---|---|---|")
     for kind in dict.fromkeys(name.split(",")[0] for name in work):
         for count in (1, BATCH):
             ours, theirs = median[f"{kind}, JAX, {count}"], median[f"{kind}, SavedModel, {count}"]

@@ -6,6 +6,7 @@ Each figure is a whole process from start to exit. "first" has an empty compilat
 runs before. Memory is the process's peak resident set. Without --image the photo is one of scikit-image's, at 768x512.
 The 12-megapixel photo is the same, enlarged to 4000x3000.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -27,7 +28,9 @@ def process(arguments: list[str], cache: Path) -> tuple[float, float]:
     """Seconds and peak megabytes of one `jnd-jax` process."""
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
     start = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", "jnd_jax.cli", *arguments], env=environment, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "jnd_jax.cli", *arguments], env=environment, stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         raise SystemExit(f"jnd-jax {' '.join(arguments)} failed")
@@ -59,9 +62,11 @@ def main() -> None:
             for what, arguments in (("encode", encode), ("decode", decode)):
                 runs = [process(arguments, work / f"cache-{name}-{what}") for _ in range(args.rounds + 1)]
                 warm = statistics.median(seconds for seconds, _ in runs[1:])
-                print(f"{name} ({'x'.join(map(str, Image.open(work / f'{name}.png').size))}) {what}: first {runs[0][0]:.2f} s, "
-                      f"warm {warm:.2f} s, first / warm {runs[0][0] / warm:.2f}, peak {max(m for _, m in runs):.0f} MB",
-                      flush=True)
+                print(
+                    f"{name} ({'x'.join(map(str, Image.open(work / f'{name}.png').size))}) {what}: first {runs[0][0]:.2f} s, "
+                    f"warm {warm:.2f} s, first / warm {runs[0][0] / warm:.2f}, peak {max(m for _, m in runs):.0f} MB",
+                    flush=True,
+                )
             pair = [np.asarray(Image.open(work / f"{name}{end}.png")) for end in ("", "-out")]
             print(f"{name}: {(work / f'{name}.jnd').stat().st_size} bytes, PSNR {psnr(*pair):.2f} dB")
 

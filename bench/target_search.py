@@ -5,6 +5,7 @@
 
 The first prints a Markdown table over the images; the second each metric's mean at qualities 0, 25, 50, 75 and 100.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -32,8 +33,10 @@ def searches(codec: ImageCodec, images: list[TestImage], metric: str) -> str:
             continue
         encodes.append(found.encodes)
         overshoot.append(metrics.margin(metric, found.value, target.value) / abs(target.value))
-    return (f"| {metric} | {len(encodes)} of {len(images)} | {np.mean(encodes):.1f} | {max(encodes)} | {min(overshoot):.2%} "
-            f"| {np.mean(overshoot):.2%} | {max(overshoot):.2%} |")
+    return (
+        f"| {metric} | {len(encodes)} of {len(images)} | {np.mean(encodes):.1f} | {max(encodes)} | {min(overshoot):.2%} "
+        f"| {np.mean(overshoot):.2%} | {max(overshoot):.2%} |"
+    )
 
 
 def curve(codec: ImageCodec, images: list[TestImage], metric: str) -> str:
@@ -57,7 +60,9 @@ def main() -> None:
     args = parser.parse_args()
     codec, images = jnd_jax.load(args.model), find_images(args.data, args.limit)
     if not args.curve:
-        print("| metric | reached | encodes, mean | most | beyond the threshold, least | mean | most |\n|---|---|---|---|---|---|---|")
+        print(
+            "| metric | reached | encodes, mean | most | beyond the threshold, least | mean | most |\n|---|---|---|---|---|---|---|"
+        )
     for metric in args.metrics.split(","):
         print((curve if args.curve else searches)(codec, images, metric), flush=True)
 

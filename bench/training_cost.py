@@ -11,6 +11,7 @@ The last lines are an estimate, not a measurement: the steps of `configs/pod.py`
 gets a fraction of it) and moves the bytes that XLA counts here at `--bandwidth` gigabytes a second, whichever takes longer, with
 gradients summed over the chips by a ring at `--gigabytes` per second and chip. Launches, input and validation are left out.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -31,8 +32,12 @@ from jnd_jax.training.state import create_state
 from jnd_jax.training.step import make_train_step
 
 BASE = {"batch": 4, "crop": 128, "width": 1.0}
-CASES = [BASE, *({**BASE, "batch": n} for n in (1, 2, 8, 16)), *({**BASE, "crop": n} for n in (64, 192, 256)),
-         *({**BASE, "width": n} for n in (0.5, 2.0))]
+CASES = [
+    BASE,
+    *({**BASE, "batch": n} for n in (1, 2, 8, 16)),
+    *({**BASE, "crop": n} for n in (64, 192, 256)),
+    *({**BASE, "width": n} for n in (0.5, 2.0)),
+]
 
 
 def compiled_step(batch: int, crop: int, width: float) -> tuple[Any, Any, Any, int]:
@@ -62,18 +67,28 @@ def measure(case: dict[str, float], rounds: int) -> dict[str, float]:
     memory, pixels = step.memory_analysis(), case["batch"] * case["crop"] ** 2
     cost = step.cost_analysis()
     flops, moved = cost["flops"], cost["bytes accessed"]
-    return case | {"parameters": parameters, "seconds": statistics.median(times[1:]), "flops": flops,
-                   "flops_per_pixel": flops / pixels, "bytes_per_pixel": moved / pixels,
-                   "gigabytes": (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 1e9}
+    return case | {
+        "parameters": parameters,
+        "seconds": statistics.median(times[1:]),
+        "flops": flops,
+        "flops_per_pixel": flops / pixels,
+        "bytes_per_pixel": moved / pixels,
+        "gigabytes": (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 1e9,
+    }
 
 
 def table(rows: list[dict[str, float]]) -> str:
     """Markdown, with each time as a ratio to the first row's."""
-    lines = ["| batch | crop | width | parameters | GFLOP a step | kFLOP a pixel | memory, GB | step, s | to the first |",
-             "|---|---|---|---|---|---|---|---|---|"]
-    lines += [f"| {r['batch']} | {r['crop']} | {r['width']:g} | {r['parameters'] / 1e6:.2f} M | {r['flops'] / 1e9:.1f} "
-              f"| {r['flops_per_pixel'] / 1e3:.0f} | {r['gigabytes']:.2f} | {r['seconds']:.3f} "
-              f"| {r['seconds'] / rows[0]['seconds']:.2f} |" for r in rows]
+    lines = [
+        "| batch | crop | width | parameters | GFLOP a step | kFLOP a pixel | memory, GB | step, s | to the first |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r['batch']} | {r['crop']} | {r['width']:g} | {r['parameters'] / 1e6:.2f} M | {r['flops'] / 1e9:.1f} "
+        f"| {r['flops_per_pixel'] / 1e3:.0f} | {r['gigabytes']:.2f} | {r['seconds']:.3f} "
+        f"| {r['seconds'] / rows[0]['seconds']:.2f} |"
+        for r in rows
+    ]
     return "\n".join(lines)
 
 
@@ -107,10 +122,12 @@ def pod_estimate(row: dict[str, float], args: argparse.Namespace) -> list[str]:
         memory = row["bytes_per_pixel"] * pixels / (args.bandwidth * 1e9)
         # A ring sends and receives each gradient (4 bytes) about twice.
         exchange = 2 * 4 * row["parameters"] / (args.gigabytes * 1e9)
-        lines.append(f"estimate: {steps} steps of batch {batch} at {crop}: {1e3 * compute:.1f} ms of compute or "
-                     f"{1e3 * memory:.1f} ms of memory traffic, and {1e3 * exchange:.1f} ms of exchange a step, "
-                     f"{steps * (max(compute, memory) + exchange) / 3600:.2f} hours; "
-                     f"{row['gigabytes'] * batch / args.chips / row['batch'] * (crop / row['crop']) ** 2:.1f} GB a chip")
+        lines.append(
+            f"estimate: {steps} steps of batch {batch} at {crop}: {1e3 * compute:.1f} ms of compute or "
+            f"{1e3 * memory:.1f} ms of memory traffic, and {1e3 * exchange:.1f} ms of exchange a step, "
+            f"{steps * (max(compute, memory) + exchange) / 3600:.2f} hours; "
+            f"{row['gigabytes'] * batch / args.chips / row['batch'] * (crop / row['crop']) ** 2:.1f} GB a chip"
+        )
     return lines
 
 

@@ -3,6 +3,7 @@
 python train.py --config configs/base_finetune.py --workdir runs/base_finetune --config.data.path=photos/ --config.train.init_from=jnd-base
 Result: 7 minutes on one CPU core, as the arm `control` of configs/jnd_arms.py (docs/training-log.md).
 """
+
 from ml_collections import ConfigDict
 
 from configs import base

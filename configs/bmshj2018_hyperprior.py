@@ -3,6 +3,7 @@
 python train.py --config configs/bmshj2018_hyperprior.py --workdir runs/bmshj2018_hyperprior --config.data.path=photos/
 Result: not run.
 """
+
 from ml_collections import ConfigDict
 
 from configs import base

@@ -3,6 +3,7 @@
 python train.py --config configs/gpu.py --workdir runs/gpu --config.data.path=photos/
 Result: not run.
 """
+
 from ml_collections import ConfigDict
 
 from configs import base

@@ -6,6 +6,7 @@ python train.py --config configs/jnd_arms.py:control --workdir runs/arms/control
 Result: all arms trained, 400 steps each, 7 to 11 minutes on one CPU core; judged on Kodak and the CID22 validation set in
 docs/training-log.md.
 """
+
 from ml_collections import ConfigDict
 
 from configs import base_finetune
@@ -21,9 +22,16 @@ ARMS = {
     "image-hinge": dict(name="image_wise_hinge", distance="mse", jnds=0.0),
     "feature": dict(name="feature_wise", weight=0.9, scale=1.0, **_FEATURES),
     "feature-jnd": dict(name="feature_wise_jnd", weight=0.5, **_FEATURES),
-    "combined": dict(name="combine", balance=True, term_weights=(1.0, 1.0, 1.0), terms=(
-        dict(name="pixel_wise"), dict(name="image_wise_hinge", jnds=0.0), dict(name="feature_wise_jnd", weight=0.5, **_FEATURES),
-    )),
+    "combined": dict(
+        name="combine",
+        balance=True,
+        term_weights=(1.0, 1.0, 1.0),
+        terms=(
+            dict(name="pixel_wise"),
+            dict(name="image_wise_hinge", jnds=0.0),
+            dict(name="feature_wise_jnd", weight=0.5, **_FEATURES),
+        ),
+    ),
     "masked": dict(name="rate_distortion", distance=_MASKED),
     "masked-hinge": dict(name="image_wise_hinge", distance=_MASKED, jnds=0.0),
     "masked-feature": dict(name="feature_wise_jnd", distance=_MASKED, weight=0.5, **_FEATURES),

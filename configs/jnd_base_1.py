@@ -3,6 +3,7 @@
 python train.py --config configs/jnd_base_1.py --workdir runs/jnd_base_1 --config.data.path=photos/,cid22/
 Result: 70 minutes on one CPU core; validation score 9.45; Kodak BD-rate by PSNR -13.7 % against WebP (docs/training-log.md).
 """
+
 from ml_collections import ConfigDict
 
 from configs import base

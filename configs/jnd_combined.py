@@ -6,6 +6,7 @@ python train.py --config configs/jnd_combined.py --workdir runs/jnd_combined --c
 Result: 7 minutes on one CPU core; Kodak BD-rate against the control -10.5 % by SSIMULACRA2, -11.9 % by Butteraugli
 (docs/training-log.md). `jnd-perceptual` has the same loss and had more steps.
 """
+
 from ml_collections import ConfigDict
 
 from configs import jnd_arms

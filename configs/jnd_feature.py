@@ -5,6 +5,7 @@ python train.py --config configs/jnd_feature.py --workdir runs/jnd_feature --con
 Result: 10 minutes on one CPU core; Kodak BD-rate against the control -2.1 % by SSIMULACRA2, -3.3 % by Butteraugli
 (docs/training-log.md).
 """
+
 from ml_collections import ConfigDict
 
 from configs import jnd_arms

@@ -7,6 +7,7 @@ python train.py --config configs/jnd_image.py --workdir runs/jnd_image --config.
 Result: 8 minutes on one CPU core; Kodak BD-rate against the control -10.7 % by SSIMULACRA2, -11.8 % by Butteraugli, as
 without the budget (docs/training-log.md).
 """
+
 from ml_collections import ConfigDict
 
 from configs import jnd_arms

@@ -7,6 +7,7 @@ python train.py --config configs/jnd_base_1.py --workdir runs/trunk --config.dat
 python train.py --config configs/jnd_perceptual_1.py --workdir runs/jnd_perceptual_1 --config.data.path=photos/,cid22/ --config.train.branch_from=runs/trunk
 Result: 70 minutes on one CPU core; Kodak bits at one JND against `jnd-base-1`: -18.6 % by SSIMULACRA2, -17.8 % by Butteraugli (docs/training-log.md).
 """
+
 from ml_collections import ConfigDict
 
 from configs import jnd_base_1

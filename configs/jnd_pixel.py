@@ -5,6 +5,7 @@ python train.py --config configs/jnd_pixel.py --workdir runs/jnd_pixel --config.
 Result: 8 minutes on one CPU core; Kodak BD-rate against the control -2.3 % by SSIMULACRA2, -5.1 % by Butteraugli
 (docs/training-log.md).
 """
+
 from ml_collections import ConfigDict
 
 from configs import jnd_arms

@@ -3,6 +3,7 @@
 python train.py --config configs/mbt2018_mean.py --workdir runs/mbt2018_mean --config.data.path=photos/
 Result: not run.
 """
+
 from ml_collections import ConfigDict
 
 from configs import base

@@ -3,6 +3,7 @@
 python train.py --config configs/mbt2018_mean_jnd.py:masked --workdir runs/mbt_masked --config.data.path=photos/
 Result: not run.
 """
+
 from ml_collections import ConfigDict
 
 from configs import jnd_arms, mbt2018_mean

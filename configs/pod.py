@@ -4,6 +4,7 @@ python train.py --config configs/pod.py --coordinator auto --workdir /shared/run
 (the same command on every host)
 Result: not run.
 """
+
 from ml_collections import ConfigDict
 
 from configs import gpu

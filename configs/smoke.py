@@ -3,6 +3,7 @@
 python train.py --config configs/smoke.py --workdir runs/smoke
 Result: 35 seconds on two CPU cores.
 """
+
 from ml_collections import ConfigDict
 
 from configs import base

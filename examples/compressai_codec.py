@@ -8,6 +8,7 @@
 mbt2018-mean-4-e1a1b2c3.pth.tar. `examples/mbt2018-mean.toml` tells `jnd-jax eval` these commands. The stream is a header
 of 10 bytes, then each of the model's strings after its length.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -30,8 +31,10 @@ def load_model(name: str, weights: Path, quality: int) -> torch.nn.Module:
     """The model of CompressAI's zoo, its tables made anew. Exits with a message where there is not one file."""
     files = list(weights.glob(f"{name}-{quality}[.-]*"))
     if name not in model_architectures or len(files) != 1:
-        sys.exit(f"put one file {name}-{quality}.pth.tar into {weights}: there are {len(files)}; models of CompressAI "
-                 f"are {', '.join(model_architectures)}")
+        sys.exit(
+            f"put one file {name}-{quality}.pth.tar into {weights}: there are {len(files)}; models of CompressAI "
+            f"are {', '.join(model_architectures)}"
+        )
     state = load_pretrained(torch.load(files[0], map_location="cpu", weights_only=True))
     model = model_architectures[name].from_state_dict(state)
     model.update(force=True)
@@ -46,7 +49,8 @@ def encode(name: str, weights: Path, quality: int, image: Image.Image) -> bytes:
     coded = load_model(name, weights, quality).compress(torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255)
     strings = [string for (string,) in coded["strings"]]
     return _HEADER.pack(quality, len(strings), height, width, *coded["shape"]) + b"".join(
-        struct.pack("<I", len(string)) + string for string in strings)
+        struct.pack("<I", len(string)) + string for string in strings
+    )
 
 
 def decode(name: str, weights: Path, stream: bytes) -> Image.Image:

@@ -23,7 +23,7 @@ from typing import Any
 import ray
 
 import jnd_jax
-from jnd_jax import cli, io, modelfile
+from jnd_jax import files, images, modelfile
 from jnd_jax.errors import JndError
 
 MANIFEST = "manifest.jsonl"
@@ -36,8 +36,9 @@ def sha256(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def encode(source: Path, store: Path, name: str, settings: dict[str, Any], line: dict[str, Any] | None
-           ) -> tuple[dict[str, Any], bool]:
+def encode(
+    source: Path, store: Path, name: str, settings: dict[str, Any], line: dict[str, Any] | None
+) -> tuple[dict[str, Any], bool]:
     """Writes the file `name` of the store, unless `line` of the manifest says that it is there.
 
     The line for it, and whether it was written.
@@ -46,11 +47,16 @@ def encode(source: Path, store: Path, name: str, settings: dict[str, Any], line:
     known = {"source_sha256": sha256(source), **settings}
     if line and all(line.get(key) == value for key, value in known.items()) and line["sha256"] == sha256(target):
         return line, False
-    picture, codec = io.read_image(source), jnd_jax.load(settings["model"])
-    data = codec.encode(picture.pixels, settings["quality"], extras=io.to_chunks(picture), coder=settings["coder"])
-    io.write_bytes(target, data)
-    return {"source": str(source), "file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data),
-            **known}, True
+    picture, codec = images.read_image(source), jnd_jax.load(settings["model"])
+    data = codec.encode(picture.pixels, settings["quality"], extras=images.to_chunks(picture), coder=settings["coder"])
+    files.write_bytes(target, data)
+    return {
+        "source": str(source),
+        "file": name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        **known,
+    }, True
 
 
 def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
@@ -73,16 +79,18 @@ def main() -> int:
     parser.add_argument("--quality", type=float, default=50.0)
     parser.add_argument("--coder", default="constriction", help="or tfc, for TensorFlow (default: %(default)s)")
     parser.add_argument("--address", help="of a Ray cluster; without it, workers are started here")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="to start here (default: one for each core)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="to start here (default: one for each core)"
+    )
     args = parser.parse_args()
 
     args.output.mkdir(parents=True, exist_ok=True)
-    pairs = cli.plan(args.inputs, f"{args.output}/", io.READ_SUFFIXES, (".jnd",), ".jnd")
+    pairs = files.plan(args.inputs, f"{args.output}/", images.READ_SUFFIXES, (".jnd",), ".jnd")
     digest = modelfile.describe(modelfile.find(args.model))["hash"]
     settings = {"model": args.model, "hash": digest, "quality": args.quality, "coder": args.coder}
     manifest = args.output / MANIFEST
     lines = read_manifest(manifest)
-    io.write_bytes(manifest, "".join(json.dumps(line) + "\n" for line in lines.values()).encode())
+    files.write_bytes(manifest, "".join(json.dumps(line) + "\n" for line in lines.values()).encode())
 
     local = {} if args.address else {"num_cpus": args.workers, "include_dashboard": False}
     ray.init(args.address, log_to_driver=False, logging_level="ERROR", **local)

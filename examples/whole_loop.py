@@ -66,7 +66,13 @@ def trials(test: Mapping[str, Any], random: np.random.Generator) -> Iterator[dic
     for pair in [*test["pairs"] * test["repeats"], *test["checks"]]:
         sides = ["first", "second"] if random.random() < 0.5 else ["second", "first"]
         expected = ("left", "right")[sides.index("first")] if pair["check"] else None
-        yield {"kind": "pair", "image": pair["image"], "left": pair[sides[0]], "right": pair[sides[1]], "expected": expected}
+        yield {
+            "kind": "pair",
+            "image": pair["image"],
+            "left": pair[sides[0]],
+            "right": pair[sides[1]],
+            "expected": expected,
+        }
     for flicker in test["flickers"]:
         common = {"kind": "flicker", "image": flicker["image"], "codec": flicker["codec"]}
         for level in flicker["levels"]:
@@ -126,25 +132,74 @@ def run(args: argparse.Namespace, training: list[str]) -> None:
     model = Path(args.model).resolve() if Path(args.model).is_file() else args.model
     out.mkdir(parents=True, exist_ok=True)
 
-    ask(out / "flicker", out / "labels", args.scripted,
-        "--data", photos, "--flicker", args.flicker, "--flicker-images", args.images, "--limit", args.images)
+    ask(
+        out / "flicker",
+        out / "labels",
+        args.scripted,
+        "--data",
+        photos,
+        "--flicker",
+        args.flicker,
+        "--flicker-images",
+        args.images,
+        "--limit",
+        args.images,
+    )
     for record in datasets.own_test(out / "labels" / "jnd_subjects.csv", photos, args.share):
         targets.write_pair(out / "set", record.name, *record.images())
 
     tuned = out / f"{TUNED}.safetensors"
     if not tuned.exists():
-        program("train.py", "--config", args.config, "--workdir", out / "run", f"--config.train.init_from={model}",
-                f"--config.data.path={out / 'set' / 'Ref'}", f"--config.data.jnd_path={out / 'set' / 'JND1'}", *training)
-        program("-m", "jnd_jax.training.export", out / "run", "-o", tuned)
+        program(
+            "train.py",
+            "--config",
+            args.config,
+            "--workdir",
+            out / "run",
+            f"--config.train.init_from={model}",
+            f"--config.data.path={out / 'set' / 'Ref'}",
+            f"--config.data.jnd_path={out / 'set' / 'JND1'}",
+            *training,
+        )
+        program("-m", "jnd_jax.training.packaging", out / "run", "-o", tuned)
 
     others = dict.fromkeys([args.today, *filter(None, args.against.split(","))])
-    command("eval", tuned, model, "--data", test, "--against", ",".join(others), "--metrics", f"psnr,{args.metric}",
-            "-o", out / "comparison")
-    ask(out / "abtest", out / "people", args.scripted,
-        "--data", test, "--codec", f"{tuned}@{args.goal}", "--codec", f"{args.today}@{args.goal}")
+    command(
+        "eval",
+        tuned,
+        model,
+        "--data",
+        test,
+        "--against",
+        ",".join(others),
+        "--metrics",
+        f"psnr,{args.metric}",
+        "-o",
+        out / "comparison",
+    )
+    ask(
+        out / "abtest",
+        out / "people",
+        args.scripted,
+        "--data",
+        test,
+        "--codec",
+        f"{tuned}@{args.goal}",
+        "--codec",
+        f"{args.today}@{args.goal}",
+    )
     make_assumptions(out / "assumptions.toml", args.today, args.metric)
-    command("savings", "--results", out / "comparison", "--assumptions", out / "assumptions.toml", "--people",
-            out / "people", "-o", out / "savings")
+    command(
+        "savings",
+        "--results",
+        out / "comparison",
+        "--assumptions",
+        out / "assumptions.toml",
+        "--people",
+        out / "people",
+        "-o",
+        out / "savings",
+    )
 
 
 def main() -> int:
@@ -152,21 +207,37 @@ def main() -> int:
     parser.add_argument("photos", type=Path, help="folder of photos to ask people about and to train with")
     parser.add_argument("--test", type=Path, required=True, metavar="DIR", help="folder of other photos, to judge by")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--model", default="jnd-base", help="name or file of the model to start from (default: %(default)s)")
+    parser.add_argument(
+        "--model", default="jnd-base", help="name or file of the model to start from (default: %(default)s)"
+    )
     parser.add_argument("--config", default="configs/jnd_image.py", help="of the fine-tune (default: %(default)s)")
-    parser.add_argument("--flicker", default="jnd-base", metavar="CODEC",
-                        help="codec whose artefacts people look for; the model itself is best (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=50, metavar="N", help="first N photos that people see (default: 50)")
-    parser.add_argument("--share", type=float, default=0.75, help="of people whom a target satisfies (default: %(default)s)")
+    parser.add_argument(
+        "--flicker",
+        default="jnd-base",
+        metavar="CODEC",
+        help="codec whose artefacts people look for; the model itself is best (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--images", type=int, default=50, metavar="N", help="first N photos that people see (default: 50)"
+    )
+    parser.add_argument(
+        "--share", type=float, default=0.75, help="of people whom a target satisfies (default: %(default)s)"
+    )
     parser.add_argument("--today", default="jpeg", metavar="CODEC", help="the codec in use (default: %(default)s)")
-    parser.add_argument("--against", default="webp,avif,jxl", metavar="CODECS", help="more to compare with (default: %(default)s)")
+    parser.add_argument(
+        "--against", default="webp,avif,jxl", metavar="CODECS", help="more to compare with (default: %(default)s)"
+    )
     parser.add_argument("--metric", default="ssimulacra2", help="that says what looks the same (default: %(default)s)")
-    parser.add_argument("--goal", default="jnd", help="at which both codecs stand in the A/B test (default: %(default)s)")
-    parser.add_argument("--scripted", type=int, default=0, metavar="N", help="scripted observers in the place of people")
+    parser.add_argument(
+        "--goal", default="jnd", help="at which both codecs stand in the A/B test (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--scripted", type=int, default=0, metavar="N", help="scripted observers in the place of people"
+    )
     argv, training = sys.argv[1:], []
     if "--" in argv:
         cut = argv.index("--")
-        argv, training = argv[:cut], argv[cut + 1:]
+        argv, training = argv[:cut], argv[cut + 1 :]
     try:
         run(parser.parse_args(argv), training)
     except JndError as error:

@@ -93,10 +93,13 @@ def _check(header: Header) -> None:
         valid_model = False
     if not valid_model:
         raise JndError(f"give the model's hash as 16 hexadecimal digits, not {header.model!r}")
-    if not (0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE
-            and header.width * header.height <= MAX_PIXELS):
-        raise JndError(f"an image of {header.width}x{header.height} pixels does not fit a .jnd file: use 1 "
-                       f"to {MAX_SIDE} pixels a side and at most {MAX_PIXELS} in all")
+    if not (
+        0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE and header.width * header.height <= MAX_PIXELS
+    ):
+        raise JndError(
+            f"an image of {header.width}x{header.height} pixels does not fit a .jnd file: use 1 "
+            f"to {MAX_SIDE} pixels a side and at most {MAX_PIXELS} in all"
+        )
     if not 0 <= header.quality <= MAX_QUALITY:
         raise JndError(f"give a quality of 0 to {MAX_QUALITY} tenths, not {header.quality}")
     if header.coder not in CODERS:
@@ -120,21 +123,32 @@ def pack(header: Header, chunks: Mapping[str, bytes]) -> bytes:
     _check(header)
     unknown, missing = set(chunks) - set(TAGS), set(REQUIRED) - set(chunks)
     if unknown or missing:
-        raise JndError(f"give a .jnd file the chunks {' and '.join(REQUIRED)} and any of {', '.join(TAGS)}, "
-                       f"not {', '.join(sorted(chunks)) or 'none'}")
+        raise JndError(
+            f"give a .jnd file the chunks {' and '.join(REQUIRED)} and any of {', '.join(TAGS)}, "
+            f"not {', '.join(sorted(chunks)) or 'none'}"
+        )
     names = sorted(chunks, key=TAGS.__getitem__)
     if any(len(chunks[name]) >= 1 << 32 for name in names):
         raise JndError("keep each chunk of a .jnd file below 4 GiB")
     values = {
-        "magic": MAGIC, "version": VERSION, "coder": CODERS.index(header.coder), "passes": header.passes,
-        "chunks": len(names), "model": bytes.fromhex(header.model),
-        "width": header.width, "height": header.height, "quality": header.quality,
-        "bit_depth": header.bit_depth, "flags": 0, "header_crc": 0,
+        "magic": MAGIC,
+        "version": VERSION,
+        "coder": CODERS.index(header.coder),
+        "passes": header.passes,
+        "chunks": len(names),
+        "model": bytes.fromhex(header.model),
+        "width": header.width,
+        "height": header.height,
+        "quality": header.quality,
+        "bit_depth": header.bit_depth,
+        "flags": 0,
+        "header_crc": 0,
     }
     head = _HEADER.pack(*(values[field.name] for field in HEADER_FIELDS))[: -_CRC.size]
     table = b"".join(_CHUNK.pack(TAGS[name], len(chunks[name]), zlib.crc32(chunks[name])) for name in names)
-    return b"".join([head, _CRC.pack(zlib.crc32(head)), table, _CRC.pack(zlib.crc32(table)),
-                     *(chunks[name] for name in names)])
+    return b"".join(
+        [head, _CRC.pack(zlib.crc32(head)), table, _CRC.pack(zlib.crc32(table)), *(chunks[name] for name in names)]
+    )
 
 
 def _read_header(data: bytes) -> dict[str, Any]:
@@ -145,18 +159,23 @@ def _read_header(data: bytes) -> dict[str, Any]:
     values = dict(zip((field.name for field in HEADER_FIELDS), _HEADER.unpack_from(data)))
     if zlib.crc32(data[: HEADER_SIZE - _CRC.size]) != values["header_crc"]:
         raise JndError("the file's header is damaged: copy or download it again")
-    if (values["version"] != VERSION or values["flags"] or values["coder"] >= len(CODERS)
-            or values["passes"] not in (1, 2) or values["bit_depth"] != 8):
-        raise JndError(f"the file is of a newer format (version {values['version']}) than this program "
-                       "reads: update jnd_jax")
+    if (
+        values["version"] != VERSION
+        or values["flags"]
+        or values["coder"] >= len(CODERS)
+        or values["passes"] not in (1, 2)
+        or values["bit_depth"] != 8
+    ):
+        raise JndError(
+            f"the file is of a newer format (version {values['version']}) than this program reads: update jnd_jax"
+        )
     return {**values, "coder": CODERS[values["coder"]], "model": values["model"].hex()}
 
 
 def _read_table(data: bytes, count: int) -> list[_Entry]:
     end = HEADER_SIZE + count * _CHUNK.size
     if len(data) < end + _CRC.size:
-        raise JndError(f"the file ends after {len(data)} bytes, inside its chunk table: copy or download it "
-                       "again")
+        raise JndError(f"the file ends after {len(data)} bytes, inside its chunk table: copy or download it again")
     if zlib.crc32(data[HEADER_SIZE:end]) != _CRC.unpack_from(data, end)[0]:
         raise JndError("the file's chunk table is damaged: copy or download it again")
     entries, offset, last = [], end + _CRC.size, 0
@@ -169,15 +188,21 @@ def _read_table(data: bytes, count: int) -> list[_Entry]:
         offset, last = offset + size, tag
     missing = set(REQUIRED) - {entry.name for entry in entries}
     if missing:
-        raise JndError(f"the file lacks its chunk {' and '.join(sorted(missing))}: have the file written "
-                       "again")
+        raise JndError(f"the file lacks its chunk {' and '.join(sorted(missing))}: have the file written again")
     return entries
 
 
 def _read(data: bytes) -> tuple[dict[str, Any], Header, list[_Entry]]:
     values = _read_header(data)
-    header = Header(values["model"], values["width"], values["height"], values["quality"], values["coder"],
-                    values["passes"], values["bit_depth"])
+    header = Header(
+        values["model"],
+        values["width"],
+        values["height"],
+        values["quality"],
+        values["coder"],
+        values["passes"],
+        values["bit_depth"],
+    )
     _check(header)
     return values, header, _read_table(data, values["chunks"])
 
@@ -196,7 +221,7 @@ def unpack(data: bytes) -> tuple[Header, dict[str, bytes]]:
         raise JndError(f"{len(data) - end} bytes follow the end of the file: copy or download it again")
     chunks = {}
     for entry in entries:
-        chunk = data[entry.offset: entry.offset + entry.size]
+        chunk = data[entry.offset : entry.offset + entry.size]
         if zlib.crc32(chunk) != entry.crc:
             raise JndError(f"the file's chunk {entry.name} is damaged: copy or download it again")
         chunks[entry.name] = chunk
@@ -213,11 +238,24 @@ def probe(data: bytes) -> dict[str, Any]:
         JndError: as `unpack`, for header and chunk table.
     """
     values, _, entries = _read(data)
-    table = [{"name": entry.name, "tag": TAGS[entry.name], "size": entry.size, "crc": f"{entry.crc:08x}",
-              "intact": zlib.crc32(data[entry.offset: entry.offset + entry.size]) == entry.crc
-              and entry.offset + entry.size <= len(data)}
-             for entry in entries]
+    table = [
+        {
+            "name": entry.name,
+            "tag": TAGS[entry.name],
+            "size": entry.size,
+            "crc": f"{entry.crc:08x}",
+            "intact": zlib.crc32(data[entry.offset : entry.offset + entry.size]) == entry.crc
+            and entry.offset + entry.size <= len(data),
+        }
+        for entry in entries
+    ]
     end = entries[-1].offset + entries[-1].size
-    return {**values, "magic": values["magic"].decode("latin-1"), "header_crc": f"{values['header_crc']:08x}",
-            "table": table, "bytes": len(data), "file_size": end,
-            "intact": len(data) == end and all(chunk["intact"] for chunk in table)}
+    return {
+        **values,
+        "magic": values["magic"].decode("latin-1"),
+        "header_crc": f"{values['header_crc']:08x}",
+        "table": table,
+        "bytes": len(data),
+        "file_size": end,
+        "intact": len(data) == end and all(chunk["intact"] for chunk in table),
+    }

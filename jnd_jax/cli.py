@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import importlib
 import json
@@ -11,13 +10,13 @@ import math
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jnd_jax import __version__, bitstream, modelfile, zoo
 from jnd_jax.errors import JndError
+from jnd_jax.files import FAILURES, complain, each, plan, workers_argument, write_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,104 +34,8 @@ _PLUGINS = (
     ("transcode", "jnd_jax.serving.transcode", "tfc", "change the range coder of .jnd files, without loss"),
     ("serve", "jnd_jax.serving.service", "serve", "encode and decode over HTTP"),
 )
-# What one file may fail with, while the others are done.
-_FAILURES = (JndError, OSError, MemoryError)
 # Chelsea the cat by Stefan van der Walt, CC0.
 _DEMO_PHOTO = zoo.FOLDER / "chelsea.png"
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return "not enough memory" if isinstance(error, MemoryError) else str(error)
-
-
-def _complain(what: str, error: BaseException) -> None:
-    print(*filter(None, ("jnd-jax", what, _reason(error))), sep=": ", file=sys.stderr, flush=True)
-
-
-def _sources(inputs: Sequence[str], suffixes: Sequence[str]) -> list[tuple[Path, Path]]:
-    """The input files, each with its path relative to the folder it was found in."""
-    found = []
-    for path in map(Path, inputs):
-        if not path.is_dir():
-            found.append((path, Path(path.name)))
-            continue
-        inside = sorted(file for file in path.rglob("*")
-                        if file.suffix.lower() in suffixes and file.is_file())
-        if not inside:
-            raise JndError(f"give a folder with files of the suffixes {', '.join(suffixes)}: {path} holds "
-                           "none")
-        found += [(file, file.relative_to(path)) for file in inside]
-    return found
-
-
-def plan(inputs: Sequence[str], output: str, sources: Sequence[str], targets: Sequence[str],
-          suffix: str) -> list[tuple[Path, Path]]:
-    """Pairs of input and output file.
-
-    One file goes to `output` itself, several and folders into the folder `output`, with `suffix`; files that
-    differ in nothing but their suffix keep it ("a.png.jnd").
-    """
-    folder = Path(output)
-    named = folder.suffix.lower() in targets and not folder.is_dir()
-    several = len(inputs) > 1 or Path(inputs[0]).is_dir()
-    if not (several or folder.is_dir() or output.endswith(("/", os.sep))):
-        if not named:
-            raise JndError(f"name the output with one of the suffixes {', '.join(targets)}, or a folder that "
-                           f"exists, not {output!r}")
-        return [(Path(inputs[0]), folder)]
-    if named:
-        raise JndError(f"give a folder for the output of several files, not {output!r}")
-    files = _sources(inputs, sources)
-    count = Counter(relative.with_suffix("") for _, relative in files)
-    return [(source, folder / (relative.with_suffix(suffix) if count[relative.with_suffix("")] == 1
-                               else relative.with_name(relative.name + suffix)))
-            for source, relative in files]
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Yields a function to call after each file; draws a bar on a terminal for more than one file."""
-    if total < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
-
-
-def each(pairs: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], str], workers: int = 1) -> int:
-    """Does all files, `workers` at once, prints what `work` says of each, reports failures; the exit status."""
-    from jnd_jax.devices import spread
-
-    first = {target: source for source, target in reversed(pairs)}
-
-    def attempt(pair: tuple[Path, Path]) -> str | Exception:
-        source, target = pair
-        try:
-            if first[target] is not source:
-                raise JndError(f"rename it: {target} is for another input of that name")
-            return work(source, target)
-        except _FAILURES as error:
-            return error
-
-    failed = 0
-    with _progress(len(pairs)) as advance:
-        for (source, _), outcome in zip(pairs, spread(attempt, pairs, workers)):
-            if isinstance(outcome, Exception):
-                _complain(str(source), outcome)
-                failed += 1
-            else:
-                print(outcome, flush=True)
-            advance()
-    if failed and len(pairs) > 1:
-        print(f"jnd-jax: {failed} of {len(pairs)} files failed", file=sys.stderr)
-    return 2 if failed else 0
 
 
 def _bpp(size: int, width: int, height: int) -> str:
@@ -148,8 +51,10 @@ def _goal(args: argparse.Namespace) -> dict[str, Any]:
         if any(other is not None for other in others) or args.target not in (None, "jnd"):
             raise JndError("give --jnd and --sur each with --target jnd or alone")
     if (args.sur is None) != (args.labels is None):
-        raise JndError("give --sur and --labels together: only people's answers tell the share of satisfied users, and "
-                       "`jnd-jax abtest analyse` writes them as jnd.csv")
+        raise JndError(
+            "give --sur and --labels together: only people's answers tell the share of satisfied users, and "
+            "`jnd-jax abtest analyse` writes them as jnd.csv"
+        )
     if args.sur is not None:
         return {}
     target = args.target if args.jnd is None else f"jnd={args.jnd}"
@@ -163,17 +68,21 @@ def _goal(args: argparse.Namespace) -> dict[str, Any]:
 def _from_label(needs: Mapping[str, datasets.Need], image: str, args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `ImageCodec.encode` for an image of which people told the quality they need."""
     if image not in needs:
-        raise JndError(f"ask people about it first: {args.labels} has no row of this image and of the codec {args.model}")
+        raise JndError(
+            f"ask people about it first: {args.labels} has no row of this image and of the codec {args.model}"
+        )
     quality, subjects, _ = needs[image]
     if math.isinf(quality):
-        raise JndError(f"raise the qualities of the test: the highest one satisfied fewer than {args.sur} % of its subjects")
+        raise JndError(
+            f"raise the qualities of the test: the highest one satisfied fewer than {args.sur} % of its subjects"
+        )
     return {"quality": quality, "extras": {"note": json.dumps({"sur": args.sur, "subjects": subjects}).encode()}}
 
 
 def _read_mask(path: str) -> np.ndarray:
-    from jnd_jax import io
+    from jnd_jax import images
 
-    pixels = io.read_image(path).pixels
+    pixels = images.read_image(path).pixels
     if (pixels != pixels[..., :1]).any():
         raise JndError(f"give a greyscale mask, white where quality is to be higher: {path} has colours")
     return pixels[..., 0]
@@ -186,7 +95,7 @@ def _encode(args: argparse.Namespace) -> int:
         raise JndError("give --region-quality with --region")
     region = {} if args.region is None else {"mask": _read_mask(args.region), "region_quality": args.region_quality}
     import jnd_jax
-    from jnd_jax import io
+    from jnd_jax import images
     from jnd_jax.metrics.psnr import psnr
 
     codec = jnd_jax.load(args.model)
@@ -194,13 +103,16 @@ def _encode(args: argparse.Namespace) -> int:
     if args.sur is not None:
         from jnd_jax.jnd.datasets import own_needs
 
-        needs = {image: need for (image, tested), need in own_needs(args.labels, args.sur / 100).items()
-                 if tested in (codec.name, args.model)}
+        needs = {
+            image: need
+            for (image, tested), need in own_needs(args.labels, args.sur / 100).items()
+            if tested in (codec.name, args.model)
+        }
 
     def work(source: Path, target: Path) -> str:
-        picture = io.read_image(source)
+        picture = images.read_image(source)
         wanted = goal if needs is None else _from_label(needs, source.stem, args)
-        extras = io.to_chunks(picture) | wanted.get("extras", {})
+        extras = images.to_chunks(picture) | wanted.get("extras", {})
         data = codec.encode(picture.pixels, **wanted | region | {"extras": extras}, coder=args.coder)
         height, width = picture.pixels.shape[:2]
         line = f"{source}  {_bpp(len(data), width, height)}"
@@ -211,7 +123,7 @@ def _encode(args: argparse.Namespace) -> int:
             line += f"  {note['metric']} {note['reached']:g}"
         if args.verify:
             line += f"  PSNR {psnr(picture.pixels, codec.decode(data)):.2f} dB"
-        io.write_bytes(target, data)
+        write_bytes(target, data)
         return line
 
     return each(pairs, work, args.workers)
@@ -228,15 +140,15 @@ def _read_note(chunks: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _image_suffixes() -> tuple[str, ...]:
-    from jnd_jax.io import READ_SUFFIXES
+    from jnd_jax.images import READ_SUFFIXES
 
     return READ_SUFFIXES
 
 
 def _decode(args: argparse.Namespace) -> int:
-    from jnd_jax import io
+    from jnd_jax import images
 
-    pairs = plan(args.inputs, args.output, (".jnd",), io.WRITE_SUFFIXES, f".{args.format}")
+    pairs = plan(args.inputs, args.output, (".jnd",), images.WRITE_SUFFIXES, f".{args.format}")
     import jnd_jax
 
     @functools.cache
@@ -247,7 +159,7 @@ def _decode(args: argparse.Namespace) -> int:
         data = source.read_bytes()
         header, chunks = bitstream.unpack(data)
         pixels = codec_of(header.model).decode(data)
-        io.write_image(target, io.from_chunks(pixels, chunks))
+        images.write_image(target, images.from_chunks(pixels, chunks))
         return f"{source}  {header.width}x{header.height}  {target}"
 
     return each(pairs, work, args.workers)
@@ -280,8 +192,11 @@ def _describe_regions(header: bitstream.Header, chunks: Mapping[str, bytes]) -> 
     from jnd_jax.codec import regions
 
     levels = regions.of_file(header, chunks)
-    return {"lowest": levels.min() / 10, "highest": levels.max() / 10,
-            "raised": round(float((levels > header.quality).mean()), 4)}
+    return {
+        "lowest": levels.min() / 10,
+        "highest": levels.max() / 10,
+        "raised": round(float((levels > header.quality).mean()), 4),
+    }
 
 
 def _info(args: argparse.Namespace) -> int:
@@ -294,8 +209,10 @@ def _info(args: argparse.Namespace) -> int:
     for name, value in fields.items():
         print(f"{name:{width}}  {json.dumps(value) if value is None or isinstance(value, dict) else value}")
     for chunk in table:
-        print(f"chunk {chunk['tag']} {chunk['name']:8} {chunk['size']:10} bytes  crc {chunk['crc']}  "
-              f"{'intact' if chunk['intact'] else 'DAMAGED'}")
+        print(
+            f"chunk {chunk['tag']} {chunk['name']:8} {chunk['size']:10} bytes  crc {chunk['crc']}  "
+            f"{'intact' if chunk['intact'] else 'DAMAGED'}"
+        )
     return 0
 
 
@@ -308,8 +225,10 @@ def _models(args: argparse.Namespace) -> int:
     newest = zoo.resolve(zoo.DEFAULT, known)
     for name, model in described.items():
         alias = f"  ({zoo.DEFAULT})" if name == newest else ""
-        print(f"{name}  {model['hash']}  {model['bytes'] / 1e6:.1f} MB  "
-              f"{model['parameters'] / 1e6:.2f} M parameters{alias}")
+        print(
+            f"{name}  {model['hash']}  {model['bytes'] / 1e6:.1f} MB  "
+            f"{model['parameters'] / 1e6:.2f} M parameters{alias}"
+        )
     return 0
 
 
@@ -325,23 +244,26 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
 
 def _demo(args: argparse.Namespace) -> int:
     import jnd_jax
-    from jnd_jax import io
+    from jnd_jax import images
     from jnd_jax.metrics.psnr import psnr
 
-    picture = io.read_image(args.image)
+    picture = images.read_image(args.image)
     codec = jnd_jax.load(args.model)
     data, first_encode, encode = _timed(
-        lambda: codec.encode(picture.pixels, quality=args.quality, extras=io.to_chunks(picture)))
+        lambda: codec.encode(picture.pixels, quality=args.quality, extras=images.to_chunks(picture))
+    )
     decoded, first_decode, decode = _timed(lambda: codec.decode(data))
-    io.write_bytes("demo.jnd", data)
-    io.write_image("demo.png", io.from_chunks(decoded, bitstream.unpack(data)[1]))
+    write_bytes("demo.jnd", data)
+    images.write_image("demo.png", images.from_chunks(decoded, bitstream.unpack(data)[1]))
     height, width = picture.pixels.shape[:2]
     size = args.image.stat().st_size
-    print(f"{args.image.name}  {_bpp(size, width, height)}\n"
-          f"demo.jnd  {_bpp(len(data), width, height)}  1/{size / len(data):.1f} of {args.image.name}\n"
-          f"demo.png  PSNR {psnr(picture.pixels, decoded):.2f} dB\n"
-          f"{codec.name}, quality {args.quality:g}: encoded in {encode:.2f} s, decoded in {decode:.2f} s "
-          f"(the first time {first_encode:.2f} s and {first_decode:.2f} s)")
+    print(
+        f"{args.image.name}  {_bpp(size, width, height)}\n"
+        f"demo.jnd  {_bpp(len(data), width, height)}  1/{size / len(data):.1f} of {args.image.name}\n"
+        f"demo.png  PSNR {psnr(picture.pixels, decoded):.2f} dB\n"
+        f"{codec.name}, quality {args.quality:g}: encoded in {encode:.2f} s, decoded in {decode:.2f} s "
+        f"(the first time {first_encode:.2f} s and {first_decode:.2f} s)"
+    )
     return 0
 
 
@@ -353,18 +275,6 @@ def _quality(text: str) -> float:
     if not 0 <= value <= 100 or abs(value * 10 - round(value * 10)) > 1e-6:
         raise argparse.ArgumentTypeError(f"give a quality of 0 to 100 in tenths, not {text!r}")
     return value
-
-
-def workers_argument(parser: argparse.ArgumentParser) -> None:
-    """--workers, of the commands that use `each`."""
-    parser.add_argument("--workers", type=_count, default=2, metavar="N",
-                        help="files at once; one for each GPU or two cores is a good number (default: %(default)s)")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"give a number of 1 or more, not {text!r}")
-    return int(text)
 
 
 def _target(text: str) -> str:
@@ -383,8 +293,9 @@ def _plugin(parser: argparse.ArgumentParser, module: str, extra: str) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "jnd_jax").startswith("jnd_jax"):
             raise
-        raise JndError(f"install what this command needs with: pip install 'jnd-jax[{extra}]' "
-                       f"({error.name} is missing)") from error
+        raise JndError(
+            f"install what this command needs with: pip install 'jnd-jax[{extra}]' ({error.name} is missing)"
+        ) from error
     plugin.add_arguments(parser)
     parser.set_defaults(run=plugin.run)
 
@@ -397,41 +308,70 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
 
     encode = commands.add_parser("encode", help="write images as .jnd files")
     encode.add_argument("inputs", nargs="+", metavar="IN", help="image files or folders of them")
-    encode.add_argument("-o", "--output", required=True, metavar="OUT",
-                        help="a .jnd file, or a folder for several")
-    encode.add_argument("--model", default=zoo.DEFAULT,
-                        help="name or file of the model (default: %(default)s)")
+    encode.add_argument("-o", "--output", required=True, metavar="OUT", help="a .jnd file, or a folder for several")
+    encode.add_argument("--model", default=zoo.DEFAULT, help="name or file of the model (default: %(default)s)")
     goal = encode.add_mutually_exclusive_group()
     goal.add_argument("--quality", type=_quality, metavar="Q", help="0 to 100 in tenths (default: 50)")
-    goal.add_argument("--target", type=_target, metavar="T",
-                      help="what the smallest file must reach: jnd (no visible difference), psnr=38, ssimulacra2=70, "
-                           "bpp=0.5, ...")
-    goal.add_argument("--policy", metavar="NAME", help="what a class of content must keep: medical, inspection, text, or "
-                                                       "a TOML file")
-    encode.add_argument("--metric", choices=("ssimulacra2", "psnr-hvs", "butteraugli"),
-                        help="that tells a just-noticeable difference (default: ssimulacra2)")
+    goal.add_argument(
+        "--target",
+        type=_target,
+        metavar="T",
+        help="what the smallest file must reach: jnd (no visible difference), psnr=38, ssimulacra2=70, bpp=0.5, ...",
+    )
+    goal.add_argument(
+        "--policy", metavar="NAME", help="what a class of content must keep: medical, inspection, text, or a TOML file"
+    )
+    encode.add_argument(
+        "--metric",
+        choices=("ssimulacra2", "psnr-hvs", "butteraugli"),
+        help="that tells a just-noticeable difference (default: ssimulacra2)",
+    )
     encode.add_argument("--jnd", type=float, metavar="T", help="that many just-noticeable differences, such as 0.5")
-    encode.add_argument("--sur", type=int, choices=(50, 75), metavar="SHARE",
-                        help="the quality that satisfies 50 or 75 %% of people, as --labels has it")
-    encode.add_argument("--labels", metavar="CSV", help="jnd.csv or jnd_subjects.csv of `jnd-jax abtest analyse`, for --sur")
-    encode.add_argument("--region", metavar="MASK", help="greyscale image of the same size, white where quality is to be "
-                                                         "higher")
-    encode.add_argument("--region-quality", type=_quality, metavar="Q",
-                        help="of the white of --region (default: the policy's, or 25 above the rest)")
-    encode.add_argument("--coder", choices=bitstream.CODERS, default=bitstream.CODERS[0],
-                        help="range coder; TensorFlow decodes files of tfc by itself (default: %(default)s)")
+    encode.add_argument(
+        "--sur",
+        type=int,
+        choices=(50, 75),
+        metavar="SHARE",
+        help="the quality that satisfies 50 or 75 %% of people, as --labels has it",
+    )
+    encode.add_argument(
+        "--labels", metavar="CSV", help="jnd.csv or jnd_subjects.csv of `jnd-jax abtest analyse`, for --sur"
+    )
+    encode.add_argument(
+        "--region", metavar="MASK", help="greyscale image of the same size, white where quality is to be higher"
+    )
+    encode.add_argument(
+        "--region-quality",
+        type=_quality,
+        metavar="Q",
+        help="of the white of --region (default: the policy's, or 25 above the rest)",
+    )
+    encode.add_argument(
+        "--coder",
+        choices=bitstream.CODERS,
+        default=bitstream.CODERS[0],
+        help="range coder; TensorFlow decodes files of tfc by itself (default: %(default)s)",
+    )
     encode.add_argument("--verify", action="store_true", help="decode each file and print its PSNR")
     workers_argument(encode)
     encode.set_defaults(run=_encode)
 
     decode = commands.add_parser("decode", help="write .jnd files as images")
     decode.add_argument("inputs", nargs="+", metavar="IN", help=".jnd files or folders of them")
-    decode.add_argument("-o", "--output", required=True, metavar="OUT",
-                        help="a .png, .jpg, .webp or .tiff file, or a folder for several")
-    decode.add_argument("--model",
-                        help="name or file of the model, if it is not one that comes with the package")
-    decode.add_argument("--format", default="png", choices=("png", "jpg", "webp", "tiff"),
-                        help="of the files in a folder (default: %(default)s)")
+    decode.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="a .png, .jpg, .webp or .tiff file, or a folder for several",
+    )
+    decode.add_argument("--model", help="name or file of the model, if it is not one that comes with the package")
+    decode.add_argument(
+        "--format",
+        default="png",
+        choices=("png", "jpg", "webp", "tiff"),
+        help="of the files in a folder (default: %(default)s)",
+    )
     workers_argument(decode)
     decode.set_defaults(run=_decode)
 
@@ -445,10 +385,10 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
 
     demo = commands.add_parser("demo", help="encode and decode a photo; writes demo.jnd and demo.png")
-    demo.add_argument("image", nargs="?", type=Path, default=_DEMO_PHOTO, metavar="IMAGE",
-                      help="a photo (default: one of a cat)")
-    demo.add_argument("--quality", type=_quality, default=50.0, metavar="Q",
-                      help="0 to 100 in tenths (default: 50)")
+    demo.add_argument(
+        "image", nargs="?", type=Path, default=_DEMO_PHOTO, metavar="IMAGE", help="a photo (default: one of a cat)"
+    )
+    demo.add_argument("--quality", type=_quality, default=50.0, metavar="Q", help="0 to 100 in tenths (default: 50)")
     demo.add_argument("--model", default=zoo.DEFAULT, help="name or file of the model (default: %(default)s)")
     demo.set_defaults(run=_demo)
 
@@ -468,8 +408,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser(argv[0] if argv else None).parse_args(argv)
         return args.run(args)
-    except _FAILURES as error:
-        _complain("", error)
+    except FAILURES as error:
+        complain("", error)
         return 2
     except KeyboardInterrupt:
         print("jnd-jax: interrupted", file=sys.stderr)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jnd_jax import bitstream, codec, modelfile, residual, search, zoo
 from jnd_jax import policy as policies
 from jnd_jax.codec import coding, complexity, hyper, regions
 from jnd_jax.codec.coding import Quality
-from jnd_jax.codec.jnd import JndCodec
+from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.codec.linear import BLOCK, BUCKET, FOOTPRINT, TILE
 from jnd_jax.errors import JndError
 
@@ -28,8 +29,9 @@ _TYPICAL = {
     "ssimulacra2": (11.8, 47.3, 69.7, 82.3, 88.4),
     "butteraugli": (3.9, 2.36, 1.46, 0.93, 0.66),
 }
-TYPICAL = {metric: partial(np.interp, xp=np.linspace(0, 100, len(values)), fp=values)
-           for metric, values in _TYPICAL.items()}
+TYPICAL = {
+    metric: partial(np.interp, xp=np.linspace(0, 100, len(values)), fp=values) for metric, values in _TYPICAL.items()
+}
 
 # Quality of regions above that of the background, where it is not given.
 _REGION_STEP = 25.0
@@ -47,16 +49,27 @@ class ImageCodec:
         """Raises JndError for a model without coding tables (one that only trains)."""
         self.name, self.hash = model.name, model.hash
         self._model = codec.build(model.config)
-        if not isinstance(self._model, JndCodec) or not model.tables:
-            raise JndError(f"Model {model.name!r} can be trained and measured, but has no tables to code with: "
-                           "use a model of the 'jnd' family.")
+        if not isinstance(self._model, LappedCodec) or not model.tables:
+            raise JndError(
+                f"Model {model.name!r} can be trained and measured, but has no tables to code with: "
+                "use a model of the 'jnd' family."
+            )
         self._params = jax.tree.map(jnp.asarray, model.params)
         self._latents = coding.latent_coder(model.params, model.tables)
 
-    def encode(self, image: np.ndarray, quality: float | None = None, *, bpp: float | None = None,
-               target: str | search.Target | None = None, policy: str | policies.Policy | None = None,
-               mask: np.ndarray | None = None, region_quality: float | None = None,
-               extras: Mapping[str, bytes] | None = None, coder: str = "constriction") -> bytes:
+    def encode(
+        self,
+        image: np.ndarray,
+        quality: float | None = None,
+        *,
+        bpp: float | None = None,
+        target: str | search.Target | None = None,
+        policy: str | policies.Policy | None = None,
+        mask: np.ndarray | None = None,
+        region_quality: float | None = None,
+        extras: Mapping[str, bytes] | None = None,
+        coder: str = "constriction",
+    ) -> bytes:
         """The .jnd file of an image.
 
         Args:
@@ -99,17 +112,27 @@ class ImageCodec:
             if policy.max_error is None:
                 return data
             header, chunks = bitstream.unpack(data)
-            return bitstream.pack(header, chunks | {"residual": residual.pack(image, self.decode(data), policy.max_error)})
+            return bitstream.pack(
+                header, chunks | {"residual": residual.pack(image, self.decode(data), policy.max_error)}
+            )
 
-        found, kept = search.reach_above(image, encode, self.decode, QUALITIES, policy.target, policy.floor, bounded,
-                                         typical=TYPICAL)
+        found, kept = search.reach_above(
+            image, encode, self.decode, QUALITIES, policy.target, policy.floor, bounded, typical=TYPICAL
+        )
         note = {"policy": policy.name, **_reached(policy.target, found.value), "floor": _reached(policy.floor, kept)}
         if policy.max_error is not None:
             note["max_error"] = policy.max_error
         return _with_note(found.data, note)
 
-    def _encode(self, image: np.ndarray, quality: float, mask: np.ndarray | None, region_quality: float | None,
-                extras: Mapping[str, bytes], coder: str) -> bytes:
+    def _encode(
+        self,
+        image: np.ndarray,
+        quality: float,
+        mask: np.ndarray | None,
+        region_quality: float | None,
+        extras: Mapping[str, bytes],
+        coder: str,
+    ) -> bytes:
         level, chunks = _level(quality), dict(extras)
         levels: Quality = level
         if mask is not None:
@@ -130,14 +153,16 @@ class ImageCodec:
         """
         header, chunks = bitstream.unpack(data)
         y_hat = self.decode_latents(header, chunks).y_hat
-        pixels = self.synthesise(y_hat, regions.of_file(header, chunks))[:header.height, :header.width]
+        pixels = self.synthesise(y_hat, regions.of_file(header, chunks))[: header.height, : header.width]
         return residual.apply(chunks["residual"], pixels) if "residual" in chunks else pixels
 
     def decode_latents(self, header: bitstream.Header, chunks: Mapping[str, bytes]) -> coding.Latents:
         """The latents of an unpacked file; raises JndError as `decode` does."""
         if header.model != self.hash:
-            raise JndError(f"This file was made with model {header.model}, not {self.name} ({self.hash}): "
-                           "decode it with the model that made it.")
+            raise JndError(
+                f"This file was made with model {header.model}, not {self.name} ({self.hash}): "
+                "decode it with the model that made it."
+            )
         for name in ("z", "y"):
             if name not in chunks:
                 raise JndError(f"This file has no {name!r} chunk: get a fresh copy of it.")
@@ -156,8 +181,9 @@ class ImageCodec:
         padded = _pad(image, height, width)[None]
         halo = _halo(self._model.analysis_depths)
         run = partial(_analysis, self._model, self._params)
-        return _tiled(padded, np.asarray([quality], np.float32), (height // BLOCK, width // BLOCK), BLOCK, 1, halo, run,
-                      _pad)[0]
+        return _tiled(
+            padded, np.asarray([quality], np.float32), (height // BLOCK, width // BLOCK), BLOCK, 1, halo, run, _pad
+        )[0]
 
     def synthesise(self, y_hat: np.ndarray, quality: Quality) -> np.ndarray:
         """(16 h, 16 w, 3) uint8 image of gained latents (h, w, M) at integer qualities 0..1000: one, or (h, w)."""
@@ -166,8 +192,16 @@ class ImageCodec:
     def synthesise_batch(self, y_hat: np.ndarray, qualities: Sequence[Quality]) -> np.ndarray:
         """(B, 16 h, 16 w, 3) uint8 images of gained latents (B, h, w, M), as `synthesise`: all with one quality, or none."""
         run = partial(_synthesis, self._model, self._params)
-        return _tiled(y_hat, np.asarray(qualities, np.float32), y_hat.shape[1:3], 1, BLOCK,
-                      _halo(self._model.synthesis_depths), run, _pad_zero)
+        return _tiled(
+            y_hat,
+            np.asarray(qualities, np.float32),
+            y_hat.shape[1:3],
+            1,
+            BLOCK,
+            _halo(self._model.synthesis_depths),
+            run,
+            _pad_zero,
+        )
 
 
 def _reached(goal: search.Target, value: float) -> dict[str, Any]:
@@ -185,18 +219,23 @@ def check_image(image: np.ndarray) -> None:
         what = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise JndError(f"An image must be a uint8 array of shape (height, width, 3), not {what}: convert it first.")
     height, width = image.shape[:2]
-    if not (0 < height <= bitstream.MAX_SIDE and 0 < width <= bitstream.MAX_SIDE
-            and height * width <= bitstream.MAX_PIXELS):
-        raise JndError(f"An image of {width}x{height} pixels cannot be coded: use sides of 1 to {bitstream.MAX_SIDE} "
-                       f"pixels and at most {bitstream.MAX_PIXELS} pixels in all.")
+    if not (
+        0 < height <= bitstream.MAX_SIDE and 0 < width <= bitstream.MAX_SIDE and height * width <= bitstream.MAX_PIXELS
+    ):
+        raise JndError(
+            f"An image of {width}x{height} pixels cannot be coded: use sides of 1 to {bitstream.MAX_SIDE} "
+            f"pixels and at most {bitstream.MAX_PIXELS} pixels in all."
+        )
 
 
 def _check_mask(mask: np.ndarray | None, region_quality: float | None, shape: tuple[int, int]) -> None:
     if region_quality is not None:
         _level(region_quality)
     if mask is not None and (mask.dtype != np.uint8 or mask.shape != shape):
-        raise JndError(f"A mask of regions must be uint8 of the image's height and width {shape}, not {mask.dtype} of "
-                       f"{mask.shape}: draw it on the image itself.")
+        raise JndError(
+            f"A mask of regions must be uint8 of the image's height and width {shape}, not {mask.dtype} of "
+            f"{mask.shape}: draw it on the image itself."
+        )
 
 
 def _level(quality: float) -> int:
@@ -251,29 +290,31 @@ def _tiled(x, quality, blocks, unit_in, unit_out, halo, run, pad):
     for top, keep_top, bottom in _spans(blocks[0], halo):
         for left, keep_left, right in _spans(blocks[1], halo):
             rows, columns = min(blocks[0], TILE), min(blocks[1], TILE)
-            tile = x[:, top * unit_in:(top + rows) * unit_in, left * unit_in:(left + columns) * unit_in]
+            tile = x[:, top * unit_in : (top + rows) * unit_in, left * unit_in : (left + columns) * unit_in]
             bucket = [-(-n // BUCKET) * BUCKET for n in (rows, columns)]
             here = quality
             if quality.ndim > 1:
-                here = _pad(quality[:, top:top + rows, left:left + columns, None], *bucket)[..., 0]
+                here = _pad(quality[:, top : top + rows, left : left + columns, None], *bucket)[..., 0]
             result = np.asarray(run(pad(tile, *(n * unit_in for n in bucket)), here, (rows, columns)))
             if out is None:
                 shape = len(x), blocks[0] * unit_out, blocks[1] * unit_out, result.shape[-1]
                 out = np.empty(shape, result.dtype)
-            out[:, keep_top * unit_out:bottom * unit_out, keep_left * unit_out:right * unit_out] = result[
-                :, (keep_top - top) * unit_out:(bottom - top) * unit_out,
-                (keep_left - left) * unit_out:(right - left) * unit_out]
+            out[:, keep_top * unit_out : bottom * unit_out, keep_left * unit_out : right * unit_out] = result[
+                :,
+                (keep_top - top) * unit_out : (bottom - top) * unit_out,
+                (keep_left - left) * unit_out : (right - left) * unit_out,
+            ]
     return out
 
 
 @partial(jax.jit, static_argnums=0)
-def _analysis(model: JndCodec, params, tile, quality, blocks):
+def _analysis(model: LappedCodec, params, tile, quality, blocks):
     x = tile.astype(jnp.float32) / 255.0
     return model.apply({"params": params}, x, quality, blocks, method="analysis")
 
 
 @partial(jax.jit, static_argnums=0)
-def _synthesis(model: JndCodec, params, tile, quality, blocks):
+def _synthesis(model: LappedCodec, params, tile, quality, blocks):
     x = model.apply({"params": params}, tile, quality, blocks, method="synthesis")
     return jnp.clip(jnp.round(255.0 * x), 0, 255).astype(jnp.uint8)
 

@@ -67,8 +67,11 @@ def _nest(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _widen(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    halves = {name: value.astype(np.float32) for name, value in tensors.items()
-              if name.startswith("params/") and value.dtype == np.float16}
+    halves = {
+        name: value.astype(np.float32)
+        for name, value in tensors.items()
+        if name.startswith("params/") and value.dtype == np.float16
+    }
     return {**tensors, **halves}
 
 
@@ -95,13 +98,22 @@ def _check_tensors(tensors: Mapping[str, np.ndarray]) -> None:
         if value.dtype.kind not in _KINDS or value.dtype.name == "bfloat16":
             raise JndError(f"store {name} as floats or integers: {value.dtype} is neither")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise JndError(f"{name} has values that are not finite (in {value.dtype}): train or convert the "
-                           "model again")
+            raise JndError(
+                f"{name} has values that are not finite (in {value.dtype}): train or convert the model again"
+            )
 
 
-def save(path: str | Path, *, name: str, config: Mapping[str, Any], params: Mapping[str, Any],
-         tables: Mapping[str, np.ndarray], card: Mapping[str, Any], half: bool = False,
-         keep: Collection[str] = ()) -> str:
+def save(
+    path: str | Path,
+    *,
+    name: str,
+    config: Mapping[str, Any],
+    params: Mapping[str, Any],
+    tables: Mapping[str, np.ndarray],
+    card: Mapping[str, Any],
+    half: bool = False,
+    keep: Collection[str] = (),
+) -> str:
     """Writes a model file, all of it or nothing, and returns the model's hash.
 
     Args:
@@ -124,15 +136,28 @@ def save(path: str | Path, *, name: str, config: Mapping[str, Any], params: Mapp
     if half:
         kept = tuple(f"params/{beginning}" for beginning in keep)
         with np.errstate(over="ignore"):
-            tensors |= {key: value.astype(np.float16) for key, value in tensors.items()
-                        if value.dtype == np.float32 and not key.startswith(kept)}
+            tensors |= {
+                key: value.astype(np.float16)
+                for key, value in tensors.items()
+                if value.dtype == np.float32 and not key.startswith(kept)
+            }
     tensors |= _flatten(tables, "tables/")
     _check_tensors(tensors)
     digest = _hash(config, _widen(tensors))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(serialise(tensors, {
-            "format": FORMAT, "name": name, "config": json.dumps(config), "card": json.dumps(card), "hash": digest}))
+        temporary.write_bytes(
+            serialise(
+                tensors,
+                {
+                    "format": FORMAT,
+                    "name": name,
+                    "config": json.dumps(config),
+                    "card": json.dumps(card),
+                    "hash": digest,
+                },
+            )
+        )
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -142,8 +167,7 @@ def save(path: str | Path, *, name: str, config: Mapping[str, Any], params: Mapp
 def _metadata(path: Path, file: Any) -> dict[str, Any]:
     metadata = file.metadata() or {}
     if not {"format", "name", "config", "card", "hash"} <= set(metadata):
-        raise JndError(f"{path} is a safetensors file, but not a model of jnd_jax: give one that train.py "
-                       "has written")
+        raise JndError(f"{path} is a safetensors file, but not a model of jnd_jax: give one that train.py has written")
     if metadata["format"] != FORMAT:
         raise JndError(f"{path} is of the newer model format {metadata['format']}: update jnd_jax")
     try:
@@ -171,8 +195,11 @@ def describe(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     with _open(path) as file:
         shapes = [file.get_slice(key).get_shape() for key in file.keys() if key.startswith("params/")]
-        return {**_metadata(path, file), "bytes": path.stat().st_size,
-                "parameters": sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes)}
+        return {
+            **_metadata(path, file),
+            "bytes": path.stat().st_size,
+            "parameters": sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes),
+        }
 
 
 def load(path: str | Path) -> ModelFile:
@@ -190,14 +217,17 @@ def load(path: str | Path) -> ModelFile:
             raise JndError(f"{path} has an array NumPy cannot read ({error}): convert it to float32") from error
     foreign = [key for key in tensors if not key.startswith(("params/", "tables/"))]
     if foreign:
-        raise JndError(f"{path} holds {foreign[0]!r}, which is no part of a model: give a file that train.py "
-                       "has written")
+        raise JndError(
+            f"{path} holds {foreign[0]!r}, which is no part of a model: give a file that train.py has written"
+        )
     tensors = _widen(tensors)
     if _hash(metadata["config"], tensors) != metadata["hash"]:
         raise JndError(f"{path} is damaged (its contents do not match its hash): copy or download it again")
     _check_tensors(tensors)
-    parts = {part: {key.removeprefix(part): value for key, value in tensors.items() if key.startswith(part)}
-             for part in ("params/", "tables/")}
+    parts = {
+        part: {key.removeprefix(part): value for key, value in tensors.items() if key.startswith(part)}
+        for part in ("params/", "tables/")
+    }
     return ModelFile(params=_nest(parts["params/"]), tables=parts["tables/"], **metadata)
 
 
@@ -213,8 +243,10 @@ def find(name_or_path: str | Path) -> Path:
         return known[name]
     path = Path(name_or_path)
     if not path.is_file():
-        raise JndError(f"there is no model {str(name_or_path)!r}: give the path of a model file or one of "
-                       f"the names {', '.join(known) or '(none is installed)'}")
+        raise JndError(
+            f"there is no model {str(name_or_path)!r}: give the path of a model file or one of "
+            f"the names {', '.join(known) or '(none is installed)'}"
+        )
     return path
 
 
@@ -227,5 +259,6 @@ def find_by_hash(digest: str) -> Path:
     for path in zoo.models().values():
         if describe(path)["hash"] == digest:
             return path
-    raise JndError(f"the model {digest} that wrote this file is not installed: name its model file with "
-                   "--model, or update jnd_jax")
+    raise JndError(
+        f"the model {digest} that wrote this file is not installed: name its model file with --model, or update jnd_jax"
+    )

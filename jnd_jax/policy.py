@@ -1,10 +1,10 @@
 """Policies: what a class of content must keep, from TOML files.
 
-    about = "Scans and X-rays: what is faint may matter."
-    target = "jnd=0.5"            # what the smallest file should reach; where no quality does, the highest is taken
-    floor = "psnr=40"             # what every file must reach, bounded: without it none is written
-    region_quality = 100          # of what a mask marks, 0 to 100
-    max_error = 4                 # levels that no sample is off by more, 2 to 127; without this line there is no bound
+about = "Scans and X-rays: what is faint may matter."
+target = "jnd=0.5"            # what the smallest file should reach; where no quality does, the highest is taken
+floor = "psnr=40"             # what every file must reach, bounded: without it none is written
+region_quality = 100          # of what a mask marks, 0 to 100
+max_error = 4                 # levels that no sample is off by more, 2 to 127; without this line there is no bound
 """
 
 from __future__ import annotations
@@ -64,13 +64,24 @@ def load(name_or_path: str) -> Policy:
         raise JndError(f"{path} is no TOML file: {error}") from error
     kinds = _KEYS | _OPTIONAL
     if not set(_KEYS) <= set(table) <= set(kinds) or any(not isinstance(table[key], kinds[key]) for key in table):
-        raise JndError(f"give the policy {path} exactly {', '.join(_KEYS)}: texts, and a number; and max_error if you like")
+        raise JndError(
+            f"give the policy {path} exactly {', '.join(_KEYS)}: texts, and a number; and max_error if you like"
+        )
     goals = {key: search.parse_target(table[key]) for key in ("target", "floor")}
     if any(goal.metric == "bpp" for goal in goals.values()):
-        raise JndError(f"name qualities to reach in the policy {path}, such as psnr=45: a budget in bpp keeps no detail")
+        raise JndError(
+            f"name qualities to reach in the policy {path}, such as psnr=45: a budget in bpp keeps no detail"
+        )
     if not 0 <= table["region_quality"] <= 100:
         raise JndError(f"give the policy {path} a region_quality of 0 to 100")
     if "max_error" in table and table["max_error"] not in residual.MAX_ERRORS:
-        raise JndError(f"give the policy {path} a max_error of {residual.MAX_ERRORS[0]} to {residual.MAX_ERRORS[-1]} levels")
-    return Policy(path.stem, table["about"], **goals, region_quality=float(table["region_quality"]),
-                  max_error=table.get("max_error"))
+        raise JndError(
+            f"give the policy {path} a max_error of {residual.MAX_ERRORS[0]} to {residual.MAX_ERRORS[-1]} levels"
+        )
+    return Policy(
+        path.stem,
+        table["about"],
+        **goals,
+        region_quality=float(table["region_quality"]),
+        max_error=table.get("max_error"),
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jnd_jax import io
+from jnd_jax import images
 from jnd_jax.errors import JndError
 
 MAX_ERRORS = range(2, 128)
@@ -27,18 +27,20 @@ def pack(image: np.ndarray, decoded: np.ndarray, max_error: int) -> bytes:
         JndError: another `max_error`.
     """
     if max_error not in MAX_ERRORS:
-        raise JndError(f"give a largest error of {MAX_ERRORS[0]} to {MAX_ERRORS[-1]} levels, not {max_error}; for none at all "
-                       "keep the image in a lossless format")
+        raise JndError(
+            f"give a largest error of {MAX_ERRORS[0]} to {MAX_ERRORS[-1]} levels, not {max_error}; for none at all "
+            "keep the image in a lossless format"
+        )
     step = 2 * (max_error - _ROUNDING) + 1
     difference = image.astype(np.int16) - decoded
     steps = np.sign(difference) * ((np.abs(difference) + step // 2) // step)
-    return bytes([step]) + io.encode_lossless((steps + _ZERO).astype(np.uint8))
+    return bytes([step]) + images.encode_lossless((steps + _ZERO).astype(np.uint8))
 
 
 def apply(chunk: bytes, decoded: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 `decoded` with the steps of a chunk that `pack` made; JndError for a damaged one."""
     step = chunk[0] if chunk else 0
-    steps = io.decode_lossless(chunk[1:], decoded.shape, "record of errors").astype(np.int16) - _ZERO
+    steps = images.decode_lossless(chunk[1:], decoded.shape, "record of errors").astype(np.int16) - _ZERO
     return np.clip(decoded + step * steps, 0, 255).astype(np.uint8)
 
 

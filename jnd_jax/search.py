@@ -108,8 +108,13 @@ def _guess(known: Mapping[int, float], expected: Sequence[float] | None, toleran
     return float(np.searchsorted(expected, position))
 
 
-def _boundary(value_at: Callable[[int], float], count: int, known: dict[int, float], tolerance: float,
-              expected: Sequence[float] | None = None) -> int:
+def _boundary(
+    value_at: Callable[[int], float],
+    count: int,
+    known: dict[int, float],
+    tolerance: float,
+    expected: Sequence[float] | None = None,
+) -> int:
     """Lowest index in 0..count-1 with value >= 0 of a non-decreasing function, or `count` if there is none.
 
     Interpolates between known values and bisects whenever that has not halved the bracket in two evaluations.
@@ -174,8 +179,7 @@ def smallest(
     index = _boundary(value_at, len(qualities), margins, tolerance, expected)
     if index == len(qualities):
         raise OutOfReach(
-            f"even quality {qualities[-1]:g} misses the target (by {-margins[index - 1]:.3g}): "
-            "choose a lower target"
+            f"even quality {qualities[-1]:g} misses the target (by {-margins[index - 1]:.3g}): choose a lower target"
         )
     if index not in files:
         files[index] = encode(qualities[index])
@@ -252,8 +256,11 @@ def reach(
     curve = typical.get(target.metric)
     try:
         found = smallest(
-            lambda q: encode(reference, q), decode, lambda image: margin_of(_measure(target, reference, image)),
-            qualities, tolerance=tolerance * abs(target.value),
+            lambda q: encode(reference, q),
+            decode,
+            lambda image: margin_of(_measure(target, reference, image)),
+            qualities,
+            tolerance=tolerance * abs(target.value),
             expected=None if curve is None else [margin_of(curve(q)) for q in qualities],
         )
     except OutOfReach as error:
@@ -309,8 +316,10 @@ def reach_above(
     if metrics.margin(floor.metric, kept, floor.value) < 0:
         higher = [other for other in qualities if other > quality]
         if not higher:
-            raise OutOfReach(f"even quality {quality:g} does not keep {floor.metric} {floor.value:g} "
-                             f"(it reaches {kept:.4g}): keep this image in a lossless format")
+            raise OutOfReach(
+                f"even quality {quality:g} does not keep {floor.metric} {floor.value:g} "
+                f"(it reaches {kept:.4g}): keep this image in a lossless format"
+            )
         raised = reach(reference, lambda image, q: finish(counted(image, q)), decode, higher, floor, **options)
         quality, data, kept, pixels = raised.quality, raised.data, raised.value, decode(raised.data)
     return Found(quality, data, _measure(target, reference, pixels), encodes), kept

@@ -16,8 +16,8 @@ def reseal(data: bytes) -> bytes:
     size = data[7] * _ENTRY.size
     if len(rest) < size + 4:
         return head + rest
-    table, payload, position = b"", rest[size + 4:], 0
+    table, payload, position = b"", rest[size + 4 :], 0
     for tag, length, _ in _ENTRY.iter_unpack(rest[:size]):
-        table += _ENTRY.pack(tag, length, zlib.crc32(payload[position: position + length]))
+        table += _ENTRY.pack(tag, length, zlib.crc32(payload[position : position + length]))
         position += length
     return head + table + struct.pack("<I", zlib.crc32(table)) + payload

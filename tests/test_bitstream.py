@@ -16,11 +16,14 @@ HEADER = Header("0123456789abcdef", 640, 480, 505)
 CHUNKS = {"z": b"\x01\x02\x03", "y": bytes(range(40)), "icc": b"profile", "note": b"{}"}
 
 
-@pytest.mark.parametrize("header", [
-    HEADER,
-    Header("00" * 8, 1, 1, 0, coder="tfc", passes=1),
-    Header("ff" * 8, 65535, 4096, 1000),
-])
+@pytest.mark.parametrize(
+    "header",
+    [
+        HEADER,
+        Header("00" * 8, 1, 1, 0, coder="tfc", passes=1),
+        Header("ff" * 8, 65535, 4096, 1000),
+    ],
+)
 @pytest.mark.parametrize("chunks", [CHUNKS, {"z": b"", "y": b""}, {name: b"x" for name in bitstream.TAGS}])
 def test_round_trip(header, chunks):
     assert bitstream.unpack(bitstream.pack(header, chunks)) == (header, chunks)
@@ -56,30 +59,33 @@ def test_every_truncation_and_any_trailing_byte_is_detected():
 
 def damaged(position: int, value: bytes) -> bytes:
     data = bitstream.pack(HEADER, CHUNKS)
-    return reseal(data[:position] + value + data[position + len(value):])
+    return reseal(data[:position] + value + data[position + len(value) :])
 
 
 # Offsets as docs/format.md gives them.
-@pytest.mark.parametrize(("position", "value", "message"), [
-    (0, b"PNG!", "not a .jnd file"),
-    (4, b"\x02", "newer format.*version 2.*update"),
-    (5, b"\x02", "newer format"),
-    (6, b"\x00", "newer format"),
-    (7, b"\x00", "lacks its chunk y and z"),
-    (7, b"\x01", "lacks its chunk y"),
-    (16, struct.pack("<I", 0), "0x480 pixels"),
-    (16, struct.pack("<I", 65536), "65536x480 pixels"),
-    (16, struct.pack("<II", 65535, 65535), "65535x65535 pixels"),
-    (16, struct.pack("<II", 2**32 - 1, 2**32 - 1), "does not fit"),
-    (24, struct.pack("<H", 1001), "quality of 0 to 1000"),
-    (26, b"\x10", "newer format"),
-    (27, b"\x01", "newer format"),
-    (32, b"\x09", "unknown kind 9: update"),
-    (32, b"\x00", "unknown kind 0"),
-    (32, b"\x02", "out of order"),
-    (33, struct.pack("<I", 2**32 - 1), "ends after"),
-    (33, struct.pack("<I", 2), "1 bytes follow"),
-])
+@pytest.mark.parametrize(
+    ("position", "value", "message"),
+    [
+        (0, b"PNG!", "not a .jnd file"),
+        (4, b"\x02", "newer format.*version 2.*update"),
+        (5, b"\x02", "newer format"),
+        (6, b"\x00", "newer format"),
+        (7, b"\x00", "lacks its chunk y and z"),
+        (7, b"\x01", "lacks its chunk y"),
+        (16, struct.pack("<I", 0), "0x480 pixels"),
+        (16, struct.pack("<I", 65536), "65536x480 pixels"),
+        (16, struct.pack("<II", 65535, 65535), "65535x65535 pixels"),
+        (16, struct.pack("<II", 2**32 - 1, 2**32 - 1), "does not fit"),
+        (24, struct.pack("<H", 1001), "quality of 0 to 1000"),
+        (26, b"\x10", "newer format"),
+        (27, b"\x01", "newer format"),
+        (32, b"\x09", "unknown kind 9: update"),
+        (32, b"\x00", "unknown kind 0"),
+        (32, b"\x02", "out of order"),
+        (33, struct.pack("<I", 2**32 - 1), "ends after"),
+        (33, struct.pack("<I", 2), "1 bytes follow"),
+    ],
+)
 def test_impossible_values_are_refused_even_under_a_correct_crc(position, value, message):
     with pytest.raises(JndError, match=message):
         bitstream.unpack(damaged(position, value))
@@ -92,13 +98,21 @@ def test_a_damaged_chunk_is_named():
         bitstream.unpack(bytes(data))
 
 
-@pytest.mark.parametrize("header", [
-    Header("0123", 1, 1, 0), Header("zz" * 8, 1, 1, 0), Header("00" * 8, 0, 1, 0),
-    Header("00" * 8, 65536, 1, 0), Header("00" * 8, 65535, 65535, 0), Header("00" * 8, 1, 1, 1001),
-    Header("00" * 8, 1, 1, -1),
-    Header("00" * 8, 1, 1, 0, coder="zip"), Header("00" * 8, 1, 1, 0, passes=3),
-    Header("00" * 8, 1, 1, 0, bit_depth=16),
-])
+@pytest.mark.parametrize(
+    "header",
+    [
+        Header("0123", 1, 1, 0),
+        Header("zz" * 8, 1, 1, 0),
+        Header("00" * 8, 0, 1, 0),
+        Header("00" * 8, 65536, 1, 0),
+        Header("00" * 8, 65535, 65535, 0),
+        Header("00" * 8, 1, 1, 1001),
+        Header("00" * 8, 1, 1, -1),
+        Header("00" * 8, 1, 1, 0, coder="zip"),
+        Header("00" * 8, 1, 1, 0, passes=3),
+        Header("00" * 8, 1, 1, 0, bit_depth=16),
+    ],
+)
 def test_a_header_out_of_range_is_not_written(header):
     with pytest.raises(JndError):
         bitstream.pack(header, CHUNKS)
@@ -114,14 +128,27 @@ def test_probe_lists_every_field_and_chunk():
     data = bitstream.pack(HEADER, CHUNKS)
     fields = bitstream.probe(data)
     assert {field.name for field in bitstream.HEADER_FIELDS} <= set(fields)
-    expected = {"version": 1, "coder": "constriction", "passes": 2, "chunks": 4, "model": "0123456789abcdef",
-                "width": 640, "height": 480, "quality": 505, "bit_depth": 8, "flags": 0, "bytes": len(data),
-                "file_size": len(data), "intact": True}
+    expected = {
+        "version": 1,
+        "coder": "constriction",
+        "passes": 2,
+        "chunks": 4,
+        "model": "0123456789abcdef",
+        "width": 640,
+        "height": 480,
+        "quality": 505,
+        "bit_depth": 8,
+        "flags": 0,
+        "bytes": len(data),
+        "file_size": len(data),
+        "intact": True,
+    }
     assert {name: fields[name] for name in expected} == expected
     for chunk in fields["table"]:
         assert {field.name for field in bitstream.CHUNK_FIELDS} <= set(chunk)
     assert [(c["name"], c["size"], c["crc"]) for c in fields["table"]] == [
-        (name, len(chunk), f"{zlib.crc32(chunk):08x}") for name, chunk in CHUNKS.items()]
+        (name, len(chunk), f"{zlib.crc32(chunk):08x}") for name, chunk in CHUNKS.items()
+    ]
 
 
 def test_probe_tells_which_chunks_are_intact():
@@ -130,19 +157,25 @@ def test_probe_tells_which_chunks_are_intact():
     fields = bitstream.probe(bytes(data[:-1]))
     assert not fields["intact"]
     assert {chunk["name"]: chunk["intact"] for chunk in fields["table"]} == {
-        "z": False, "y": True, "icc": True, "note": False}
+        "z": False,
+        "y": True,
+        "icc": True,
+        "note": False,
+    }
 
 
 def _rows(title: str) -> list[list[str]]:
     page = (Path(__file__).parents[1] / "docs" / "format.md").read_text(encoding="utf-8")
     section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines()
-            if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|")
+    ]
     return rows[2:]
 
 
-@pytest.mark.parametrize(("title", "fields"), [
-    ("Header", bitstream.HEADER_FIELDS), ("Chunk table", bitstream.CHUNK_FIELDS)])
+@pytest.mark.parametrize(
+    ("title", "fields"), [("Header", bitstream.HEADER_FIELDS), ("Chunk table", bitstream.CHUNK_FIELDS)]
+)
 def test_the_documented_fields_are_those_of_the_code(title, fields):
     types = {"B": "u8", "H": "u16", "I": "u32"}
     expected, offset = [], 0

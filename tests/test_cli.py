@@ -56,7 +56,8 @@ def test_one_file_there_and_back(tmp_path, capsys, tiny_model):
     decoded = jnd_jax.load(str(tiny_model)).decode(data)
     assert capsys.readouterr().out == (
         f"{source}  56x40  {len(data)} bytes  {8 * len(data) / (56 * 40):.3f} bpp  "
-        f"PSNR {psnr(photo(), decoded):.2f} dB\n")
+        f"PSNR {psnr(photo(), decoded):.2f} dB\n"
+    )
     assert run("decode", tmp_path / "a.jnd", "-o", tmp_path / "b.png") == 0
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "b.png")), decoded)
     assert tree(tmp_path) == ["a.jnd", "a.png", "b.png"]
@@ -117,8 +118,9 @@ def test_people_s_answers_choose_the_quality(tmp_path, capsys, tiny_model):
     for name in ("a.png", "b.png", "c.png"):
         save(tmp_path / name)
     labels = tmp_path / "jnd.csv"
-    labels.write_text("image,codec,subjects,sur50,sur75\n"
-                      "a,jpeg,20,10,11\na,jnd-tiny-1,21,30,42.5\nb,jnd-tiny-1,22,90,\n")
+    labels.write_text(
+        "image,codec,subjects,sur50,sur75\na,jpeg,20,10,11\na,jnd-tiny-1,21,30,42.5\nb,jnd-tiny-1,22,90,\n"
+    )
     sur = ("--target", "jnd", "--sur", "75", "--labels", labels)
     assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", *sur) == 0
     header, chunks = bitstream.unpack((tmp_path / "a.jnd").read_bytes())
@@ -194,7 +196,10 @@ def test_a_failure_is_reported_and_the_others_are_done(tmp_path, capsys):
     assert tree(tmp_path / "coded") == ["a.jnd", "c.jnd"]
     errors = capsys.readouterr().err.splitlines()
     assert [line.split(": ")[1] for line in errors[:3]] == [
-        str(tmp_path / "in/b.png"), str(tmp_path / "in/d.png"), str(tmp_path / "none.png")]
+        str(tmp_path / "in/b.png"),
+        str(tmp_path / "in/d.png"),
+        str(tmp_path / "none.png"),
+    ]
     assert "truncated or damaged" in errors[0] and "extract the 2 frames" in errors[1]
     assert "No such file" in errors[2] and errors[3] == "jnd-jax: 3 of 5 files failed" and len(errors) == 4
 
@@ -206,32 +211,35 @@ def test_a_failure_is_reported_and_the_others_are_done(tmp_path, capsys):
     assert "chunk y is damaged" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (("encode", "a.png", "-o", "a.png"), "one of the suffixes .jnd"),
-    (("encode", "a.png", "b.png", "-o", "a.jnd"), "give a folder"),
-    (("encode", "empty", "-o", "out"), "empty holds none"),
-    (("encode", "a.png", "-o", "a.jnd", "--model", "jnd-none"), "names jnd-tiny-1"),
-    (("encode", "a.png", "-o", "a.jnd", "--quality", "101"), "0 to 100"),
-    (("encode", "a.png", "-o", "a.jnd", "--quality", "50.55"), "in tenths"),
-    (("encode", "a.png", "-o", "a.jnd", "--quality", "nan"), "0 to 100"),
-    (("encode", "a.png", "-o", "a.jnd", "--target", "bytes=1"), "bytes"),
-    (("encode", "a.png", "-o", "a.jnd", "--quality", "5", "--target", "bpp=1"), "not allowed with"),
-    (("encode", "a.png", "-o", "a.jnd", "--target", "jnd", "--sur", "75"), "--sur and --labels together"),
-    (("encode", "a.png", "-o", "a.jnd", "--jnd", "0.5", "--quality", "5"), "--target jnd or alone"),
-    (("encode", "a.png", "-o", "a.jnd", "--jnd", "0.5", "--target", "psnr=30"), "--target jnd or alone"),
-    (("encode", "a.png", "-o", "a.jnd", "--jnd", "-1"), "positive number of JNDs"),
-    (("encode", "a.png", "-o", "a.jnd", "--target", "psnr=30", "--metric", "psnr-hvs"), "with --target jnd"),
-    (("encode", "a.png", "-o", "a.jnd", "--policy", "legal"), "inspection, medical, text"),
-    (("encode", "a.png", "-o", "a.jnd", "--region-quality", "90"), "with --region"),
-    (("encode", "a.png", "-o", "a.jnd", "--region", "none.png"), "No such file"),
-    (("decode", "a.jnd", "-o", "a.xyz"), "suffixes .png"),
-    (("decode", "a.jnd", "-o", "a.png"), "No such file"),
-    (("decode", "a.png", "-o", "b.png"), "not a .jnd file"),
-    (("info", "a.png"), "not a .jnd file"),
-    (("info", "a.jnd"), "No such file"),
-    (("info", "jnd-none"), "there is no model 'jnd-none'"),
-    ((), "COMMAND"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("encode", "a.png", "-o", "a.png"), "one of the suffixes .jnd"),
+        (("encode", "a.png", "b.png", "-o", "a.jnd"), "give a folder"),
+        (("encode", "empty", "-o", "out"), "empty holds none"),
+        (("encode", "a.png", "-o", "a.jnd", "--model", "jnd-none"), "names jnd-tiny-1"),
+        (("encode", "a.png", "-o", "a.jnd", "--quality", "101"), "0 to 100"),
+        (("encode", "a.png", "-o", "a.jnd", "--quality", "50.55"), "in tenths"),
+        (("encode", "a.png", "-o", "a.jnd", "--quality", "nan"), "0 to 100"),
+        (("encode", "a.png", "-o", "a.jnd", "--target", "bytes=1"), "bytes"),
+        (("encode", "a.png", "-o", "a.jnd", "--quality", "5", "--target", "bpp=1"), "not allowed with"),
+        (("encode", "a.png", "-o", "a.jnd", "--target", "jnd", "--sur", "75"), "--sur and --labels together"),
+        (("encode", "a.png", "-o", "a.jnd", "--jnd", "0.5", "--quality", "5"), "--target jnd or alone"),
+        (("encode", "a.png", "-o", "a.jnd", "--jnd", "0.5", "--target", "psnr=30"), "--target jnd or alone"),
+        (("encode", "a.png", "-o", "a.jnd", "--jnd", "-1"), "positive number of JNDs"),
+        (("encode", "a.png", "-o", "a.jnd", "--target", "psnr=30", "--metric", "psnr-hvs"), "with --target jnd"),
+        (("encode", "a.png", "-o", "a.jnd", "--policy", "legal"), "inspection, medical, text"),
+        (("encode", "a.png", "-o", "a.jnd", "--region-quality", "90"), "with --region"),
+        (("encode", "a.png", "-o", "a.jnd", "--region", "none.png"), "No such file"),
+        (("decode", "a.jnd", "-o", "a.xyz"), "suffixes .png"),
+        (("decode", "a.jnd", "-o", "a.png"), "No such file"),
+        (("decode", "a.png", "-o", "b.png"), "not a .jnd file"),
+        (("info", "a.png"), "not a .jnd file"),
+        (("info", "a.jnd"), "No such file"),
+        (("info", "jnd-none"), "there is no model 'jnd-none'"),
+        ((), "COMMAND"),
+    ],
+)
 def test_mistakes_are_one_clear_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -257,8 +265,7 @@ def test_info_tells_every_field(tmp_path, capsys, tiny_model):
     assert run("info", tmp_path / "a.jnd", "--json") == 0
     fields = json.loads(capsys.readouterr().out)
     data = (tmp_path / "a.jnd").read_bytes()
-    assert fields == {**bitstream.probe(data), "bpp": round(8 * len(data) / (56 * 40), 4),
-                      "model_name": "jnd-tiny-1"}
+    assert fields == {**bitstream.probe(data), "bpp": round(8 * len(data) / (56 * 40), 4), "model_name": "jnd-tiny-1"}
     assert run("info", tmp_path / "a.jnd") == 0
     text = capsys.readouterr().out
     for field in bitstream.HEADER_FIELDS:
@@ -287,24 +294,30 @@ def test_demo_reports_size_and_quality(tmp_path, monkeypatch, capsys):
 
 
 def test_the_demo_s_own_photo_is_there():
-    from jnd_jax.io import read_image
+    from jnd_jax.images import read_image
 
     assert read_image(zoo.FOLDER / "chelsea.png").pixels.shape == (300, 451, 3)
 
 
 def module(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "jnd_jax.cli", *map(str, arguments)], capture_output=True,
-                          text=True, timeout=120, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "jnd_jax.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
 
 
 def test_info_imports_neither_jax_nor_pillow(tmp_path, tiny_model):
     save(tmp_path / "a.png")
     assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd") == 0
-    code = ("import sys; from jnd_jax.cli import main; status = main(sys.argv[1:]);"
-            "sys.exit(status or str({'jax', 'flax', 'PIL', 'tensorflow', 'torch'} & set(sys.modules)))")
+    code = (
+        "import sys; from jnd_jax.cli import main; status = main(sys.argv[1:]);"
+        "sys.exit(status or str({'jax', 'flax', 'PIL', 'tensorflow', 'torch'} & set(sys.modules)))"
+    )
     for name in (tmp_path / "a.jnd", tiny_model):
-        done = subprocess.run([sys.executable, "-c", code, "info", name], capture_output=True, text=True,
-                              timeout=60)
+        done = subprocess.run([sys.executable, "-c", code, "info", name], capture_output=True, text=True, timeout=60)
         assert done.stderr.strip() == "set()"
 
 
@@ -324,8 +337,15 @@ def test_the_commands_of_other_modules_are_there():
 def test_the_compile_cache_is_kept_where_the_user_says(tmp_path, tiny_model):
     save(tmp_path / "a.png")
     cache = tmp_path / "cache"
-    done = module("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--model", tiny_model,
-                  env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)})
+    done = module(
+        "encode",
+        tmp_path / "a.png",
+        "-o",
+        tmp_path / "a.jnd",
+        "--model",
+        tiny_model,
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)},
+    )
     assert done.returncode == 0, done.stderr
     assert any(cache.iterdir())
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jnd_jax
-from jnd_jax import bitstream, io, zoo
+from jnd_jax import bitstream, images, zoo
 from jnd_jax.errors import JndError
 from tests.streams import reseal
 
@@ -24,12 +24,14 @@ ENTRY = 9
 
 def streams(codec) -> list[bytes]:
     """Whole files of several sizes and qualities, with and without chunks beside the image."""
-    photo = io.read_image(zoo.FOLDER / "chelsea.png").pixels
+    photo = images.read_image(zoo.FOLDER / "chelsea.png").pixels
     alpha = np.tri(70, 100, dtype=np.uint8) * 255
-    extras = {**io.to_chunks(io.Picture(photo, alpha, b"profile", b"II*\0")), "note": b'{"psnr": 30}'}
-    return [codec.encode(photo[100:101, 100:101], 50),
-            codec.encode(photo[80:150, 100:200], 20, extras=extras),
-            codec.encode(photo[40:200, 50:300], 80)]
+    extras = {**images.to_chunks(images.Picture(photo, alpha, b"profile", b"II*\0")), "note": b'{"psnr": 30}'}
+    return [
+        codec.encode(photo[100:101, 100:101], 50),
+        codec.encode(photo[80:150, 100:200], 20, extras=extras),
+        codec.encode(photo[40:200, 50:300], 80),
+    ]
 
 
 def payloads(data: bytes) -> list[slice]:
@@ -43,7 +45,7 @@ def payloads(data: bytes) -> list[slice]:
 
 def resized(data: bytes, contents: list[bytes]) -> bytes:
     """`data` with other chunk contents and the sizes that belong to them."""
-    head = bytearray(data[:payloads(data)[0].start])
+    head = bytearray(data[: payloads(data)[0].start])
     for i, content in enumerate(contents):
         struct.pack_into("<I", head, bitstream.HEADER_SIZE + ENTRY * i + 1, len(content))
     return bytes(head) + b"".join(contents)
@@ -59,13 +61,13 @@ def flip_bits(rng, data):
 
 
 def truncate(rng, data):
-    return data[:rng.integers(len(data))]
+    return data[: rng.integers(len(data))]
 
 
 def truncate_chunk(rng, data):
     contents = [data[place] for place in payloads(data)]
     i = rng.integers(len(contents))
-    contents[i] = contents[i][:rng.integers(len(contents[i]) + 1)]
+    contents[i] = contents[i][: rng.integers(len(contents[i]) + 1)]
     return resized(data, contents)
 
 
@@ -79,7 +81,7 @@ def swap_chunks(rng, data):
     contents = [data[place] for place in payloads(data)]
     i, j = rng.choice(len(contents), 2, replace=False)
     contents[i], contents[j] = contents[j], contents[i]
-    return resized(data, contents) if rng.integers(2) else data[:payloads(data)[0].start] + b"".join(contents)
+    return resized(data, contents) if rng.integers(2) else data[: payloads(data)[0].start] + b"".join(contents)
 
 
 def randomise_chunk(rng, data):
@@ -110,7 +112,7 @@ def decode(codec, data: bytes) -> str:
     """What became of `data`: "image", or the error in its first words."""
     try:
         header, chunks = bitstream.unpack(data)
-        picture = io.from_chunks(codec.decode(data), chunks)
+        picture = images.from_chunks(codec.decode(data), chunks)
     except JndError as error:
         return " ".join(re.sub(r"\d+", "N", str(error)).split()[:6])
     assert picture.pixels.dtype == np.uint8

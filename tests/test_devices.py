@@ -61,7 +61,10 @@ def test_eight_devices_write_the_files_of_one(tmp_path, tiny_model):
     arguments = ["encode", str(tmp_path), "--model", str(tiny_model), "-o"]
     assert main([*arguments, str(tmp_path / "one"), "--workers", "1"]) == 0
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", SCRIPT, *arguments, str(tmp_path / "eight"), "--workers", "8"],
-                   env={**os.environ, **flags}, check=True)
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments, str(tmp_path / "eight"), "--workers", "8"],
+        env={**os.environ, **flags},
+        check=True,
+    )
     for n in range(9):
         assert (tmp_path / "one" / f"{n}.jnd").read_bytes() == (tmp_path / "eight" / f"{n}.jnd").read_bytes()

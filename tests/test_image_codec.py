@@ -35,7 +35,7 @@ def test_golden_streams_decode_for_ever(golden, golden_model, name):
 
 def round_trips(model, sizes):
     for height, width in sizes:
-        image = PHOTO[:height, 200:200 + width]
+        image = PHOTO[:height, 200 : 200 + width]
         decoded = model.decode(model.encode(image, 90))
         assert decoded.shape == image.shape and decoded.dtype == np.uint8
         assert psnr(image, decoded) > 15, (height, width)
@@ -120,12 +120,12 @@ def test_real_bytes_of_the_shipped_model_are_the_estimated_bits(quality):
 @pytest.mark.skipif(not zoo.models(), reason="no model is shipped")
 def test_the_shipped_model_beats_jpeg():
     image = np.asarray(Image.open(zoo.FOLDER / "chelsea.png").convert("RGB"))
-    from jnd_jax import baselines
+    from jnd_jax import codecs
 
-    jpeg = baselines.encode("jpeg", image, 50)
+    jpeg = codecs.encode("jpeg", image, 50)
     ours = jnd_jax.load().encode(image, bpp=8 * len(jpeg) / image[..., 0].size)
     assert len(ours) <= len(jpeg)
-    assert psnr(image, jnd_jax.load().decode(ours)) > psnr(image, baselines.decode("jpeg", jpeg)) + 1
+    assert psnr(image, jnd_jax.load().decode(ours)) > psnr(image, codecs.decode("jpeg", jpeg)) + 1
 
 
 @pytest.mark.parametrize("image", [PHOTO[..., 0], PHOTO / 255, PHOTO[:0], PHOTO.astype(np.uint16), "photo.png"])

@@ -25,8 +25,11 @@ print(jax.device_count(), *digests())
 """
 
 VARIANTS = {
-    "one thread": {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-                   "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    "one thread": {
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    },
     "without jit": {"JAX_DISABLE_JIT": "1"},
     "8 devices": {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
     "default matmul precision": {"JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"},
@@ -47,7 +50,13 @@ def digests() -> list[str]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_symbols_do_not_depend_on_the_runtime(variant):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", **VARIANTS[variant]}
-    out = subprocess.run([sys.executable, "-c", SCRIPT.format(root=str(ROOT))], env=environment, text=True,
-                         capture_output=True, timeout=600, check=True).stdout.split()
+    out = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(root=str(ROOT))],
+        env=environment,
+        text=True,
+        capture_output=True,
+        timeout=600,
+        check=True,
+    ).stdout.split()
     assert int(out[0]) == (8 if "devices" in variant else 1)
     assert out[1:] == digests()

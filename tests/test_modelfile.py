@@ -16,8 +16,11 @@ CARD = {"data": "42 photos", "hours": 1.5}
 def params():
     rng = np.random.default_rng(0)
     kernel = rng.standard_normal((3, 4)).astype(np.float32)
-    return {"net": {"Conv_0": {"kernel": kernel, "bias": np.zeros(4, np.float32)}},
-            "basis": rng.standard_normal((4, 6)).astype(np.float32).T, "step": np.float32(0.1)}
+    return {
+        "net": {"Conv_0": {"kernel": kernel, "bias": np.zeros(4, np.float32)}},
+        "basis": rng.standard_normal((4, 6)).astype(np.float32).T,
+        "step": np.float32(0.1),
+    }
 
 
 def tables():
@@ -87,8 +90,14 @@ def test_describe_reads_no_arrays(tmp_path):
     path = tmp_path / "m.safetensors"
     digest = save(path)
     described = modelfile.describe(path)
-    assert described == {"name": "tiny", "config": {**CONFIG, "widths": [4, 8]}, "card": CARD, "hash": digest,
-                         "bytes": path.stat().st_size, "parameters": 12 + 4 + 24 + 1}
+    assert described == {
+        "name": "tiny",
+        "config": {**CONFIG, "widths": [4, 8]},
+        "card": CARD,
+        "hash": digest,
+        "bytes": path.stat().st_size,
+        "parameters": 12 + 4 + 24 + 1,
+    }
 
 
 def test_damage_is_detected(tmp_path):
@@ -140,8 +149,12 @@ def test_names_of_the_zoo(tmp_path, monkeypatch):
         save(tmp_path / f"{name}.safetensors", name=name)
     monkeypatch.setattr(zoo, "models", lambda known=zoo.models(tmp_path): known)
     assert list(zoo.models()) == ["jnd-base-2", "jnd-base-10", "jnd-base-fast-11", "jnd-tiny"]
-    for name, file in [("jnd-base", "jnd-base-10"), ("jnd-base-2", "jnd-base-2"), ("jnd-tiny", "jnd-tiny"),
-                       ("jnd-base-fast", "jnd-base-fast-11")]:
+    for name, file in [
+        ("jnd-base", "jnd-base-10"),
+        ("jnd-base-2", "jnd-base-2"),
+        ("jnd-tiny", "jnd-tiny"),
+        ("jnd-base-fast", "jnd-base-fast-11"),
+    ]:
         assert modelfile.find(name) == tmp_path / f"{file}.safetensors"
     assert modelfile.find(tmp_path / "jnd-base-2.safetensors") == tmp_path / "jnd-base-2.safetensors"
     for name in ("jnd", "jnd-base-3", "jnd-bas", "nowhere/model.safetensors"):

@@ -69,14 +69,17 @@ def test_a_policy_has_a_quality_for_regions(tiny_model, tmp_path):
     assert header.quality < 900 and regions.of_file(header, chunks).max() == 900
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("target = ", "no TOML file"),
-    ('about = "a"\ntarget = "psnr=40"\n', "exactly about, target, floor, region_quality"),
-    (TOML.format(40, "psnr=30").replace("90", '"high"'), "exactly about"),
-    (TOML.format(40, "sharp=3"), "unknown metric"),
-    (TOML.format(40, "bpp=1"), "keeps no detail"),
-    (TOML.format(40, "psnr=30").replace("90", "101"), "0 to 100"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("target = ", "no TOML file"),
+        ('about = "a"\ntarget = "psnr=40"\n', "exactly about, target, floor, region_quality"),
+        (TOML.format(40, "psnr=30").replace("90", '"high"'), "exactly about"),
+        (TOML.format(40, "sharp=3"), "unknown metric"),
+        (TOML.format(40, "bpp=1"), "keeps no detail"),
+        (TOML.format(40, "psnr=30").replace("90", "101"), "0 to 100"),
+    ],
+)
 def test_a_file_that_is_no_policy_is_refused(tmp_path, text, message):
     path = tmp_path / "mine.toml"
     path.write_text(text)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from jnd_jax import baselines, metrics
+from jnd_jax import codecs, metrics
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import figures
 
@@ -29,9 +29,11 @@ ROOT = Path(__file__).parents[1]
 NUMBER = r"([-+]?\d+\.\d+)"
 MARKER = re.compile(r"<!-- figures: (\S+) -->\n(.*?)<!-- end of figures -->", re.S)
 BD = re.compile(rf"BD-rate of (.+?) against (.+), (.+?) \| {NUMBER} %(?: \[{NUMBER}, {NUMBER}\])?")
-JND = re.compile(rf"Bits per pixel of (.+?) at (\S+) JND, (.+?) \| (?:{NUMBER}(?: \[{NUMBER}, {NUMBER}\])?"
-                 r"|not reached \((\d+) of (\d+) images\))")
-NAMES = {codec.title: codec.name for codec in baselines.BASELINES.values()}
+JND = re.compile(
+    rf"Bits per pixel of (.+?) at (\S+) JND, (.+?) \| (?:{NUMBER}(?: \[{NUMBER}, {NUMBER}\])?"
+    r"|not reached \((\d+) of (\d+) images\))"
+)
+NAMES = {codec.title: codec.name for codec in codecs.BASELINES.values()}
 METRICS = {metric.title: metric.name for metric in metrics.METRICS.values()}
 
 
@@ -92,11 +94,13 @@ def results(tmp_path):
         "jnd-base-1,webp,psnr,-12.345,-15.04,-9.06,0.9,\n"
         "jnd-base-1,mbt2018-mean (published),psnr,41.26,,,0.9,\n"
         "jnd-base-1,jxl,ssimulacra2,,,,,the curves share 3 %\n"
-        "webp,jpeg,psnr,-30.1,-31,-29,1.0,\n")
+        "webp,jpeg,psnr,-30.1,-31,-29,1.0,\n"
+    )
     (folder / "jnd.csv").write_text(
         "codec,metric,t,reached,total,bpp,low,high\n"
         "jnd-base-1,ssimulacra2,1.0,24,24,0.61249,0.54,0.69051\n"
-        "webp,ssimulacra2,1.0,20,24,,,\n")
+        "webp,ssimulacra2,1.0,20,24,,,\n"
+    )
     return folder
 
 
@@ -111,15 +115,27 @@ EXPECTED = """| what | value |
 def test_one_command_writes_the_table(results, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# A\n\n<!-- figures: results -->\nold\n<!-- end of figures -->\n\nB\n")
-    subprocess.run([sys.executable, "-m", "jnd_jax.evaluation.figures", "results", "README.md"], cwd=tmp_path, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "jnd_jax.evaluation.figures", "results", "README.md"], cwd=tmp_path, check=True
+    )
     assert readme.read_text() == f"# A\n\n<!-- figures: results -->\n{EXPECTED}\n<!-- end of figures -->\n\nB\n"
     assert contradictions(EXPECTED, results) == (4, [])
 
 
-@pytest.mark.parametrize("right, wrong", [
-    ("-12.3 %", "-12.4 %"), ("[-15.0", "[-14.9"), (" [-15.0, -9.1]", ""), ("+41.3 %", "+41.3 % [40.0, 42.0]"), ("0.612", "0.611"),
-    ("20 of 24", "21 of 24"), ("not reached (20 of 24 images)", "0.500"), ("against WebP", "against JPEG"), ("0.691]", "0.692]"),
-])
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("-12.3 %", "-12.4 %"),
+        ("[-15.0", "[-14.9"),
+        (" [-15.0, -9.1]", ""),
+        ("+41.3 %", "+41.3 % [40.0, 42.0]"),
+        ("0.612", "0.611"),
+        ("20 of 24", "21 of 24"),
+        ("not reached (20 of 24 images)", "0.500"),
+        ("against WebP", "against JPEG"),
+        ("0.691]", "0.692]"),
+    ],
+)
 def test_another_figure_is_noticed(results, right, wrong):
     assert right in EXPECTED
     rows, found = contradictions(EXPECTED.replace(right, wrong), results)

@@ -44,7 +44,8 @@ def test_a_region_gets_the_bits_and_the_background_saves_them(model):
     low, high = model.encode(PHOTO, 10), model.encode(PHOTO, 95)
     mixed = model.encode(PHOTO, 10, mask=MASK, region_quality=95)
     (low_in, low_out), (high_in, high_out), (inside, outside) = (
-        inside_and_outside(model.decode(file)) for file in (low, high, mixed))
+        inside_and_outside(model.decode(file)) for file in (low, high, mixed)
+    )
     assert high_in > low_in + 3 and high_out > low_out + 3
     assert abs(inside - high_in) < 0.3 and abs(outside - low_out) < 0.3
     # The region's blocks are 30 of 192; the rest of the file is the background's.
@@ -61,8 +62,12 @@ def test_a_uniform_map_is_the_plain_file(model):
 
 def test_every_marked_pixel_is_made_of_marked_blocks():
     levels = regions.from_mask(MASK, 100, 900, 12, 16)
-    expected = np.array([[MASK[max(16 * i - 8, 0):16 * i + 24, max(16 * j - 8, 0):16 * j + 24].max(initial=0)
-                          for j in range(16)] for i in range(12)])
+    expected = np.array(
+        [
+            [MASK[max(16 * i - 8, 0) : 16 * i + 24, max(16 * j - 8, 0) : 16 * j + 24].max(initial=0) for j in range(16)]
+            for i in range(12)
+        ]
+    )
     np.testing.assert_array_equal(levels, np.where(expected == 255, 900, 100))
 
 
@@ -82,8 +87,8 @@ def test_the_default_is_clearly_above_the_background(model):
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 65), (64, 64), (65, 33)])
 def test_odd_sizes(model, size):
-    image, mask = PHOTO[:size[0], :size[1]], np.full(size, 255, np.uint8)
-    mask[:size[0] // 2] = 0
+    image, mask = PHOTO[: size[0], : size[1]], np.full(size, 255, np.uint8)
+    mask[: size[0] // 2] = 0
     decoded = model.decode(model.encode(image, 20, mask=mask, region_quality=90))
     assert decoded.shape == image.shape
 

@@ -1,4 +1,5 @@
 """A bound on the error of every sample: kept, on other machines too, and refused where it is damaged."""
+
 from __future__ import annotations
 
 import json

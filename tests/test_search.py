@@ -72,9 +72,7 @@ def test_known_margins_save_encodes():
     alone = search.smallest(encode, decode, lambda image: curve(image[0]) - 64, TENTHS)
     helped = search.smallest(encode, decode, lambda image: curve(image[0]) - 64, TENTHS, known=known)
     assert helped.quality == alone.quality and helped.encodes < alone.encodes
-    exact = search.smallest(
-        encode, decode, lambda image: image[0] - 40, TENTHS, known={39.9: -0.1, 40.0: 0.0}
-    )
+    exact = search.smallest(encode, decode, lambda image: image[0] - 40, TENTHS, known={39.9: -0.1, 40.0: 0.0})
     assert exact.quality == 40.0 and exact.data == encode(40.0) and exact.encodes == 1
 
 
@@ -97,17 +95,17 @@ def test_targets_are_read_as_users_write_them():
 def test_reach_with_a_real_codec():
     from skimage import data
 
-    from jnd_jax import baselines, metrics
+    from jnd_jax import codecs, metrics
 
     image = np.ascontiguousarray(data.astronaut()[:128, :128])
     run = (
-        lambda i, q: baselines.encode("jpeg", i, q),
-        lambda d: baselines.decode("jpeg", d),
-        baselines.BASELINES["jpeg"].qualities,
+        lambda i, q: codecs.encode("jpeg", i, q),
+        lambda d: codecs.decode("jpeg", d),
+        codecs.BASELINES["jpeg"].qualities,
     )
     found = search.reach(image, *run, search.Target("psnr", 33.0), tolerance=0)
-    decoded = baselines.decode("jpeg", found.data)
-    below = baselines.decode("jpeg", baselines.encode("jpeg", image, found.quality - 1))
+    decoded = codecs.decode("jpeg", found.data)
+    below = codecs.decode("jpeg", codecs.encode("jpeg", image, found.quality - 1))
     assert metrics.measure("psnr", image, decoded) == pytest.approx(found.value)
     assert metrics.measure("psnr", image, below) < 33.0 <= found.value
     small = search.reach(image, *run, search.Target("bpp", 1.0))
@@ -122,7 +120,15 @@ def typical(quality: float) -> float:
 
 
 # (gain, shift, steepness): what images differ in from a typical one.
-IMAGES = [(1.0, 0.0, 45.0), (0.93, 0.0, 45.0), (1.0, -12.0, 45.0), (1.0, 15.0, 45.0), (1.0, 0.0, 25.0), (1.0, 0.0, 70.0), (0.97, 8.0, 30.0)]
+IMAGES = [
+    (1.0, 0.0, 45.0),
+    (0.93, 0.0, 45.0),
+    (1.0, -12.0, 45.0),
+    (1.0, 15.0, 45.0),
+    (1.0, 0.0, 25.0),
+    (1.0, 0.0, 70.0),
+    (0.97, 8.0, 30.0),
+]
 
 
 def score(quality: float, gain: float, shift: float, steepness: float) -> float:
@@ -130,15 +136,23 @@ def score(quality: float, gain: float, shift: float, steepness: float) -> float:
     return gain * (95 - 92 * np.exp(-(quality + shift + 12) / steepness)) + ripple
 
 
-WITHIN_REACH = [(image, threshold) for image in IMAGES for threshold in (64.0, 82.0, 46.0) if score(100, *image) >= threshold]
+WITHIN_REACH = [
+    (image, threshold) for image in IMAGES for threshold in (64.0, 82.0, 46.0) if score(100, *image) >= threshold
+]
 
 
 @pytest.mark.parametrize(("image", "threshold"), WITHIN_REACH)
 def test_a_typical_curve_brings_any_image_there_in_six_encodes(image, threshold):
     curve = lambda quality: score(quality, *image)
     tolerance = 0.01 * threshold
-    found = search.smallest(encode, decode, lambda image: curve(image[0]) - threshold, TENTHS, tolerance=tolerance,
-                            expected=[typical(q) - threshold for q in TENTHS])
+    found = search.smallest(
+        encode,
+        decode,
+        lambda image: curve(image[0]) - threshold,
+        TENTHS,
+        tolerance=tolerance,
+        expected=[typical(q) - threshold for q in TENTHS],
+    )
     assert 0 <= found.value <= tolerance and found.encodes <= 6
 
 
@@ -146,15 +160,22 @@ def test_a_plateau_below_the_threshold_misleads_no_search():
     """As Butteraugli has it on kodim23 of the Kodak set: hardly better from 46 to 48, then a jump."""
     typical_margin = np.interp(TENTHS, (0, 25, 50, 75, 100), (-2.3, -0.76, 0.14, 0.67, 0.94))
     curve = lambda q: np.interp(q, (0, 46.4, 48.0, 48.1, 49, 54.3, 100), (-2.5, -0.047, -0.033, 0.025, 0.1, 0.19, 0.9))
-    found = search.smallest(encode, decode, lambda image: curve(image[0]), TENTHS, tolerance=0.016, expected=typical_margin)
+    found = search.smallest(
+        encode, decode, lambda image: curve(image[0]), TENTHS, tolerance=0.016, expected=typical_margin
+    )
     assert found.quality == 48.1 and found.encodes <= 7
 
 
 def test_a_misleading_curve_costs_encodes_only():
     curve = CURVES["logistic"]
     for threshold in (5.0, 50.0, 97.0):
-        found = search.smallest(encode, decode, lambda image: curve(image[0]) - threshold, TENTHS,
-                                expected=[typical(q) - 90 for q in TENTHS])
+        found = search.smallest(
+            encode,
+            decode,
+            lambda image: curve(image[0]) - threshold,
+            TENTHS,
+            expected=[typical(q) - 90 for q in TENTHS],
+        )
         assert curve(found.quality) >= threshold > curve(found.quality - 0.1) and found.encodes <= 20
 
 
@@ -162,17 +183,25 @@ def levels(image: np.ndarray, grey: int) -> np.ndarray:
     return np.full((16, 16, 3), grey, np.uint8)
 
 
-@pytest.mark.parametrize(("target", "floor", "reached", "kept"), [
-    (30.0, 20.0, 30.0, 30.0),  # the target is above its floor
-    (30.0, 41.0, 41.0, 41.0),  # the floor asks for more
-    (99.0, 20.0, 48.13, 48.13),  # the best there is
-])
+@pytest.mark.parametrize(
+    ("target", "floor", "reached", "kept"),
+    [
+        (30.0, 20.0, 30.0, 30.0),  # the target is above its floor
+        (30.0, 41.0, 41.0, 41.0),  # the floor asks for more
+        (99.0, 20.0, 48.13, 48.13),  # the best there is
+    ],
+)
 def test_a_floor_is_kept_whatever_the_target(target, floor, reached, kept):
     reference = np.full((16, 16, 3), 128, np.uint8)
     # An error of 255 / 10^(PSNR / 20) levels, a whole number: 48.13 dB at the best quality.
-    codec = (lambda image, q: bytes([128 - round(1 + 60 * (1 - q / 100))]), lambda data: levels(reference, data[0]), TENTHS)
-    found, floor_value = search.reach_above(reference, *codec, search.Target("psnr", target), search.Target("psnr", floor),
-                                            tolerance=0.0)
+    codec = (
+        lambda image, q: bytes([128 - round(1 + 60 * (1 - q / 100))]),
+        lambda data: levels(reference, data[0]),
+        TENTHS,
+    )
+    found, floor_value = search.reach_above(
+        reference, *codec, search.Target("psnr", target), search.Target("psnr", floor), tolerance=0.0
+    )
     assert found.value == pytest.approx(floor_value) and found.value >= floor
     assert reached - 0.01 <= found.value < reached + 1.2 and floor_value >= kept - 0.01
 

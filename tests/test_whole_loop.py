@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import jnd_jax
-from jnd_jax import baselines
+from jnd_jax import codecs
 from tests.models import CONFIG
 from tests.training.tiny import write_photos
 
@@ -49,10 +49,31 @@ def test_answers_become_a_model_a_comparison_and_its_price(tmp_path, tiny_model)
     (tmp_path / "tiny.py").write_text(TINY.replace("CACHE", str(tmp_path / "cache")))
 
     def run(*more: str) -> subprocess.CompletedProcess:
-        words = ["examples/whole_loop.py", photos, "--test", held_out, "-o", out, "--model", tiny_model, "--flicker", "webp",
-                 "--config", tmp_path / "tiny.py", "--metric", "psnr-hvs", "--against", "", "--goal", "bpp=0.8", *more]
+        words = [
+            "examples/whole_loop.py",
+            photos,
+            "--test",
+            held_out,
+            "-o",
+            out,
+            "--model",
+            tiny_model,
+            "--flicker",
+            "webp",
+            "--config",
+            tmp_path / "tiny.py",
+            "--metric",
+            "psnr-hvs",
+            "--against",
+            "",
+            "--goal",
+            "bpp=0.8",
+            *more,
+        ]
         environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PLATFORMS": "cpu"}
-        return subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True
+        )
 
     waiting = run()
     assert waiting.returncode == 2 and "let people take the test" in waiting.stderr
@@ -65,7 +86,7 @@ def test_answers_become_a_model_a_comparison_and_its_price(tmp_path, tiny_model)
     for image in ("photo00", "photo01", "photo02"):
         assert sorted(float(row["quality"]) for row in subjects if row["image"] == image) == [27, 40, 59, 72]
         reference = np.asarray(Image.open(photos / f"{image}.png"))
-        expected = baselines.decode("webp", baselines.encode("webp", reference, 59))
+        expected = codecs.decode("webp", codecs.encode("webp", reference, 59))
         assert (np.asarray(Image.open(out / "set" / "Ref" / f"{image}.png")) == reference).all()
         assert (np.asarray(Image.open(out / "set" / "JND1" / f"{image}.png")) == expected).all()
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Mapping
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from jnd_jax.codec.hyper import lmbda
 from jnd_jax.errors import JndError
@@ -23,9 +24,9 @@ def build(config: Mapping[str, Any]) -> nn.Module:
       JndError: for a name that is not a model's.
     """
     from jnd_jax.codec.hyperprior import MeanScaleHyperprior, ScaleHyperprior
-    from jnd_jax.codec.jnd import JndCodec
+    from jnd_jax.codec.lapped import LappedCodec
 
-    models = {"jnd": JndCodec, "bmshj2018-hyperprior": ScaleHyperprior, "mbt2018-mean": MeanScaleHyperprior}
+    models = {"jnd": LappedCodec, "bmshj2018-hyperprior": ScaleHyperprior, "mbt2018-mean": MeanScaleHyperprior}
     name = config.get("name")
     if name not in models:
         raise JndError(f"No model is named {name!r}: use one of {', '.join(models)}.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -171,7 +172,8 @@ class LatentCoder:
             of_mean, linear = hyper.mean_context(np, self.mean, known_y, decoded)
             here = lambda x: np.broadcast_to(x, (h, w, x.shape[-1]))[at]
             index = hyper.scale_indexes(
-                np, self.scale, scale_features[at], here(of_scale), offset if offset.ndim == 1 else offset[at])
+                np, self.scale, scale_features[at], here(of_scale), offset if offset.ndim == 1 else offset[at]
+            )
             mean = hyper.means(np, self.mean, mean_features[at], here(of_mean), here(linear))
             indexes[at] = index
             symbols[at] = code(indexes[at], mean, at)
@@ -186,7 +188,7 @@ class LatentCoder:
         for level, count in enumerate(counts):
             if count:
                 half = self.y_half_width[level]
-                run = symbols[start:start + count]
+                run = symbols[start : start + count]
                 beyond = np.abs(run) > half
                 escaped.append(run[beyond])
                 coder.encode(np.where(beyond, 2 * half + 1, run + half), level)
@@ -201,7 +203,7 @@ class LatentCoder:
                 half = self.y_half_width[level]
                 run = coder.decode(count, level)
                 escapes.append(start + np.flatnonzero(run == 2 * half + 1))
-                ordered[start:start + count] = run - half
+                ordered[start : start + count] = run - half
             start += count
         escapes = np.concatenate(escapes)
         ordered[escapes] = coder.decode_bytes(2 * len(escapes)).view("<i2")
@@ -218,6 +220,7 @@ def _by_index(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def latent_coder(params: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]) -> LatentCoder:
     """The coder of a model file's `params` and `tables` (see `freeze.coding_tables`)."""
+
     def float_layer(name):
         return {part: np.asarray(params[f"{name}_{part}"], np.float32) for part in ("weight", "bias")}
 

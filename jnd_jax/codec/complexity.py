@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jnd_jax.codec import hyper
-from jnd_jax.codec.jnd import JndCodec
+from jnd_jax.codec.lapped import LappedCodec
 
 _SIDE = 512  # of the image for which multiply-adds are counted
 
 
-def multiply_adds(model: JndCodec, params: Mapping[str, Any]) -> dict[str, float]:
+def multiply_adds(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, float]:
     """Thousands of multiply-adds a pixel (kMAC/px) of each part, as XLA counts them in the compiled functions.
 
     A multiply-add is two operations. Of the hyper-synthesis the decoder runs the part that reads the neighbours in each of
@@ -33,12 +34,31 @@ def multiply_adds(model: JndCodec, params: Mapping[str, Any]) -> dict[str, float
         cost = jax.jit(lambda p, *a: function(model.bind({"params": p}), *a)).lower(params, *arrays).compile()
         return cost.cost_analysis()["flops"] / 2 / _SIDE**2 / 1e3
 
-    once = count(lambda m, z: (hyper.scale_features(jnp, m.integer_scale_path(), z, jnp.floor),
-                               hyper.mean_features(jnp, m.mean_path, z)), z)
-    twice = count(lambda m, y, d: (hyper.scale_context(jnp, m.integer_scale_path(), y, d, jnp.floor),
-                                   hyper.mean_context(jnp, m.mean_path, y, d)), y, some)
-    last = count(lambda m, a, b, y, o: (hyper.scale_indexes(jnp, m.integer_scale_path(), a, a, o, jnp.floor),
-                                        hyper.means(jnp, m.mean_path, b, b, y)), wide, narrow, y, offset)
+    once = count(
+        lambda m, z: (
+            hyper.scale_features(jnp, m.integer_scale_path(), z, jnp.floor),
+            hyper.mean_features(jnp, m.mean_path, z),
+        ),
+        z,
+    )
+    twice = count(
+        lambda m, y, d: (
+            hyper.scale_context(jnp, m.integer_scale_path(), y, d, jnp.floor),
+            hyper.mean_context(jnp, m.mean_path, y, d),
+        ),
+        y,
+        some,
+    )
+    last = count(
+        lambda m, a, b, y, o: (
+            hyper.scale_indexes(jnp, m.integer_scale_path(), a, a, o, jnp.floor),
+            hyper.means(jnp, m.mean_path, b, b, y),
+        ),
+        wide,
+        narrow,
+        y,
+        offset,
+    )
     parts = {
         "analysis": count(lambda m, x: m.analysis(x, q), jnp.zeros((1, _SIDE, _SIDE, 3))),
         "hyper-analysis": count(lambda m, y: m.hyper_analysis(y), y),

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jnd_jax.codec import hyper
-from jnd_jax.codec.jnd import JndCodec
+from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.entropy.densities import factorized_bits
 from jnd_jax.entropy.tables import categorical_tables, laplacian_tables
 from jnd_jax.errors import JndError
 
 
-def coding_tables(model: JndCodec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def coding_tables(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The `tables` of a model file: integer scale path, its offsets, and the frequency tables of y and z.
 
     Raises:

@@ -15,7 +15,8 @@ al., CVPR 2021, "Checkerboard Context Model"). A pass is one call of `scale_inde
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +87,7 @@ def _patches(xp, x):
     padding = [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
     padded = xp.pad(x, padding, mode="edge")
     h, w = x.shape[-3:-1]
-    return xp.concatenate([padded[..., i:i + h, j:j + w, :] for i in range(3) for j in range(3)], axis=-1)
+    return xp.concatenate([padded[..., i : i + h, j : j + w, :] for i in range(3) for j in range(3)], axis=-1)
 
 
 def _upsample(xp, x):

@@ -178,9 +178,7 @@ _BUFFERS = re.compile(
 )
 
 
-def from_compressai(
-    source: Mapping[str, Any] | str | os.PathLike, name: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def from_compressai(source: Mapping[str, Any] | str | os.PathLike, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Config and parameters of a reference codec from CompressAI's weights.
 
     source: a CompressAI state dict (arrays by key, of any release: "entropy_bottleneck._matrix0" or

@@ -219,7 +219,7 @@ def _convolve_densely_backward(pads, saved, gradient):
         offsets = [(i, j) for i in range(rows) for j in range(columns)]
 
     def product(wide, narrow):
-        shifted = [narrow[:, i:i + size[0], j:j + size[1]] for i, j in offsets]
+        shifted = [narrow[:, i : i + size[0], j : j + size[1]] for i, j in offsets]
         patches = jnp.concatenate(shifted, -1).reshape(-1, len(offsets) * narrow.shape[-1])
         return wide.reshape(-1, wide.shape[-1]).T @ patches
 

@@ -69,10 +69,8 @@ def lapped_transform(prefilter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     c = dct(np.eye(BLOCK), type=2, norm="ortho", axis=0)
     post = np.linalg.inv(prefilter)
     left, right = slice(half, None), slice(0, half)
-    analysis = c @ np.block(
-        [[prefilter[left], np.zeros((half, BLOCK))], [np.zeros((half, BLOCK)), prefilter[right]]])
-    synthesis = np.block(
-        [[post[:, left], np.zeros((BLOCK, half))], [np.zeros((BLOCK, half)), post[:, right]]]) @ c.T
+    analysis = c @ np.block([[prefilter[left], np.zeros((half, BLOCK))], [np.zeros((half, BLOCK)), prefilter[right]]])
+    synthesis = np.block([[post[:, left], np.zeros((BLOCK, half))], [np.zeros((BLOCK, half)), post[:, right]]]) @ c.T
     return analysis, synthesis
 
 
@@ -114,7 +112,9 @@ def initial_basis(channels: int, step: float) -> dict[str, np.ndarray]:
     log_scale = np.log(luma_std * np.sqrt(variance[keep]) / step)
     cast = lambda a: np.asarray(a, np.float32)
     return {
-        "analysis": cast(analysis / step), "synthesis": cast(synthesis * step),
-        "prefilter": cast(prefilter), "postfilter": cast(np.linalg.inv(prefilter)),
+        "analysis": cast(analysis / step),
+        "synthesis": cast(synthesis * step),
+        "prefilter": cast(prefilter),
+        "postfilter": cast(np.linalg.inv(prefilter)),
         "log_scale": cast(log_scale),
     }

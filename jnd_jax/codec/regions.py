@@ -6,7 +6,7 @@ Everything here is NumPy and the standard library; docs/format.md has the normat
 from __future__ import annotations
 
 import zlib
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -33,27 +33,36 @@ def from_mask(mask: np.ndarray, quality: int, region_quality: int, height: int, 
     half = BLOCK // 2
     sides = [(half, BLOCK * (blocks + 1) - half - side) for blocks, side in zip((height, width), mask.shape)]
     cells = np.pad(mask, sides).reshape(height + 1, BLOCK, width + 1, BLOCK).max(axis=(1, 3)).astype(np.int64)
-    grey = np.maximum.reduce([cells[i:i + height, j:j + width] for i in (0, 1) for j in (0, 1)])
+    grey = np.maximum.reduce([cells[i : i + height, j : j + width] for i in (0, 1) for j in (0, 1)])
     return quality + (2 * grey * max(region_quality - quality, 0) + 255) // 510
 
 
 def pack(levels: np.ndarray) -> bytes:
     """Bytes of (h, w) qualities of at most 256 values."""
     palette, index = np.unique(levels, return_inverse=True)
-    return bytes([len(palette) - 1]) + palette.astype("<u2").tobytes() + zlib.compress(index.astype(np.uint8).tobytes(), 9)
+    return (
+        bytes([len(palette) - 1]) + palette.astype("<u2").tobytes() + zlib.compress(index.astype(np.uint8).tobytes(), 9)
+    )
 
 
 def unpack(data: bytes, height: int, width: int) -> np.ndarray:
     """(height, width) int64 qualities from the bytes of `pack`; raises JndError where these are damaged."""
     count = data[0] + 1 if data else 0
-    palette = np.frombuffer(data[1:1 + 2 * count], np.uint8)
+    palette = np.frombuffer(data[1 : 1 + 2 * count], np.uint8)
     reader = zlib.decompressobj()
     try:
-        index = np.frombuffer(reader.decompress(data[1 + 2 * count:], height * width + 1), np.uint8)
+        index = np.frombuffer(reader.decompress(data[1 + 2 * count :], height * width + 1), np.uint8)
     except zlib.error as error:
         raise JndError(_DAMAGED) from error
-    if (not count or len(palette) != 2 * count or len(index) != height * width or not reader.eof or reader.unused_data
-            or index.max() >= count or palette.view("<u2").max() > QUALITY_MAX):
+    if (
+        not count
+        or len(palette) != 2 * count
+        or len(index) != height * width
+        or not reader.eof
+        or reader.unused_data
+        or index.max() >= count
+        or palette.view("<u2").max() > QUALITY_MAX
+    ):
         raise JndError(_DAMAGED)
     return palette.view("<u2").astype(np.int64)[index].reshape(height, width)
 

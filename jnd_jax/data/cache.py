@@ -3,6 +3,7 @@
 Decoding a JPEG of 1.5 megapixels for every crop starves the processor that trains, so that a folder is decoded once:
 `images.u8` holds the RGB samples of all images one after the other, `index.json` their offsets, shapes and names.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -11,9 +12,9 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -24,7 +25,14 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .jxl .avif .png .pgm .pnm .ppm .tga .tif .tiff .webp".split())
-SAMPLE_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "motorcycle_left.png", "rocket.jpg")
+SAMPLE_PHOTOS = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "hubble_deep_field.jpg",
+    "motorcycle_left.png",
+    "rocket.jpg",
+)
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,12 @@ def load_images(path: str | Path | Sequence[str | Path] | None = None, cache: st
                 shutil.rmtree(old, ignore_errors=True)
     images = _open(folder)
     if images.broken:
-        log.warning("%d of %d files skipped, they cannot be decoded: %s",
-                    len(images.broken), len(files), ", ".join(images.broken))
+        log.warning(
+            "%d of %d files skipped, they cannot be decoded: %s",
+            len(images.broken),
+            len(files),
+            ", ".join(images.broken),
+        )
     return images
 
 
@@ -176,5 +188,7 @@ def pair_by_name(reference: ImageSet, other: ImageSet) -> tuple[ImageSet, ImageS
     if not pairs:
         raise JndError("No two images of data.path and data.jnd_path share name and size; check the two folders.")
     if len(pairs) < len(reference):
-        log.warning("%d of %d images have no partner of the same name and size", len(reference) - len(pairs), len(reference))
+        log.warning(
+            "%d of %d images have no partner of the same name and size", len(reference) - len(pairs), len(reference)
+        )
     return reference.select([i for i, _ in pairs]), other.select([j for _, j in pairs])

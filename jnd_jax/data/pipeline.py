@@ -3,11 +3,12 @@
 Example `i` of a run is fixed by the seed and `i` alone: which image it visits, where it crops, how it is flipped. So
 every process reads its own share without a word to the others, and a resumed run sees what it would have seen.
 """
+
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Iterator, Mapping
 
 import grain
 import numpy as np

@@ -27,8 +27,10 @@ def back_end(name: str) -> tuple[type, type]:
     try:
         from jnd_jax.entropy import tfc
     except ImportError as error:
-        raise JndError("The coder tfc needs an environment of its own: install it there with pip install "
-                       f"'jnd-jax[tfc]', and transcode files there ({error}).") from error
+        raise JndError(
+            "The coder tfc needs an environment of its own: install it there with pip install "
+            f"'jnd-jax[tfc]', and transcode files there ({error})."
+        ) from error
     return tfc.RangeEncoder, tfc.RangeDecoder
 
 
@@ -72,7 +74,9 @@ class RangeDecoder:
 
     def __init__(self, data: bytes, tables: Sequence[np.ndarray]):
         if len(data) % 4:
-            raise JndError("The coded data is damaged: its size is not a multiple of 4 bytes; get a fresh copy of the file.")
+            raise JndError(
+                "The coded data is damaged: its size is not a multiple of 4 bytes; get a fresh copy of the file."
+            )
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
         self._tables = tables
 

@@ -6,8 +6,6 @@ float arithmetic, so it happens once, at export; coding reads the integers only.
 
 from __future__ import annotations
 
-from typing import Mapping
-
 import numpy as np
 
 PRECISION = 16

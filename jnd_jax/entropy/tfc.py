@@ -18,8 +18,9 @@ from jnd_jax.errors import JndError
 
 def lookup(tables: Sequence[np.ndarray]) -> np.ndarray:
     """The ops' form of frequency tables, int32: for each its precision, then its cumulative frequencies from 0 on."""
-    return np.concatenate([part for table in tables for part in ([PRECISION, 0], np.cumsum(table, dtype=np.int64))]
-                          ).astype(np.int32)
+    return np.concatenate(
+        [part for table in tables for part in ([PRECISION, 0], np.cumsum(table, dtype=np.int64))]
+    ).astype(np.int32)
 
 
 class RangeEncoder:
@@ -55,7 +56,8 @@ class RangeDecoder:
     def decode(self, count: int, table: int) -> np.ndarray:
         """(count,) int32 symbols."""
         self._handle, symbols = ops.entropy_decode_index(
-            self._handle, np.full(count, table, np.int32), [count], Tdecoded=tf.int32)
+            self._handle, np.full(count, table, np.int32), [count], Tdecoded=tf.int32
+        )
         return symbols.numpy()
 
     def decode_bytes(self, count: int) -> np.ndarray:

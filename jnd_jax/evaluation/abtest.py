@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from jnd_jax import baselines, search
+from jnd_jax import codecs, search
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import page, subjects
 from jnd_jax.evaluation.results import Codec, baseline_codec, find_images, load_image, model_codec
@@ -40,7 +40,7 @@ _SUBJECT = re.compile(r"[0-9a-f]{16}")
 
 def load_codec(name: str) -> Codec:
     """A conventional codec by its name or description, or a model by its name or file."""
-    if name in baselines.BASELINES or name.endswith(".toml"):
+    if name in codecs.BASELINES or name.endswith(".toml"):
         return baseline_codec(name)
     import jnd_jax
 
@@ -64,9 +64,7 @@ def coded(pixels: np.ndarray, codec: Codec, goal: str) -> tuple[np.ndarray, int]
             raise JndError(f"write a quality as q=50, not {goal!r}") from error
         data = codec.encode(pixels, quality)
     else:
-        data = search.reach(
-            pixels, codec.encode, codec.decode, codec.qualities, search.parse_target(goal)
-        ).data
+        data = search.reach(pixels, codec.encode, codec.decode, codec.qualities, search.parse_target(goal)).data
     return codec.decode(data), len(data)
 
 
@@ -142,7 +140,7 @@ def build(
             for a, b in itertools.combinations(conditions, 2)
         ]
         if number < checks and conditions:
-            check = baselines.decode("jpeg", baselines.encode("jpeg", pixels, 4))
+            check = codecs.decode("jpeg", codecs.encode("jpeg", pixels, 4))
             bad.append(
                 {
                     "image": image.name,
@@ -155,8 +153,7 @@ def build(
         if flicker_codec is not None and number < flicker_images:
             low, high = flicker_codec.grid[0], flicker_codec.grid[-1]
             steps = [
-                min(flicker_codec.qualities, key=lambda q: abs(q - goal))
-                for goal in np.linspace(low, high, levels)
+                min(flicker_codec.qualities, key=lambda q: abs(q - goal)) for goal in np.linspace(low, high, levels)
             ]
             flickers.append(
                 {
@@ -314,9 +311,7 @@ def analyse(records: Sequence[Mapping[str, Any]], margin: float = 0.1) -> dict[s
     Raises:
         JndError: no subject passed the screening.
     """
-    excluded = {
-        record["subject"]: reason for record in records if (reason := subjects.screen(record["answers"]))
-    }
+    excluded = {record["subject"]: reason for record in records if (reason := subjects.screen(record["answers"]))}
     kept = [record for record in records if record["subject"] not in excluded]
     if not kept:
         raise JndError(
@@ -364,8 +359,7 @@ def analyse(records: Sequence[Mapping[str, Any]], margin: float = 0.1) -> dict[s
                 "image": image,
                 "codec": codec,
                 "thresholds": {
-                    subject: quality if reached else None
-                    for subject, (quality, reached) in by_subject.items()
+                    subject: quality if reached else None for subject, (quality, reached) in by_subject.items()
                 },
                 **{name: None if math.isinf(value) else value for name, value in shares.items()},
             }
@@ -473,13 +467,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument("--limit", type=int, metavar="N", help="only the first N images")
     make.add_argument("--checks", type=int, default=8, metavar="N", help="attention checks")
     make.add_argument("--repeats", type=int, default=1, metavar="N", help="how often each pair is shown")
-    make.add_argument(
-        "--crop", type=int, default=512, metavar="PIXELS", help="side of the square that is shown"
-    )
+    make.add_argument("--crop", type=int, default=512, metavar="PIXELS", help="side of the square that is shown")
     make.add_argument("--title", default="Image comparison", help="heading of the page")
-    make.add_argument(
-        "--consent", type=Path, default=CONSENT, metavar="FILE", help="text that subjects agree to"
-    )
+    make.add_argument("--consent", type=Path, default=CONSENT, metavar="FILE", help="text that subjects agree to")
     make.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     host = actions.add_parser("serve", help="run the test on this machine")
     host.add_argument("folder", type=Path, metavar="DIR", help="what `build` wrote")
@@ -516,8 +506,7 @@ def run(args: argparse.Namespace) -> int:
             raise JndError(f"{args.folder} holds no test: make one with `jnd-jax abtest build`")
         with server(args.folder, args.port) as host:
             print(
-                f"http://127.0.0.1:{host.server_address[1]}/ (Ctrl-C ends it; answers go to "
-                f"{args.folder / 'answers'})"
+                f"http://127.0.0.1:{host.server_address[1]}/ (Ctrl-C ends it; answers go to {args.folder / 'answers'})"
             )
             try:
                 host.serve_forever()

@@ -78,9 +78,6 @@ def bd_rate(
             f"{100 * min_overlap:.0f} %: measure more qualities"
         )
     area = [
-        float(interpolators[method](quality, log_rate).integrate(low, high))
-        for log_rate, quality in (anchor, test)
+        float(interpolators[method](quality, log_rate).integrate(low, high)) for log_rate, quality in (anchor, test)
     ]
-    return BDRate(
-        100 * float(np.expm1((area[1] - area[0]) / (high - low))), float(overlap), float(low), float(high)
-    )
+    return BDRate(100 * float(np.expm1((area[1] - area[0]) / (high - low))), float(overlap), float(low), float(high))

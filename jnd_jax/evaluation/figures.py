@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from jnd_jax import baselines, io, metrics
+from jnd_jax import codecs, files, metrics
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation.summary import BDRow, JndRow, bd_cell, jnd_cell
 
@@ -34,11 +34,13 @@ def _rows(path: Path, kind: type) -> list:
         with path.open(newline="", encoding="utf-8") as file:
             return [kind(**{name: cell(name, text) for name, text in row.items()}) for row in csv.DictReader(file)]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise JndError(f"run `jnd-jax eval ... -o {path.parent}` to its end first: {path} is no table of it ({error})") from error
+        raise JndError(
+            f"run `jnd-jax eval ... -o {path.parent}` to its end first: {path} is no table of it ({error})"
+        ) from error
 
 
 def _title(codec: str) -> str:
-    return baselines.BASELINES[codec].title if codec in baselines.BASELINES else codec
+    return codecs.BASELINES[codec].title if codec in codecs.BASELINES else codec
 
 
 def block(folder: Path, names: Sequence[str] = METRICS) -> str:
@@ -95,7 +97,7 @@ def main() -> None:
         text = replace(args.readme.read_text(encoding="utf-8"), args.folder, table)
     except JndError as error:
         parser.exit(2, f"{error}\n")
-    io.write_bytes(args.readme, text.encode())
+    files.write_bytes(args.readme, text.encode())
     print(table)
 
 

@@ -28,8 +28,7 @@ def verdict(summary: Summary) -> list[str]:
             at = f"At {own.t:g} JND by {label}"
             if own.bpp is None:
                 lines.append(
-                    f"{at}, {codec.title} does not get there on {own.total - own.reached} of {own.total} "
-                    "images."
+                    f"{at}, {codec.title} does not get there on {own.total - own.reached} of {own.total} images."
                 )
                 continue
             against = [
@@ -44,9 +43,7 @@ def verdict(summary: Summary) -> list[str]:
             )
     if not lines:
         names = ", ".join(row.title for row in summary.codecs)
-        lines.append(
-            f"{names} on {len(summary.images)} images; the curves and tables below say how they compare."
-        )
+        lines.append(f"{names} on {len(summary.images)} images; the curves and tables below say how they compare.")
     return lines
 
 

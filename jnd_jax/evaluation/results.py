@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jnd_jax import baselines
+from jnd_jax import codecs
 from jnd_jax.errors import JndError
 
 # Stands for an infinite PSNR, so that means stay finite.
@@ -56,8 +56,8 @@ class Codec:
 
 
 def baseline_codec(name: str) -> Codec:
-    """A conventional codec of `jnd_jax.baselines`; its version covers settings and library."""
-    baseline = baselines.lookup(name)
+    """A conventional codec of `jnd_jax.codecs`; its version covers settings and library."""
+    baseline = codecs.lookup(name)
     library = baseline.version()
     version = hashlib.sha256(f"{baseline.settings}; {library}".encode()).hexdigest()[:16]
     return Codec(
@@ -171,9 +171,7 @@ class Results:
                 try:
                     self._merge(json.loads(line))
                 except (ValueError, KeyError) as error:
-                    raise JndError(
-                        f"line {number} of {path} is no result: repair or delete the file"
-                    ) from error
+                    raise JndError(f"line {number} of {path} is no result: repair or delete the file") from error
 
     def _merge(self, record: dict[str, Any]) -> None:
         key = (record["kind"], *(record[field] for field in KEYS[record["kind"]]))
@@ -199,9 +197,7 @@ class Results:
 
     def latest(self, kind: str, codec: str) -> list[dict[str, Any]]:
         """All records of a kind and codec name, of the version that was measured last."""
-        found = [
-            record for record in self._records.values() if (record["kind"], record["codec"]) == (kind, codec)
-        ]
+        found = [record for record in self._records.values() if (record["kind"], record["codec"]) == (kind, codec)]
         return [record for record in found if record["version"] == found[-1]["version"]]
 
     def points(self, codecs: Iterable[Codec], images: Iterable[TestImage]) -> Iterator[dict[str, Any]]:

@@ -102,9 +102,7 @@ def measure_points(
         )
 
 
-def search_jnd(
-    codec: Codec, image: TestImage, pixels: np.ndarray, metric: str, t: float, results: Results
-) -> None:
+def search_jnd(codec: Codec, image: TestImage, pixels: np.ndarray, metric: str, t: float, results: Results) -> None:
     """Adds, unless it is there, the smallest file of one image within `t` JND by `metric`.
 
     The codec's points are reused; the search ends within a quarter of a percent of the threshold.
@@ -155,9 +153,7 @@ def search_jnd(
     )
 
 
-def make_view(
-    codec: Codec, image: TestImage, pixels: np.ndarray, bpp: float, folder: Path, results: Results
-) -> None:
+def make_view(codec: Codec, image: TestImage, pixels: np.ndarray, bpp: float, folder: Path, results: Results) -> None:
     """Adds, unless it is there, the best file of at most `bpp`, written to `folder` in a form browsers can
     show.
     """
@@ -166,9 +162,7 @@ def make_view(
     if known is not None and (known["file"] is None or (folder / known["file"]).exists()):
         return
     try:
-        found = search.largest_within(
-            lambda q: codec.encode(pixels, q), budget, codec.qualities, 0.01 * budget
-        )
+        found = search.largest_within(lambda q: codec.encode(pixels, q), budget, codec.qualities, 0.01 * budget)
     except search.OutOfReach:
         results.append(
             {
@@ -269,9 +263,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["jpeg", "webp", "avif", "jxl"],
         help="conventional codecs, with commas (jpeg,jpegli,webp,avif,jxl,j2k, or TOML files of programs)",
     )
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results"
-    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--metrics",
         type=_names,
@@ -286,9 +278,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jnd", type=float, default=1.0, metavar="T", help="JNDs allowed in `bits at JND`")
     parser.add_argument("--limit", type=int, default=None, metavar="N", help="only the first N images")
-    parser.add_argument(
-        "--viewer-images", type=int, default=3, metavar="N", help="images in the report's viewer"
-    )
+    parser.add_argument("--viewer-images", type=int, default=3, metavar="N", help="images in the report's viewer")
     parser.add_argument("--viewer-bpp", type=float, default=0.5, help="bits per pixel of the viewer's files")
     parser.add_argument(
         "--workers",
@@ -318,9 +308,7 @@ def run(args: argparse.Namespace) -> int:
 
     names = args.metrics
     if names is None:
-        names = [
-            name for name in DEFAULT_METRICS if name != "butteraugli" or shutil.which("butteraugli_main")
-        ]
+        names = [name for name in DEFAULT_METRICS if name != "butteraugli" or shutil.which("butteraugli_main")]
     for name in names:
         metrics.lookup(name)
     for quality in args.qualities:

@@ -111,26 +111,16 @@ def read_assumptions(path: Path) -> Assumptions:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise JndError(
-            f"{path} cannot be read as TOML ({error}): start from `jnd-jax savings --example`"
-        ) from error
-    kinds = {
-        field.name: {"str": str, "bool": bool, "float": (int, float)}[field.type]
-        for field in fields(Assumptions)
-    }
+        raise JndError(f"{path} cannot be read as TOML ({error}): start from `jnd-jax savings --example`") from error
+    kinds = {field.name: {"str": str, "bool": bool, "float": (int, float)}[field.type] for field in fields(Assumptions)}
     for name in kinds.keys() ^ values.keys():
         raise JndError(
-            f"{'add' if name in kinds else 'take out'} the line `{name}` {'to' if name in kinds else 'of'} "
-            f"{path}"
+            f"{'add' if name in kinds else 'take out'} the line `{name}` {'to' if name in kinds else 'of'} {path}"
         )
     for name, value in values.items():
         number = kinds[name] == (int, float)
-        if not isinstance(value, kinds[name]) or (
-            number and (isinstance(value, bool) or not 0 <= value < math.inf)
-        ):
-            raise JndError(
-                f"`{name}` in {path} must be {'a number, zero or more' if number else kinds[name].__name__}"
-            )
+        if not isinstance(value, kinds[name]) or (number and (isinstance(value, bool) or not 0 <= value < math.inf)):
+            raise JndError(f"`{name}` in {path} must be {'a number, zero or more' if number else kinds[name].__name__}")
         if "share" in name and value > 1:
             raise JndError(f"`{name}` in {path} is a share: give 0 to 1")
     return Assumptions(**values)
@@ -288,9 +278,7 @@ def report(assumptions: Assumptions, measured: Measured, people: list[str], comm
         for name, ratio in (("worst", measured.high), ("measured", measured.ratio), ("best", measured.low))
     }
     months = list(range(0, math.ceil(assumptions.horizon_months) + 1))
-    bits, money = verdict(
-        assumptions, measured, scenarios["measured"], scenarios["worst"], scenarios["best"]
-    )
+    bits, money = verdict(assumptions, measured, scenarios["measured"], scenarios["worst"], scenarios["best"])
     return {
         "verdict": f"{bits} {money}",
         "bits": bits,
@@ -305,8 +293,7 @@ def report(assumptions: Assumptions, measured: Measured, people: list[str], comm
         },
         "months": months,
         "cumulative": {
-            name: [money.saved_per_month * month - money.once for month in months]
-            for name, money in scenarios.items()
+            name: [money.saved_per_month * month - money.once for month in months] for name, money in scenarios.items()
         },
         "sensitivity": sensitivity(assumptions, measured),
         "people": people,
@@ -374,15 +361,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `jnd-jax savings`."""
     parser.add_argument("--results", type=Path, metavar="DIR", help="folder that `jnd-jax eval` wrote")
     parser.add_argument("--assumptions", type=Path, metavar="FILE", help="TOML file of prices and amounts")
-    parser.add_argument(
-        "--people", type=Path, metavar="DIR", help="folder that `jnd-jax abtest analyse` wrote"
-    )
-    parser.add_argument(
-        "--jnd", type=float, default=1.0, metavar="T", help="JNDs allowed, as in the comparison"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="folder for savings.html and savings.md"
-    )
+    parser.add_argument("--people", type=Path, metavar="DIR", help="folder that `jnd-jax abtest analyse` wrote")
+    parser.add_argument("--jnd", type=float, default=1.0, metavar="T", help="JNDs allowed, as in the comparison")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for savings.html and savings.md")
     parser.add_argument("--example", action="store_true", help="print an assumptions file to start from")
 
 
@@ -403,7 +384,10 @@ def run(args: argparse.Namespace) -> int:
     results = Results(path)
     # "jnd-perceptual" is the newest jnd-perceptual-N that was measured, as everywhere.
     measurable = results.codecs()
-    newest = {side: zoo.resolve(name, measurable) or name for side, name in (("today", assumptions.today), ("new", assumptions.new))}
+    newest = {
+        side: zoo.resolve(name, measurable) or name
+        for side, name in (("today", assumptions.today), ("new", assumptions.new))
+    }
     assumptions = replace(assumptions, **newest)
     measured = measure(results, assumptions, args.jnd)
     people = []
@@ -411,7 +395,11 @@ def run(args: argparse.Namespace) -> int:
         analysis = json.loads((args.people / "analysis.json").read_text(encoding="utf-8"))
         people = [
             f"{analysis['subjects']} people took part"
-            + (f"; {len(analysis['excluded'])} more did not look, by their answers, and do not count." if analysis["excluded"] else "."),
+            + (
+                f"; {len(analysis['excluded'])} more did not look, by their answers, and do not count."
+                if analysis["excluded"]
+                else "."
+            ),
             *(abtest.sentence(pair) for pair in analysis["pairs"]),
         ]
     words = ["jnd-jax", "savings", "--results", str(args.results), "--assumptions", str(args.assumptions)]

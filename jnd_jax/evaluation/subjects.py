@@ -94,9 +94,7 @@ def preference(first: str, second: str, wins: int, total: int, margin: float = 0
         verdict = "second no worse"
     else:
         verdict = "open"
-    return Preference(
-        first, second, wins, total, wins / total, low, high, preference_p_value(wins, total), verdict
-    )
+    return Preference(first, second, wins, total, wins / total, low, high, preference_p_value(wins, total), verdict)
 
 
 def bradley_terry(wins: np.ndarray, prior: float = 0.5, iterations: int = 10_000) -> np.ndarray:
@@ -117,9 +115,7 @@ def bradley_terry(wins: np.ndarray, prior: float = 0.5, iterations: int = 10_000
     wins = np.asarray(wins, float)
     compared = (wins + wins.T) > 0
     if not np.linalg.matrix_power(np.eye(len(wins)) + compared, len(wins))[0].all():
-        raise JndError(
-            "compare every condition, directly or over others, with every other before ranking them"
-        )
+        raise JndError("compare every condition, directly or over others, with every other before ranking them")
     wins = wins + prior * compared
     games = wins + wins.T
     strength = np.ones(len(wins))
@@ -167,18 +163,14 @@ def screen(answers: Sequence[Mapping], level: float = 0.05) -> str | None:
         answers: of one subject, as the test page stores them.
         level: significance.
     """
-    checks = [
-        answer["choice"] == answer["expected"] for answer in answers if answer.get("expected") is not None
-    ]
+    checks = [answer["choice"] == answer["expected"] for answer in answers if answer.get("expected") is not None]
     if not checks:
         return None if answers else "no answers"
     right, total = sum(checks), len(checks)
     chance = guessing_probability(right, total)
     if chance >= level and (right < total or 0.5**total < level):
         return f"attention checks: {right} of {total} right, as by guessing"
-    sides = [
-        answer["choice"] for answer in answers if answer["kind"] == "pair" and answer.get("expected") is None
-    ]
+    sides = [answer["choice"] for answer in answers if answer["kind"] == "pair" and answer.get("expected") is None]
     if len(sides) >= 10:
         most = max(sides.count("left"), sides.count("right"))
         if preference_p_value(most, len(sides)) < 0.001 and most >= 0.9 * len(sides):

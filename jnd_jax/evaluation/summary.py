@@ -127,8 +127,7 @@ def _grid(results: Results, codec: Codec, images: Sequence[TestImage], field: st
             point = results.get("point", codec.name, codec.version, image.digest, float(quality))
             if point is None or (field != "bpp" and field not in point["metrics"]):
                 raise JndError(
-                    f"{codec.name} at quality {quality:g} lacks {field} on {image.name}: run the "
-                    "evaluation to its end"
+                    f"{codec.name} at quality {quality:g} lacks {field} on {image.name}: run the evaluation to its end"
                 )
             row.append(point["bpp"] if field == "bpp" else point["metrics"][field])
         rows.append(row)
@@ -148,8 +147,7 @@ def _bd_row(
 
     def on(sample: np.ndarray) -> float:
         curves = [
-            array[:, sample].mean(1) if array.shape[1] > 1 else array[:, 0]
-            for array in (*anchor_grid, *test_grid)
+            array[:, sample].mean(1) if array.shape[1] > 1 else array[:, 0] for array in (*anchor_grid, *test_grid)
         ]
         return bd_rate(*curves)
 
@@ -247,13 +245,9 @@ def summarise(
         if metrics.lookup(metric).jnd is None:
             continue
         for codec in codecs:
-            found = [
-                results.get("jnd", codec.name, codec.version, image.digest, metric, t) for image in images
-            ]
+            found = [results.get("jnd", codec.name, codec.version, image.digest, metric, t) for image in images]
             if None in found:
-                raise JndError(
-                    f"{codec.name} lacks a search for {t:g} JND by {metric}: run the evaluation to its end"
-                )
+                raise JndError(f"{codec.name} lacks a search for {t:g} JND by {metric}: run the evaluation to its end")
             bits = np.array([record["bpp"] for record in found if record["reached"]])
             complete = len(bits) == len(images)
             low, high = bootstrap(bits) if complete and len(bits) > 1 else (None, None)
@@ -284,9 +278,7 @@ def summarise(
         for name, by_metric in curves.items()
         if "psnr" in by_metric
     }
-    rows = [
-        CodecRow(codec.name, codec.title, codec.version, codec.learned, codec.settings) for codec in codecs
-    ]
+    rows = [CodecRow(codec.name, codec.title, codec.version, codec.learned, codec.settings) for codec in codecs]
     return Summary(
         command, [image.name for image in images], rows, list(names), curves, covered, bd, jnd, times, workers
     )
@@ -355,8 +347,7 @@ def to_markdown(summary: Summary) -> str:
         cells = {(row.codec, row.metric): jnd_cell(row) for row in summary.jnd}
         parts += [
             f"## Bits per pixel at {summary.jnd[0].t:g} JND",
-            "Mean over all images of each image's smallest file that passes; `not reached` if one "
-            + "image has none.",
+            "Mean over all images of each image's smallest file that passes; `not reached` if one " + "image has none.",
             _markdown(
                 ["", *(metrics.lookup(m).title for m in jnd_metrics)],
                 [[row.title, *(cells[row.name, m] for m in jnd_metrics)] for row in summary.codecs],
@@ -371,9 +362,7 @@ def to_markdown(summary: Summary) -> str:
             [[row.title, *time_cells(times[row.name])] for row in summary.codecs],
         ),
         "## Codecs",
-        _markdown(
-            ["", "settings", "version"], [[row.title, row.settings, row.version] for row in summary.codecs]
-        ),
+        _markdown(["", "settings", "version"], [[row.title, row.settings, row.version] for row in summary.codecs]),
     ]
     return "\n\n".join(parts) + "\n"
 

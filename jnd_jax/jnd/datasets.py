@@ -59,8 +59,10 @@ class Record:
             return reference, codec.decode(codec.encode(reference, self.levels[0]))
         jnd = _pixels(self.jnd, self.frame)
         if jnd.shape != reference.shape:
-            raise JndError(f"replace {self.jnd}: it is {jnd.shape[1]}x{jnd.shape[0]}, its original {self.reference} "
-                           f"{reference.shape[1]}x{reference.shape[0]}")
+            raise JndError(
+                f"replace {self.jnd}: it is {jnd.shape[1]}x{jnd.shape[0]}, its original {self.reference} "
+                f"{reference.shape[1]}x{reference.shape[0]}"
+            )
         return reference, jnd
 
 
@@ -155,9 +157,16 @@ def mcl_jci(root: str | Path, share: float = 0.75) -> list[Record]:
             raise JndError(f"download {file} again: it holds no subject")
         thresholds = tuple(first + 1 for first in firsts)
         level = _nearest(sur.jnd_quality(thresholds, share)) - 1
-        records.append(Record(
-            name, "jpeg", _existing(root / "source_images" / "[BMP]" / f"{name}.bmp"),
-            _existing(root / "distorted_image" / name / f"{name}_{level:03d}.jpg"), (level,), thresholds))
+        records.append(
+            Record(
+                name,
+                "jpeg",
+                _existing(root / "source_images" / "[BMP]" / f"{name}.bmp"),
+                _existing(root / "distorted_image" / name / f"{name}_{level:03d}.jpg"),
+                (level,),
+                thresholds,
+            )
+        )
     return records
 
 
@@ -244,10 +253,21 @@ def videoset(
             raise JndError(f"repair {where}: it has {len(samples)} samples, not {row['samples_no']}")
         for parameter in (0, level):
             if (clip, parameter) not in videos:
-                raise JndError(f"put videoSRC{clip:03d}_{width}x{height}_*_qp_{parameter:02d}.264 into {root}: {where} "
-                               "needs it")
-        records += [Record(f"videoSRC{clip:03d}-{frame:04d}", "h264", videos[clip, 0], videos[clip, level], (level,),
-                           tuple(1 - sample for sample in samples), frame) for frame in frames]
+                raise JndError(
+                    f"put videoSRC{clip:03d}_{width}x{height}_*_qp_{parameter:02d}.264 into {root}: {where} needs it"
+                )
+        records += [
+            Record(
+                f"videoSRC{clip:03d}-{frame:04d}",
+                "h264",
+                videos[clip, 0],
+                videos[clip, level],
+                (level,),
+                tuple(1 - sample for sample in samples),
+                frame,
+            )
+            for frame in frames
+        ]
     return records
 
 
@@ -259,8 +279,9 @@ def mtl_jnd(root: str | Path) -> dict[str, list[Record]]:
     Raises:
         JndError: none of the three files is there, or a row is broken.
     """
-    found = {part: file for part in ("train", "valid", "test")
-             if (file := Path(root) / part / "JND-Levels.txt").is_file()}
+    found = {
+        part: file for part in ("train", "valid", "test") if (file := Path(root) / part / "JND-Levels.txt").is_file()
+    }
     if not found:
         raise JndError(f"give the folder of the labels: {root} holds no train/JND-Levels.txt")
     records = {}
@@ -286,8 +307,9 @@ def ref_jnd1(root: str | Path) -> list[Record]:
     """
     references, versions = (named_images(Path(root) / part) for part in ("Ref", "JND1"))
     if alone := sorted(references.keys() ^ versions.keys()):
-        raise JndError(f"remove {alone[0]} from {root}, or add what is missing: {len(alone)} names are in only one of "
-                       "Ref and JND1")
+        raise JndError(
+            f"remove {alone[0]} from {root}, or add what is missing: {len(alone)} names are in only one of Ref and JND1"
+        )
     return [Record(name, "", reference, versions[name]) for name, reference in references.items()]
 
 
@@ -315,7 +337,9 @@ def own_needs(labels: str | Path, share: float = 0.75) -> dict[tuple[str, str], 
     column = f"sur{100 * share:g}"
     with _existing(Path(labels)).open(encoding="utf-8-sig") as file:
         single = "subject" in file.readline().strip().split(",")
-    for where, row in _rows(Path(labels), ("image", "codec", *(("subject", "quality") if single else ("subjects", column)))):
+    for where, row in _rows(
+        Path(labels), ("image", "codec", *(("subject", "quality") if single else ("subjects", column)))
+    ):
         key, text = (row["image"], row["codec"]), row["quality" if single else column]
         quality = _number(text, where) if text else math.inf
         if key in needs or row.get("subject") in answers.get(key, ()):
@@ -350,8 +374,18 @@ def own_test(labels: str | Path, images: str | Path, share: float = 0.75) -> lis
         if name not in originals:
             raise JndError(f"put the original of {name} into {images}: {labels} names it")
         if math.isinf(need.quality):
-            raise JndError(f"leave {name} out of {labels}, or choose a smaller share: no quality of {codec} satisfies "
-                           f"{100 * share:g} % of its subjects")
-        records.append(Record(f"{name}-{codec}" if codecs[name] > 1 else name, codec, originals[name], None,
-                              (need.quality,), need.thresholds))
+            raise JndError(
+                f"leave {name} out of {labels}, or choose a smaller share: no quality of {codec} satisfies "
+                f"{100 * share:g} % of its subjects"
+            )
+        records.append(
+            Record(
+                f"{name}-{codec}" if codecs[name] > 1 else name,
+                codec,
+                originals[name],
+                None,
+                (need.quality,),
+                need.thresholds,
+            )
+        )
     return records

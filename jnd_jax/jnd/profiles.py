@@ -10,37 +10,48 @@ watson    Watson, SPIE 1913:202, 1993: DCT thresholds with luminance and contras
 All are pure, batched functions of luma (B, H, W) in 0..255 to thresholds (B, H, W) in the same units, for `jax.jit`.
 Where the published programs pad with zeros or blank the border, these mirror the image.
 """
+
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jnd_jax.errors import JndError
-from jnd_jax.losses.dct import BLOCK
 from jnd_jax.losses.distances import watson_slack
+from jnd_jax.perception.dct import BLOCK
 
 Profile = Callable[[jax.Array], jax.Array]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Chou and Li's weights of the background around a pixel and its four gradients.
-_BACKGROUND = np.array([
-    [1, 1, 1, 1, 1],
-    [1, 2, 2, 2, 1],
-    [1, 2, 0, 2, 1],
-    [1, 2, 2, 2, 1],
-    [1, 1, 1, 1, 1],
-]) / 32
+_BACKGROUND = (
+    np.array(
+        [
+            [1, 1, 1, 1, 1],
+            [1, 2, 2, 2, 1],
+            [1, 2, 0, 2, 1],
+            [1, 2, 2, 2, 1],
+            [1, 1, 1, 1, 1],
+        ]
+    )
+    / 32
+)
 _HORIZONTAL = np.outer([0, 1, 0, -1, 0], [1, 3, 8, 3, 1]) / 16
-_FALLING = np.array([
-    [0, 0, 1, 0, 0],
-    [0, 8, 3, 0, 0],
-    [1, 3, 0, -3, -1],
-    [0, 0, -3, -8, 0],
-    [0, 0, -1, 0, 0],
-]) / 16
+_FALLING = (
+    np.array(
+        [
+            [0, 0, 1, 0, 0],
+            [0, 8, 3, 0, 0],
+            [1, 3, 0, -3, -1],
+            [0, 0, -3, -8, 0],
+            [0, 0, -1, 0, 0],
+        ]
+    )
+    / 16
+)
 _GRADIENTS = (_HORIZONTAL, _FALLING, _FALLING[:, ::-1], _HORIZONTAL.T)
 
 _CANNY_SIGMA, _CANNY_LOW = 2**0.5, 0.4
@@ -69,8 +80,14 @@ def _correlate(y: jax.Array, *kernels: np.ndarray) -> jax.Array:
     """Cross-correlations of mirrored (B, H, W) with K kernels of one odd size: (B, H, W, K)."""
     rows, columns = kernels[0].shape
     kernel = jnp.asarray(np.stack(kernels, -1)[:, :, None], y.dtype)
-    return jax.lax.conv_general_dilated(_pad(y, rows // 2, columns // 2)[..., None], kernel, (1, 1), "VALID",
-                                        dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest")
+    return jax.lax.conv_general_dilated(
+        _pad(y, rows // 2, columns // 2)[..., None],
+        kernel,
+        (1, 1),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision="highest",
+    )
 
 
 def _gaussian(size: int, sigma: float) -> np.ndarray:

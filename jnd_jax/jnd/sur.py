@@ -70,8 +70,10 @@ def fit(thresholds: Sequence[float]) -> SurCurve:
     """
     levels = np.array([-threshold for threshold in thresholds if math.isfinite(threshold)])
     if len(np.unique(levels)) < 3:
-        raise JndError(f"ask more subjects: {len(np.unique(levels))} different thresholds of {len(thresholds)} "
-                       "subjects do not make a curve of satisfied users")
+        raise JndError(
+            f"ask more subjects: {len(np.unique(levels))} different thresholds of {len(thresholds)} "
+            "subjects do not make a curve of satisfied users"
+        )
     # Started from a Gumbel distribution of the sample's moments: scipy's own start may end in a poor optimum.
     scale = levels.std() * math.sqrt(6) / math.pi
     shape, location, scale = stats.genextreme.fit(levels, 0.1, loc=levels.mean() - np.euler_gamma * scale, scale=scale)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jnd_jax import baselines, cli, io, metrics, search
+from jnd_jax import codecs, files, images, metrics, search
 from jnd_jax.data import cache
 from jnd_jax.errors import JndError
 from jnd_jax.jnd import profiles
@@ -40,9 +40,9 @@ class Coder:
 
 
 def coder(name: str) -> Coder:
-    """The codec of a name in `jnd_jax.baselines`, or of a model by name or file; JndError if there is none."""
-    if name in baselines.BASELINES:
-        baseline = baselines.lookup(name)
+    """The codec of a name in `jnd_jax.codecs`, or of a model by name or file; JndError if there is none."""
+    if name in codecs.BASELINES:
+        baseline = codecs.lookup(name)
         return Coder(name, baseline.qualities, baseline.encode, baseline.decode)
     import jnd_jax
     from jnd_jax.image_codec import QUALITIES
@@ -134,10 +134,12 @@ def read_pixels(path: Path) -> np.ndarray:
 def write_pair(folder: Path, name: str, reference: np.ndarray, jnd: np.ndarray) -> None:
     """Writes FOLDER/Ref/NAME.png and FOLDER/JND1/NAME.png from (H, W, 3) uint8 images of one size."""
     if reference.shape != jnd.shape:
-        raise JndError(f"leave {name} out: its just-noticeable image is {jnd.shape[1]}x{jnd.shape[0]}, the original "
-                       f"{reference.shape[1]}x{reference.shape[0]}")
+        raise JndError(
+            f"leave {name} out: its just-noticeable image is {jnd.shape[1]}x{jnd.shape[0]}, the original "
+            f"{reference.shape[1]}x{reference.shape[0]}"
+        )
     for part, pixels in (("Ref", reference), ("JND1", jnd)):
-        io.write_image(folder / part / f"{name}.png", io.Picture(pixels))
+        images.write_image(folder / part / f"{name}.png", images.Picture(pixels))
 
 
 class Table:
@@ -156,20 +158,27 @@ class Table:
                 self.rows = {row["name"]: row for row in reader}
         for row in self.rows.values():
             if any(row[field] != value for field, value in self._common.items()):
-                raise JndError(f"give another folder: {path.parent} holds targets of {row['codec']} at {row['jnd']} "
-                               f"JND by {row['metric']}")
+                raise JndError(
+                    f"give another folder: {path.parent} holds targets of {row['codec']} at {row['jnd']} "
+                    f"JND by {row['metric']}"
+                )
 
     def add(self, name: str, target: JndImage) -> None:
         """Adds or replaces the row of `name`; from any thread."""
         size = "" if target.size is None else str(target.size)
         with self._lock:
-            self.rows[name] = {"name": name, **self._common, "quality": f"{target.quality:g}",
-                               "value": f"{target.value:.4f}", "bytes": size}
+            self.rows[name] = {
+                "name": name,
+                **self._common,
+                "quality": f"{target.quality:g}",
+                "value": f"{target.value:.4f}",
+                "bytes": size,
+            }
             text = streams.StringIO()
             writer = csv.DictWriter(text, FIELDS)
             writer.writeheader()
             writer.writerows(self.rows.values())
-            io.write_bytes(self._path, text.getvalue().encode())
+            files.write_bytes(self._path, text.getvalue().encode())
 
 
 def named_images(folder: Path) -> dict[str, Path]:
@@ -193,18 +202,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `jnd-jax targets`."""
     calibrated = [metric.name for metric in metrics.METRICS.values() if metric.jnd]
     parser.add_argument("source", type=Path, metavar="SRC", help="folder of images")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DST",
-                        help="folder for Ref/, JND1/ and targets.csv; what is there is not made again")
-    parser.add_argument("--codec", default="jpeg", metavar="CODEC",
-                        help=f"{', '.join(baselines.BASELINES)}, a model, or {KLT}, which needs no search "
-                             "(default: %(default)s)")
-    parser.add_argument("--metric", choices=calibrated, default="ssimulacra2",
-                        help="what decides; not one that your loss or your evaluation uses (default: %(default)s)")
-    parser.add_argument("--jnd", type=float, default=1.0, metavar="T",
-                        help="just-noticeable differences from the original (default: %(default)s)")
-    parser.add_argument("--maps", choices=tuple(profiles.PROFILES), metavar="PROFILE",
-                        help=f"also write maps/name.png, thresholds times 8 ({', '.join(profiles.PROFILES)})")
-    cli.workers_argument(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DST",
+        help="folder for Ref/, JND1/ and targets.csv; what is there is not made again",
+    )
+    parser.add_argument(
+        "--codec",
+        default="jpeg",
+        metavar="CODEC",
+        help=f"{', '.join(codecs.BASELINES)}, a model, or {KLT}, which needs no search (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=calibrated,
+        default="ssimulacra2",
+        help="what decides; not one that your loss or your evaluation uses (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--jnd",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="just-noticeable differences from the original (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--maps",
+        choices=tuple(profiles.PROFILES),
+        metavar="PROFILE",
+        help=f"also write maps/name.png, thresholds times 8 ({', '.join(profiles.PROFILES)})",
+    )
+    files.workers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -213,9 +244,9 @@ def run(args: argparse.Namespace) -> int:
     if args.codec == KLT and args.jnd != 1:
         raise JndError("leave --jnd out: the KLT makes one just-noticeable difference by its own formula")
     codec = None if args.codec == KLT else coder(args.codec)
-    images = named_images(args.source)
+    sources = named_images(args.source)
     table = Table(args.output / "targets.csv", codec.name if codec else KLT, args.metric, args.jnd)
-    names = {path: name for name, path in images.items()}
+    names = {path: name for name, path in sources.items()}
     map_file = lambda name: args.output / "maps" / f"{name}.png"
 
     def has_pair(name: str) -> bool:
@@ -224,7 +255,7 @@ def run(args: argparse.Namespace) -> int:
     def work(source: Path, jnd_file: Path) -> str:
         name, pixels = names[source], read_pixels(source)
         if args.maps:
-            io.write_image(map_file(name), io.Picture(profiles.picture(pixels, args.maps)))
+            images.write_image(map_file(name), images.Picture(profiles.picture(pixels, args.maps)))
         if has_pair(name):
             return f"{source}  {map_file(name)}"
         if codec:
@@ -237,8 +268,7 @@ def run(args: argparse.Namespace) -> int:
         size = "" if target.size is None else f"  {target.size} bytes"
         return f"{source}  quality {target.quality:g}{size}  {args.metric} {target.value:.2f}  {jnd_file}"
 
-    missing = [name for name in images if not has_pair(name) or args.maps and not map_file(name).exists()]
-    if len(missing) < len(images):
-        print(f"{len(images) - len(missing)} of {len(images)} images are done", flush=True)
-    return cli.each([(images[name], args.output / "JND1" / f"{name}.png") for name in missing], work,
-                    args.workers)
+    missing = [name for name in sources if not has_pair(name) or args.maps and not map_file(name).exists()]
+    if len(missing) < len(sources):
+        print(f"{len(sources) - len(missing)} of {len(sources)} images are done", flush=True)
+    return files.each([(sources[name], args.output / "JND1" / f"{name}.png") for name in missing], work, args.workers)

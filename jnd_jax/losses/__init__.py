@@ -12,9 +12,11 @@ feature_wise          R + lambda (w d + (1 - w) s MSE(phi))                 netw
 feature_wise_jnd      R + lambda (w d + (1 - w) d(x, x_jnd) F)              network, weights, blocks, weight
 combine               R + lambda sum w_i D_i                                terms, term_weights, balance
 """
+
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
@@ -22,10 +24,10 @@ from jnd_jax.errors import JndError
 from jnd_jax.losses.combine import Term, combine
 from jnd_jax.losses.distances import make_distance, squared_error
 from jnd_jax.losses.feature_wise import feature_wise, feature_wise_jnd
-from jnd_jax.losses.features import Features, efficientnet_lite0, vgg16
 from jnd_jax.losses.image_wise import budget_of_quality, image_wise, image_wise_hinge
 from jnd_jax.losses.pixel_wise import pixel_wise, pixel_wise_threshold
 from jnd_jax.losses.rate_distortion import rate_distortion
+from jnd_jax.perception.features import Features, efficientnet_lite0, vgg16
 
 Loss = Callable[[Mapping[str, jax.Array], jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
@@ -63,8 +65,9 @@ def _term(config: Mapping[str, Any]) -> Term:
     distance = make_distance(config.pop("distance", "mse"))
     unknown = config.keys() - _DEFAULTS[name].keys()
     if unknown:
-        raise JndError(f"the loss {name} has no option {', '.join(sorted(unknown))}; "
-                       f"it has distance, {', '.join(_DEFAULTS[name])}")
+        raise JndError(
+            f"the loss {name} has no option {', '.join(sorted(unknown))}; it has distance, {', '.join(_DEFAULTS[name])}"
+        )
     options = _DEFAULTS[name] | config
 
     if name == "rate_distortion":
@@ -77,21 +80,25 @@ def _term(config: Mapping[str, Any]) -> Term:
         threshold = profile(options["profile"])
         scale = float(options["jnds"]) / 255.0
         return lambda batch, y, bpp, lmbda: pixel_wise_threshold(
-            batch["image"], y, scale * threshold(luma(batch["image"])), bpp, lmbda)
+            batch["image"], y, scale * threshold(luma(batch["image"])), bpp, lmbda
+        )
     if name == "image_wise":
         return lambda batch, y, bpp, lmbda: image_wise(batch["image"], y, _jnd(batch), bpp, lmbda, distance)
     if name == "image_wise_hinge":
         jnds = lambda batch: float(options["jnds"]) or budget_of_quality(batch["quality"])
         return lambda batch, y, bpp, lmbda: image_wise_hinge(
-            batch["image"], y, _jnd(batch), bpp, lmbda, jnds(batch), distance)
+            batch["image"], y, _jnd(batch), bpp, lmbda, jnds(batch), distance
+        )
     if name == "feature_wise":
         network = _network(options)
         return lambda batch, y, bpp, lmbda: feature_wise(
-            batch["image"], y, _jnd(batch), bpp, lmbda, network, options["weight"], options["scale"], distance)
+            batch["image"], y, _jnd(batch), bpp, lmbda, network, options["weight"], options["scale"], distance
+        )
     if name == "feature_wise_jnd":
         network = _network(options)
         return lambda batch, y, bpp, lmbda: feature_wise_jnd(
-            batch["image"], y, _jnd(batch), bpp, lmbda, network, options["weight"], distance)
+            batch["image"], y, _jnd(batch), bpp, lmbda, network, options["weight"], distance
+        )
     terms, weights = options["terms"], options["term_weights"]
     if not terms or len(weights) not in (0, len(terms)):
         raise JndError("give the loss combine its terms, and a term_weights for each or none")

@@ -1,7 +1,9 @@
 """Several losses as one, with weights that are given or that follow the gradients."""
+
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -1,11 +1,12 @@
 """Feature-wise JND losses: a frozen network's view of the reconstruction."""
+
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
 from jnd_jax.losses.distances import Distance, squared_error
-from jnd_jax.losses.features import Features
+from jnd_jax.perception.features import Features
 
 
 def feature_wise(
@@ -31,7 +32,7 @@ def feature_wise(
         x_jnd: (B, H, W, 3) just-noticeable versions of x.
         bpp: (B,) bits per pixel.
         lmbda: (B,) Lagrange multipliers.
-        features: see `jnd_jax.losses.features`.
+        features: see `jnd_jax.perception.features`.
         weight: w.
         scale: s.
         distance: d, see `jnd_jax.losses.distances`.
@@ -68,7 +69,7 @@ def feature_wise_jnd(
         x_jnd: (B, H, W, 3) just-noticeable versions of x.
         bpp: (B,) bits per pixel.
         lmbda: (B,) Lagrange multipliers.
-        features: see `jnd_jax.losses.features`.
+        features: see `jnd_jax.perception.features`.
         weight: w.
         distance: d, see `jnd_jax.losses.distances`.
 

@@ -1,4 +1,5 @@
 """Image-wise JND losses: the distance of the just-noticeable image is each image's budget of distortion."""
+
 from __future__ import annotations
 
 import jax

@@ -1,4 +1,5 @@
 """Pixel-wise JND losses: the just-noticeable image, or a map of thresholds, says which error at a pixel counts."""
+
 from __future__ import annotations
 
 import jax

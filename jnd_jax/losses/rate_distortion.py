@@ -1,4 +1,5 @@
 """Rate plus lambda times a distance to the original: the objective of the hyperprior literature."""
+
 from __future__ import annotations
 
 import jax

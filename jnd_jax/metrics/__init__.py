@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from jnd_jax.errors import JndError
-from jnd_jax.metrics import msssim, packaged, psnr
+from jnd_jax.metrics import packaged, psnr
+from jnd_jax.perception import msssim
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,7 @@ def jnd_threshold(name: str, t: float = 1.0) -> float:
     if t <= 0:
         raise JndError(f"give a positive number of JNDs, not {t}")
     if metric.jnd is None:
-        raise JndError(
-            f"{name} has no JND calibration: use {', '.join(m.name for m in METRICS.values() if m.jnd)}"
-        )
+        raise JndError(f"{name} has no JND calibration: use {', '.join(m.name for m in METRICS.values() if m.jnd)}")
     return metric.jnd(t)
 
 

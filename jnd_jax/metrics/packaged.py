@@ -11,9 +11,10 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -38,8 +39,7 @@ def _psnr_hvs_pair(reference: np.ndarray, distorted: np.ndarray) -> tuple[float,
     # Blocks are 8x8: sides are padded by their last row or column.
     rows, columns = -reference.shape[0] % 8, -reference.shape[1] % 8
     planes = [
-        np.pad(package.bt601ycbcr(image)[0], ((0, rows), (0, columns)), mode="edge")
-        for image in (reference, distorted)
+        np.pad(package.bt601ycbcr(image)[0], ((0, rows), (0, columns)), mode="edge") for image in (reference, distorted)
     ]
     backend = package.BACKENDS.get("cpp", package.BACKENDS["numpy"])
     hvs, hvsm = backend["psnr_hvs_hvsm"](*planes)
@@ -89,9 +89,7 @@ def ssimulacra2(reference: np.ndarray, distorted: np.ndarray) -> float:
     try:
         from ssimulacra2 import compute_ssimulacra2
     except ImportError as error:
-        raise JndError(
-            "install the metrics with `pip install jnd_jax[eval]` to measure SSIMULACRA2"
-        ) from error
+        raise JndError("install the metrics with `pip install jnd_jax[eval]` to measure SSIMULACRA2") from error
     return float(compute_ssimulacra2(_bitmap(reference), _bitmap(distorted)))
 
 
@@ -153,7 +151,7 @@ def _lite0_distance() -> Callable[[np.ndarray, np.ndarray], Any]:
     import jax.numpy as jnp
 
     # The network is the losses' own; imported here, since everything else in this package stands below them.
-    from jnd_jax.losses.features import efficientnet_lite0
+    from jnd_jax.perception.features import efficientnet_lite0
 
     features = efficientnet_lite0(blocks=(0, 2, 4, 10, 15))
 

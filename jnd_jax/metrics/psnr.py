@@ -16,9 +16,7 @@ def check_pair(reference: np.ndarray, distorted: np.ndarray) -> None:
     """Raises JndError unless both are uint8 (H, W, 3) arrays of one shape."""
     for image in (reference, distorted):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise JndError(
-                f"give uint8 images of shape (H, W, 3) to a metric, not {image.dtype} {image.shape}"
-            )
+            raise JndError(f"give uint8 images of shape (H, W, 3) to a metric, not {image.dtype} {image.shape}")
     if reference.shape != distorted.shape:
         raise JndError(f"give images of one size to a metric, not {reference.shape} and {distorted.shape}")
 

@@ -8,8 +8,9 @@ sums stay below 2^24, so that float32, and TF32 on a GPU too, gives the same ind
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import takewhile
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,16 +23,19 @@ from jnd_jax.modelfile import ModelFile
 
 def _variables(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The same tree with float32 variables, which the signatures of a SavedModel share."""
-    return {name: _variables(value) if isinstance(value, Mapping)
-            else tf.Variable(np.asarray(value, np.float32), trainable=False, name=name)
-            for name, value in tree.items()}
+    return {
+        name: _variables(value)
+        if isinstance(value, Mapping)
+        else tf.Variable(np.asarray(value, np.float32), trainable=False, name=name)
+        for name, value in tree.items()
+    }
 
 
 def _patches(x: tf.Tensor) -> tf.Tensor:
     """3x3 neighbourhoods, edge-padded (which padding by one row "symmetrically" is): (..., c) -> (..., 9 c)."""
     padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
     h, w = tf.shape(x)[1], tf.shape(x)[2]
-    return tf.concat([padded[:, i:i + h, j:j + w] for i in range(3) for j in range(3)], axis=-1)
+    return tf.concat([padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=-1)
 
 
 def _layer(layer: Mapping[str, tf.Variable], x: tf.Tensor) -> tf.Tensor:
@@ -112,8 +116,10 @@ class Decoder(tf.Module):
         self.latents, self.hyper_latents = coder.scale_offset.shape[1], coder.z_tables.shape[1]
         self._scale, self._mean = _variables(coder.scale), _variables(coder.mean)
         self._net = _variables(model.params["synthesis_net"])
-        basis = {name: np.float32(LINEAR_UNITS[name]) * model.params[f"linear_{name}"]
-                 for name in ("synthesis", "postfilter")}
+        basis = {
+            name: np.float32(LINEAR_UNITS[name]) * model.params[f"linear_{name}"]
+            for name in ("synthesis", "postfilter")
+        }
         self._linear = _variables(basis | {"log_inverse_gain": model.params["log_inverse_gain"]})
         self._scale_offset = tf.Variable(coder.scale_offset.astype(np.int32), trainable=False)
         self._coarse, self._fine = _bottlenecks(self._net)
@@ -127,7 +133,9 @@ class Decoder(tf.Module):
         x = tf.nn.depth_to_space(_clip(_integer_layer(self._scale["up1"], _patches(z))), 2)
         return tf.nn.depth_to_space(_clip(_integer_layer(self._scale["up2"], _patches(x))), 2)
 
-    def scale_indexes(self, features: tf.Tensor, symbols: tf.Tensor, decoded: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
+    def scale_indexes(
+        self, features: tf.Tensor, symbols: tf.Tensor, decoded: tf.Tensor, quality: tf.Tensor
+    ) -> tf.Tensor:
         """Scale indexes 0..63, (B, h, w, M) int32.
 
         Args:
@@ -167,8 +175,12 @@ class Decoder(tf.Module):
         """
         p = self._mean
         padded, cross = tf.pad(y_hat, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC"), p["cross"]
-        linear = (padded[:, :-2, 1:-1] * cross[0] + padded[:, 2:, 1:-1] * cross[1]
-                  + padded[:, 1:-1, :-2] * cross[2] + padded[:, 1:-1, 2:] * cross[3])
+        linear = (
+            padded[:, :-2, 1:-1] * cross[0]
+            + padded[:, 2:, 1:-1] * cross[1]
+            + padded[:, 1:-1, :-2] * cross[2]
+            + padded[:, 1:-1, 2:] * cross[3]
+        )
         x = _relu(_layer(p["context1"], tf.concat([_arcsinh(y_hat), decoded], axis=-1)))
         x = _relu(_layer(p["context2"], _patches(x)))
         x = _relu(_layer(p["merge"], tf.concat([features, x], axis=-1)))
@@ -189,8 +201,10 @@ class Decoder(tf.Module):
         z, known = tf.cast(z, tf.float32), tf.cast(decoded, tf.float32)
         features, values = self.mean_features(z), tf.cast(symbols, tf.float32)
         first = self.means(features, tf.zeros_like(values), tf.zeros_like(known))
-        return {"indexes": self.scale_indexes(self.scale_features(z), symbols, known, quality),
-                "means": self.means(features, (values + first) * known, known)}
+        return {
+            "indexes": self.scale_indexes(self.scale_features(z), symbols, known, quality),
+            "means": self.means(features, (values + first) * known, known),
+        }
 
     def gained_latents(self, symbols: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         """Gained latents (B, h, w, M) float32 of residual symbols (B, h, w, M) and z (B, h/4, w/4, Cz), both int32."""
@@ -209,7 +223,7 @@ class Decoder(tf.Module):
             x = _filter_borders(x, self._linear["postfilter"], axis)
         h, w = tf.shape(y_hat)[1], tf.shape(y_hat)[2]
         padded = tf.pad(y_hat, [[0, 0], [0, _bucket(h) - h], [0, _bucket(w) - w], [0, 0]])
-        return x + self._residual(padded, quality)[:, :h * BLOCK, :w * BLOCK] + 0.5
+        return x + self._residual(padded, quality)[:, : h * BLOCK, : w * BLOCK] + 0.5
 
     def _residual(self, y: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
         """`codec.jnd.SynthesisNet`."""
@@ -224,8 +238,9 @@ class Decoder(tf.Module):
             h = _bottleneck(p[name], h)
         return tf.nn.depth_to_space(_conv(p["Conv_3"], h), 4)
 
-    def synthesize(self, symbols: tf.Tensor, z: tf.Tensor, quality: tf.Tensor, height: tf.Tensor,
-                   width: tf.Tensor) -> tf.Tensor:
+    def synthesize(
+        self, symbols: tf.Tensor, z: tf.Tensor, quality: tf.Tensor, height: tf.Tensor, width: tf.Tensor
+    ) -> tf.Tensor:
         """(B, height, width, 3) uint8 images of what the range coder decodes.
 
         Args:
@@ -243,7 +258,9 @@ def _bottlenecks(net: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     names = sorted((name for name in net if name.startswith("Bottleneck_")), key=lambda name: int(name.split("_")[1]))
     coarse, fine = net["Conv_1"]["kernel"].shape[-1], net["Conv_3"]["kernel"].shape[-2]
     if coarse == fine:
-        raise JndError(f"A model with the same width {fine} at 1/4 and 1/8 resolution cannot be exported: train one "
-                       "with two widths.")
+        raise JndError(
+            f"A model with the same width {fine} at 1/4 and 1/8 resolution cannot be exported: train one "
+            "with two widths."
+        )
     first = list(takewhile(lambda name: net[name]["Conv_0"]["kernel"].shape[-2] == coarse, names))
-    return first, names[len(first):]
+    return first, names[len(first) :]

@@ -19,14 +19,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jnd_jax import __version__, modelfile, zoo
+from jnd_jax import __version__, modelfile
 from jnd_jax.codec import coding, hyper
 from jnd_jax.codec.linear import FOOTPRINT, GRID
 from jnd_jax.errors import JndError
 
 # Each module has export(model, folder, options) -> report, and is imported when its format is asked for.
-_FORMATS = {"saved_model": "jnd_jax.serving.saved_model", "tflite": "jnd_jax.serving.tflite",
-            "stablehlo": "jnd_jax.serving.stablehlo"}
+_FORMATS = {
+    "saved_model": "jnd_jax.serving.saved_model",
+    "tflite": "jnd_jax.serving.tflite",
+    "stablehlo": "jnd_jax.serving.stablehlo",
+}
 _PACKAGES = ("numpy", "jax", "tensorflow", "tensorflow-compression-ops")
 REPORT = "conversion.json"
 
@@ -55,8 +58,14 @@ def sample(coder: coding.LatentCoder, h: int, w: int, quality: int, seed: int = 
     z = coder.hyper_latents(y)
     coded = coder.encode_y(y, z, quality)
     latents = coder.decode_y(coded, z, quality)
-    return Sample(latents.symbols[None].astype(np.int32), z[None].astype(np.int32), np.array([quality], np.int32),
-                  latents.indexes[None].astype(np.int32), latents.y_hat[None], coded)
+    return Sample(
+        latents.symbols[None].astype(np.int32),
+        z[None].astype(np.int32),
+        np.array([quality], np.int32),
+        latents.indexes[None].astype(np.int32),
+        latents.y_hat[None],
+        coded,
+    )
 
 
 def reference_pixels(model: modelfile.ModelFile) -> Callable[[Sample], np.ndarray] | None:
@@ -105,10 +114,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="name or file of a model")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="a folder to make")
     parser.add_argument("--format", choices=tuple(_FORMATS), default="saved_model", help="(default: %(default)s)")
-    parser.add_argument("--plain", action="store_true",
-                        help="a SavedModel without `decode`, for servers that lack the ops to decode bytes")
-    parser.add_argument("--size", type=_size, default=(768, 512), metavar="WxH",
-                        help="of the images, for tflite and stablehlo; a SavedModel decodes any (default: 768x512)")
+    parser.add_argument(
+        "--plain",
+        action="store_true",
+        help="a SavedModel without `decode`, for servers that lack the ops to decode bytes",
+    )
+    parser.add_argument(
+        "--size",
+        type=_size,
+        default=(768, 512),
+        metavar="WxH",
+        help="of the images, for tflite and stablehlo; a SavedModel decodes any (default: 768x512)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -122,13 +139,19 @@ def run(args: argparse.Namespace) -> int:
         exporter = importlib.import_module(_FORMATS[args.format])
     except ModuleNotFoundError as error:
         extra = "stablehlo" if args.format == "stablehlo" else "tf"
-        raise JndError(f"Install what this format needs with pip install 'jnd-jax[{extra}]' ({error.name} is missing)."
-                       ) from error
+        raise JndError(
+            f"Install what this format needs with pip install 'jnd-jax[{extra}]' ({error.name} is missing)."
+        ) from error
     temporary = args.output.with_name(f".{args.output.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     try:
-        report = {"model": model.name, "hash": model.hash, "format": args.format, "versions": _versions(),
-                  **exporter.export(model, temporary, args)}
+        report = {
+            "model": model.name,
+            "hash": model.hash,
+            "format": args.format,
+            "versions": _versions(),
+            **exporter.export(model, temporary, args),
+        }
         (temporary / REPORT).write_text(json.dumps(report, indent=2) + "\n")
         os.replace(temporary, args.output)
     finally:
@@ -141,6 +164,7 @@ def check(differences: Mapping[str, Any]) -> None:
     """Raises JndError where an export does not decode as the codec does: indexes differ, or pixels by over a level."""
     pixels = differences.get("pixels") or {"largest_difference": 0}
     if differences.get("scale_indexes_wrong") or pixels["largest_difference"] > 1:
-        raise JndError(f"The export would not decode as the codec does ({dict(differences)}): try another version of "
-                       "the exporting library.")
-
+        raise JndError(
+            f"The export would not decode as the codec does ({dict(differences)}): try another version of "
+            "the exporting library."
+        )

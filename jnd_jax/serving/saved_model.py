@@ -28,14 +28,20 @@ def signatures(model: ModelFile, plain: bool) -> tuple[tf.Module, dict[str, tf.t
     root = tf.Module()
     root.decoder = decoder = Decoder(model)
     spec = lambda name, *shape: tf.TensorSpec(shape, tf.int32, name)
-    latents = {"symbols": spec("symbols", None, None, None, decoder.latents),
-               "z": spec("z", None, None, None, decoder.hyper_latents), "quality": spec("quality", None)}
+    latents = {
+        "symbols": spec("symbols", None, None, None, decoder.latents),
+        "z": spec("z", None, None, None, decoder.hyper_latents),
+        "quality": spec("quality", None),
+    }
     functions = {
-        "synthesize": tf.function(lambda symbols, z, quality, height, width: {
-            "images": decoder.synthesize(symbols, z, quality, height, width)}
+        "synthesize": tf.function(
+            lambda symbols, z, quality, height, width: {
+                "images": decoder.synthesize(symbols, z, quality, height, width)
+            }
         ).get_concrete_function(**latents, height=spec("height"), width=spec("width")),
         "hyper": tf.function(decoder.hyper).get_concrete_function(
-            **latents, decoded=spec("decoded", None, None, None, 1)),
+            **latents, decoded=spec("decoded", None, None, None, 1)
+        ),
     }
     if plain:
         return root, functions
@@ -45,9 +51,11 @@ def signatures(model: ModelFile, plain: bool) -> tuple[tf.Module, dict[str, tf.t
         return root, functions
     root.stream = stream = StreamDecoder(model, decoder)
     functions["decode"] = tf.function(lambda data: {"image": stream.decode(data)}).get_concrete_function(
-        tf.TensorSpec([], tf.string, "data"))
+        tf.TensorSpec([], tf.string, "data")
+    )
     functions["decode_batch"] = tf.function(stream.decode_batch).get_concrete_function(
-        tf.TensorSpec([None], tf.string, "data"))
+        tf.TensorSpec([None], tf.string, "data")
+    )
     return root, functions
 
 
@@ -67,9 +75,14 @@ def export(model: ModelFile, folder: Path, options: argparse.Namespace) -> dict[
     root, functions = signatures(model, options.plain)
     tf.saved_model.save(root, str(folder), functions)
     loaded = tf.saved_model.load(str(folder)).signatures
-    described = {name: {"inputs": _describe(function.structured_input_signature[1]),
-                        "outputs": _describe(function.structured_outputs), "ops": ops(function)}
-                 for name, function in loaded.items()}
+    described = {
+        name: {
+            "inputs": _describe(function.structured_input_signature[1]),
+            "outputs": _describe(function.structured_outputs),
+            "ops": ops(function),
+        }
+        for name, function in loaded.items()
+    }
     differences = compare(model, loaded)
     exporting.check(differences)
     return {"signatures": described, "differences": differences}
@@ -87,23 +100,30 @@ def compare(model: ModelFile, loaded: Any) -> dict[str, Any]:
     for quality in exporting.QUALITIES:
         drawn = exporting.sample(coder, 8, 12, quality)
         anchor = hyper.anchors(np, 8, 12)[None].astype(np.int32)
-        passes = [loaded["hyper"](z=drawn.z, quality=drawn.quality, symbols=drawn.symbols * known, decoded=known)
-                  for known in (0 * anchor, anchor)]
+        passes = [
+            loaded["hyper"](z=drawn.z, quality=drawn.quality, symbols=drawn.symbols * known, decoded=known)
+            for known in (0 * anchor, anchor)
+        ]
         merge = lambda name: np.where(anchor > 0, passes[0][name], passes[1][name])
         wrong += int(np.sum(merge("indexes") != drawn.indexes))
         count += drawn.indexes.size
         means.append(np.abs(merge("means") - (drawn.y_hat - drawn.symbols)).max())
         height, width = 8 * BLOCK - 5, 12 * BLOCK - 7
-        images = loaded["synthesize"](symbols=drawn.symbols, z=drawn.z, quality=drawn.quality, height=height,
-                                      width=width)["images"].numpy()
+        images = loaded["synthesize"](
+            symbols=drawn.symbols, z=drawn.z, quality=drawn.quality, height=height, width=width
+        )["images"].numpy()
         ours.append(images)
         if reference:
             theirs.append(reference(drawn)[:, :height, :width])
         if "decode" in loaded:
             file = _file(model, coder, drawn, height, width)
             decoded.append(loaded["decode"](data=tf.constant(file))["image"].numpy()[None])
-    result = {"qualities": list(exporting.QUALITIES), "scale_indexes": count, "scale_indexes_wrong": wrong,
-              "means": float(max(means))}
+    result = {
+        "qualities": list(exporting.QUALITIES),
+        "scale_indexes": count,
+        "scale_indexes_wrong": wrong,
+        "means": float(max(means)),
+    }
     if theirs:
         result["pixels"] = exporting.compare_pixels(np.stack(ours), np.stack(theirs))
     if decoded:

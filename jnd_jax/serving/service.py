@@ -41,7 +41,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import jnd_jax
-from jnd_jax import bitstream, io
+from jnd_jax import bitstream, images
 from jnd_jax.codec.linear import BLOCK, TILE
 from jnd_jax.errors import JndError
 from jnd_jax.image_codec import ImageCodec
@@ -88,31 +88,47 @@ class Service:
         self._workers = anyio.CapacityLimiter(limits.workers)
         self._waiting: defaultdict[tuple[int, ...], dict[asyncio.Future, tuple[np.ndarray, int]]] = defaultdict(dict)
         self._registry = prometheus_client.CollectorRegistry()
-        self._count = prometheus_client.Counter("jnd_requests", "Requests answered", ("route", "status"),
-                                                registry=self._registry)
-        self._seconds = prometheus_client.Histogram("jnd_seconds", "Seconds of answered requests", ("route",),
-                                                    registry=self._registry)
-        prometheus_client.Gauge("jnd_busy", "Requests worked on or waiting", registry=self._registry
-                                ).set_function(lambda: self._busy)
-        prometheus_client.Gauge("jnd_held_bytes", "Bytes of requests and answers held", registry=self._registry
-                                ).set_function(lambda: self._held)
+        self._count = prometheus_client.Counter(
+            "jnd_requests", "Requests answered", ("route", "status"), registry=self._registry
+        )
+        self._seconds = prometheus_client.Histogram(
+            "jnd_seconds", "Seconds of answered requests", ("route",), registry=self._registry
+        )
+        prometheus_client.Gauge("jnd_busy", "Requests worked on or waiting", registry=self._registry).set_function(
+            lambda: self._busy
+        )
+        prometheus_client.Gauge(
+            "jnd_held_bytes", "Bytes of requests and answers held", registry=self._registry
+        ).set_function(lambda: self._held)
 
     def server(self, **options: Any) -> uvicorn.Server:
         """What listens; `options` of uvicorn.Config, such as host and port."""
-        return uvicorn.Server(uvicorn.Config(
-            self._app(), http=functools.partial(_Connection, self._limits.patience), ws="none",
-            limit_concurrency=self._limits.connections, **options))
+        return uvicorn.Server(
+            uvicorn.Config(
+                self._app(),
+                http=functools.partial(_Connection, self._limits.patience),
+                ws="none",
+                limit_concurrency=self._limits.connections,
+                **options,
+            )
+        )
 
     def _app(self) -> Starlette:
         route = lambda path, method, handler: Route(path, self._measured(path, handler), methods=[method])
-        return Starlette(routes=[
-            route("/health", "GET", self.health), route("/metrics", "GET", self.metrics),
-            route("/encode", "POST", self.encode), route("/decode", "POST", self.decode),
-            route("/pictures/{name:path}", "GET", self.picture),
-        ], exception_handlers={HTTPException: _refuse})
+        return Starlette(
+            routes=[
+                route("/health", "GET", self.health),
+                route("/metrics", "GET", self.metrics),
+                route("/encode", "POST", self.encode),
+                route("/decode", "POST", self.decode),
+                route("/pictures/{name:path}", "GET", self.picture),
+            ],
+            exception_handlers={HTTPException: _refuse},
+        )
 
     def _measured(self, path: str, handler: Callable) -> Callable:
         """The handler with its failures as answers, counted and timed."""
+
         @functools.wraps(handler)
         async def measured(request: Request) -> Response:
             start = time.perf_counter()
@@ -123,12 +139,15 @@ class Service:
             except JndError as error:
                 response = _refuse(request, HTTPException(400, str(error)))
             except ClientDisconnect:
-                response = _refuse(request, HTTPException(400, "The connection ended within the request: send it again."))
+                response = _refuse(
+                    request, HTTPException(400, "The connection ended within the request: send it again.")
+                )
             except MemoryError:
                 response = _refuse(request, _busy("There is not enough memory for this request now"))
             self._count.labels(path, response.status_code).inc()
             self._seconds.labels(path).observe(time.perf_counter() - start)
             return response
+
         return measured
 
     async def health(self, request: Request) -> Response:
@@ -137,8 +156,9 @@ class Service:
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus' text format."""
-        return Response(prometheus_client.generate_latest(self._registry),
-                        media_type=prometheus_client.CONTENT_TYPE_LATEST)
+        return Response(
+            prometheus_client.generate_latest(self._registry), media_type=prometheus_client.CONTENT_TYPE_LATEST
+        )
 
     async def encode(self, request: Request) -> Response:
         """An image file to a .jnd file."""
@@ -204,8 +224,9 @@ class Service:
                         self._held += len(chunk)
                         body += chunk
             except TimeoutError:
-                raise HTTPException(408, f"Send the whole request within {limits.patience:g} seconds.",
-                                    headers={"Connection": "close"}) from None
+                raise HTTPException(
+                    408, f"Send the whole request within {limits.patience:g} seconds.", headers={"Connection": "close"}
+                ) from None
             if not body:
                 raise HTTPException(400, "Send a file as the body of the request: it was empty.")
             yield bytes(body)
@@ -242,13 +263,13 @@ class Service:
         with self._place():
             header, chunks = await self._work(bitstream.unpack, data)
             self._check_pixels(header.width, header.height)
-            write = lambda pixels: io.format_image(io.from_chunks(pixels, chunks), f".{kind}", **options)
+            write = lambda pixels: images.format_image(images.from_chunks(pixels, chunks), f".{kind}", **options)
             if max(header.width, header.height) > TILE * BLOCK or {"regions", "residual"} & chunks.keys():
                 # In one go: what waits between two steps must be small, and a batch is of whole images of one quality.
                 return await self._work(lambda: write(self._codec.decode(data)))
             latents = await self._work(self._codec.decode_latents, header, chunks)
             pixels = await self._synthesised(latents.y_hat, header.quality)
-            return await self._work(write, pixels[:header.height, :header.width])
+            return await self._work(write, pixels[: header.height, : header.width])
 
     async def _synthesised(self, y_hat: np.ndarray, level: int) -> np.ndarray:
         """`ImageCodec.synthesise`, in a batch with others of this size if enough of them wait for a worker, else alone.
@@ -262,13 +283,15 @@ class Service:
             async with self._workers:
                 if own in waiting:
                     others = [future for future in waiting if future is not own]
-                    batch = [own, *others[:size - 1]] if len(waiting) >= size else [own]
+                    batch = [own, *others[: size - 1]] if len(waiting) >= size else [own]
                     latents, levels = zip(*(waiting.pop(future) for future in batch))
                     try:
-                        images = await anyio.to_thread.run_sync(self._codec.synthesise_batch, np.stack(latents), levels)
+                        decoded = await anyio.to_thread.run_sync(
+                            self._codec.synthesise_batch, np.stack(latents), levels
+                        )
                     except Exception as error:
-                        images = [error] * len(batch)
-                    for future, image in zip(batch, images):
+                        decoded = [error] * len(batch)
+                    for future, image in zip(batch, decoded):
                         if future.cancelled():
                             continue
                         elif isinstance(image, Exception):
@@ -281,12 +304,14 @@ class Service:
 
     def _encode(self, data: bytes, goal: dict[str, Any]) -> bytes:
         self._check_pixels(*_image_size(data))
-        picture = io.parse_image(data)
-        return self._codec.encode(picture.pixels, **goal, extras=io.to_chunks(picture))
+        picture = images.parse_image(data)
+        return self._codec.encode(picture.pixels, **goal, extras=images.to_chunks(picture))
 
     def _check_pixels(self, width: int, height: int) -> None:
         if width * height > self._limits.pixels:
-            raise HTTPException(413, f"Send an image of at most {self._limits.pixels} pixels: {width}x{height} are more.")
+            raise HTTPException(
+                413, f"Send an image of at most {self._limits.pixels} pixels: {width}x{height} are more."
+            )
 
 
 class _Answer(Response):
@@ -300,7 +325,7 @@ class _Answer(Response):
         with self._service.holding(len(self.body)):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for start in range(0, len(self.body), _PART):
-                await send({"type": "http.response.body", "body": self.body[start:start + _PART], "more_body": True})
+                await send({"type": "http.response.body", "body": self.body[start : start + _PART], "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
 
@@ -385,23 +410,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=Path, metavar="DIR", help="folder of .jnd files to show under /pictures")
     parser.add_argument("--max-megabytes", type=float, default=limits.body / 2**20, help="of a request (default: 32)")
     parser.add_argument("--max-megapixels", type=float, default=limits.pixels / 1e6, help="of an image (default: 64)")
-    parser.add_argument("--queue", type=int, default=limits.queue,
-                        help="requests that may be worked on or wait for it (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=limits.workers,
-                        help="requests that are worked on at a time (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=limits.batch,
-                        help="small images of one size that are decoded together (default: %(default)s)")
-    parser.add_argument("--patience", type=float, default=limits.patience, metavar="SECONDS",
-                        help="in which a client must have sent its request (default: %(default)g)")
+    parser.add_argument(
+        "--queue",
+        type=int,
+        default=limits.queue,
+        help="requests that may be worked on or wait for it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=limits.workers,
+        help="requests that are worked on at a time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=limits.batch,
+        help="small images of one size that are decoded together (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=limits.patience,
+        metavar="SECONDS",
+        help="in which a client must have sent its request (default: %(default)g)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Serves until it is interrupted."""
-    limits = Limits(body=int(args.max_megabytes * 2**20), pixels=int(args.max_megapixels * 1e6), queue=args.queue,
-                    workers=args.workers, batch=args.batch, patience=args.patience)
+    limits = Limits(
+        body=int(args.max_megabytes * 2**20),
+        pixels=int(args.max_megapixels * 1e6),
+        queue=args.queue,
+        workers=args.workers,
+        batch=args.batch,
+        patience=args.patience,
+    )
     service = Service(jnd_jax.load(args.model), limits, args.store)
     family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
     with socket.create_server((args.host, args.port), family=family) as listening:
-        print("http://%s:%d" % (args.host, listening.getsockname()[1]), flush=True)
+        print(f"http://{args.host}:{listening.getsockname()[1]}", flush=True)
         service.server(log_level="error").run([listening])
     return 0

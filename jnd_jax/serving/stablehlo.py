@@ -36,8 +36,7 @@ def synthesize(model: ModelFile, height: int, width: int) -> Callable[..., jax.A
     def decode(symbols, z, quality):
         symbols, anchor = symbols.astype(jnp.float32), hyper.anchors(jnp, h, w)
         features = hyper.mean_features(jnp, mean, z.astype(jnp.float32))
-        means = lambda y_hat, decoded: hyper.means(jnp, mean, features,
-                                                   *hyper.mean_context(jnp, mean, y_hat, decoded))
+        means = lambda y_hat, decoded: hyper.means(jnp, mean, features, *hyper.mean_context(jnp, mean, y_hat, decoded))
         first = symbols + means(jnp.zeros_like(symbols), jnp.zeros_like(anchor))
         y_hat = jnp.where(anchor > 0, first, symbols + means(first * anchor, anchor))
         y_hat = jnp.pad(y_hat, [(0, 0), (0, missing[0]), (0, missing[1]), (0, 0)])
@@ -58,7 +57,8 @@ def export(model: ModelFile, folder: Path, options: argparse.Namespace) -> dict[
     coder, reference = coding.latent_coder(model.params, model.tables), exporting.reference_pixels(model)
     shapes = [(1, h, w, coder.scale_offset.shape[1]), (1, h // 4, w // 4, coder.z_tables.shape[1]), (1,)]
     exported = jax_export.export(jax.jit(synthesize(model, height, width)), platforms=_PLATFORMS)(
-        *(jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes))
+        *(jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes)
+    )
     path = folder / FILE
     path.write_bytes(exported.serialize())
     loaded = jax.jit(jax_export.deserialize(bytearray(path.read_bytes())).call)
@@ -69,5 +69,9 @@ def export(model: ModelFile, folder: Path, options: argparse.Namespace) -> dict[
         theirs.append(reference(drawn)[:, :height, :width])
     differences = {"pixels": exporting.compare_pixels(np.stack(ours), np.stack(theirs))}
     exporting.check(differences)
-    return {"size": [width, height], "platforms": list(_PLATFORMS), "bytes": path.stat().st_size,
-            "differences": differences}
+    return {
+        "size": [width, height],
+        "platforms": list(_PLATFORMS),
+        "bytes": path.stat().st_size,
+        "differences": differences,
+    }

@@ -52,20 +52,25 @@ def crc32(data: tf.Tensor) -> tf.Tensor:
         register = tf.pad(register, [[tf.size(register) % 2, 0]])
         left, right = register[::2], register[1::2]
         for k in range(4):
-            byte = tf.cast(tf.bitwise.bitwise_and(tf.bitwise.right_shift(left, tf.constant(8 * k, tf.uint32)), 255),
-                           tf.int32)
+            byte = tf.cast(
+                tf.bitwise.bitwise_and(tf.bitwise.right_shift(left, tf.constant(8 * k, tf.uint32)), 255), tf.int32
+            )
             right = tf.bitwise.bitwise_xor(right, tf.gather(tables[level, k], byte))
         return level + 1, right
 
     register = tf.gather(tables[0, 0], tf.cast(message, tf.int32))
-    _, register = tf.while_loop(lambda level, register: tf.size(register) > 1, combine, (0, register),
-                                shape_invariants=(tf.TensorShape([]), tf.TensorShape([None])))
+    _, register = tf.while_loop(
+        lambda level, register: tf.size(register) > 1,
+        combine,
+        (0, register),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None])),
+    )
     return tf.bitwise.invert(register[0])
 
 
 def _number(raw: tf.Tensor, offset: tf.Tensor | int, size: int) -> tf.Tensor:
     """The little-endian number, int64, in `size` bytes of (n,) uint8."""
-    return tf.reduce_sum(tf.cast(raw[offset:offset + size], tf.int64) * [256**i for i in range(size)])
+    return tf.reduce_sum(tf.cast(raw[offset : offset + size], tf.int64) * [256**i for i in range(size)])
 
 
 def _within(side: tf.Tensor, largest: int) -> tf.Tensor:
@@ -106,8 +111,7 @@ class StreamDecoder(tf.Module):
         """Images of (B,) files: "images" (B, H, W, 3) uint8, H and W the largest sides, with zeros at the right and
         bottom of smaller ones; "heights" and "widths" (B,) int32. Fails as `decode` if one of the files does.
         """
-        heights, widths = tf.map_fn(lambda file: self._parse(file)[:2], data,
-                                    fn_output_signature=(tf.int32, tf.int32))
+        heights, widths = tf.map_fn(lambda file: self._parse(file)[:2], data, fn_output_signature=(tf.int32, tf.int32))
         largest = tf.reduce_max(heights), tf.reduce_max(widths)
 
         def one(file):
@@ -128,33 +132,45 @@ class StreamDecoder(tf.Module):
         intact = lambda part, at: tf.cast(crc32(part), tf.int64) == number(at, 4)
         width, height, quality = number(16, 4), number(20, 4), number(24, 2)
         table_end = bitstream.HEADER_SIZE + 9 * tf.cast(number(7, 1), tf.int32)
-        tags = fields[bitstream.HEADER_SIZE:table_end:9]
+        tags = fields[bitstream.HEADER_SIZE : table_end : 9]
         model = list(bytes.fromhex(self._decoder.hash))
         start = tf.cast(table_end, tf.int64) + 4
         z_size, y_size = number(33, 4), number(42, 4)
         middle = tf.minimum(start + z_size, size)
-        z, y = raw[start:middle], raw[middle:middle + y_size]
+        z, y = raw[start:middle], raw[middle : middle + y_size]
         checks = (
             (tf.reduce_all(fields[:4] == list(bitstream.MAGIC)), "the file is not a .jnd file"),
             (intact(fields[:28], 28), _DAMAGED),
             (number(4, 1) == bitstream.VERSION, "the file is of a newer format than this program reads: update it"),
-            (number(5, 1) == bitstream.CODERS.index("tfc"),
-             "the file is coded for constriction: transcode it with `jnd-jax transcode --coder tfc`"),
+            (
+                number(5, 1) == bitstream.CODERS.index("tfc"),
+                "the file is coded for constriction: transcode it with `jnd-jax transcode --coder tfc`",
+            ),
             (number(6, 1) == 2, "the file is coded in one pass, which this program does not read"),
             (tf.reduce_all(fields[8:16] == model), f"the file was made with another model than {self._decoder.hash}"),
             (number(7, 1) <= len(bitstream.TAGS), _DAMAGED),
-            (~tf.reduce_any(tags == bitstream.TAGS["regions"]),
-             "the file has a quality by region, which this program does not read: decode it with jnd-jax"),
-            (~tf.reduce_any(tags == bitstream.TAGS["residual"]),
-             "the file has a bound on its errors, which this program does not read: decode it with jnd-jax"),
-            (_within(width, bitstream.MAX_SIDE) & _within(height, bitstream.MAX_SIDE)
-             & (width * height <= bitstream.MAX_PIXELS) & (quality <= bitstream.MAX_QUALITY),
-             "the file declares a size or a quality that no file has"),
-            (intact(fields[bitstream.HEADER_SIZE:table_end], table_end), _DAMAGED),
+            (
+                ~tf.reduce_any(tags == bitstream.TAGS["regions"]),
+                "the file has a quality by region, which this program does not read: decode it with jnd-jax",
+            ),
+            (
+                ~tf.reduce_any(tags == bitstream.TAGS["residual"]),
+                "the file has a bound on its errors, which this program does not read: decode it with jnd-jax",
+            ),
+            (
+                _within(width, bitstream.MAX_SIDE)
+                & _within(height, bitstream.MAX_SIDE)
+                & (width * height <= bitstream.MAX_PIXELS)
+                & (quality <= bitstream.MAX_QUALITY),
+                "the file declares a size or a quality that no file has",
+            ),
+            (intact(fields[bitstream.HEADER_SIZE : table_end], table_end), _DAMAGED),
             ((tf.size(z, tf.int64) == z_size) & intact(z, 37), _DAMAGED),
             ((tf.size(y, tf.int64) == y_size) & intact(y, 46), _DAMAGED),
-            (self._plausible(z_size, height, width, quality),
-             "the coded data is too short for the declared image size: get a fresh copy of the file"),
+            (
+                self._plausible(z_size, height, width, quality),
+                "the coded data is too short for the declared image size: get a fresh copy of the file",
+            ),
         )
         for condition, message in checks:
             with tf.control_dependencies([tf.debugging.Assert(condition, [message])]):

@@ -30,10 +30,13 @@ def export(model: ModelFile, folder: Path, options: argparse.Namespace) -> dict[
     h, w = exporting.grid(height), exporting.grid(width)
     decoder = Decoder(model)
     spec = lambda name, *shape: tf.TensorSpec(shape, tf.int32, name)
-    function = tf.function(lambda symbols, z, quality: {
-        "images": decoder.synthesize(symbols, z, quality, height, width)}).get_concrete_function(
-        symbols=spec("symbols", 1, h, w, decoder.latents), z=spec("z", 1, h // 4, w // 4, decoder.hyper_latents),
-        quality=spec("quality", 1))
+    function = tf.function(
+        lambda symbols, z, quality: {"images": decoder.synthesize(symbols, z, quality, height, width)}
+    ).get_concrete_function(
+        symbols=spec("symbols", 1, h, w, decoder.latents),
+        z=spec("z", 1, h // 4, w // 4, decoder.hyper_latents),
+        quality=spec("quality", 1),
+    )
     files = {}
     for kind in (tf.float32, tf.float16):
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function], decoder)
@@ -57,6 +60,6 @@ def _report(model: ModelFile, path: Path, h: int, w: int) -> dict[str, Any]:
         images = runner(symbols=drawn.symbols, z=drawn.z, quality=drawn.quality)["images"]
         ours.append(images)
         if reference:
-            theirs.append(reference(drawn)[:, :images.shape[1], :images.shape[2]])
+            theirs.append(reference(drawn)[:, : images.shape[1], : images.shape[2]])
     report = {"bytes": path.stat().st_size, "ops": sorted({op["op_name"] for op in interpreter._get_ops_details()})}
     return report | ({"pixels": exporting.compare_pixels(np.stack(ours), np.stack(theirs))} if theirs else {})

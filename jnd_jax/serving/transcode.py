@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from jnd_jax import bitstream, io, modelfile
+from jnd_jax import bitstream, files, modelfile
 from jnd_jax.codec import coding, regions
 from jnd_jax.codec.linear import FOOTPRINT
 from jnd_jax.errors import JndError
@@ -21,14 +21,18 @@ def transcode(data: bytes, coder: str, model: modelfile.ModelFile) -> bytes:
     """
     header, chunks = bitstream.unpack(data)
     if header.model != model.hash:
-        raise JndError(f"This file was made with model {header.model}, not {model.name} ({model.hash}): "
-                       "name the model that made it with --model.")
+        raise JndError(
+            f"This file was made with model {header.model}, not {model.name} ({model.hash}): "
+            "name the model that made it with --model."
+        )
     latents, quality = coding.latent_coder(model.params, model.tables), header.quality
     h, w = (-(-side // FOOTPRINT) for side in (header.height, header.width))
     latents.check_size(len(chunks["z"]), h * w, quality)
     z = latents.decode_z(chunks["z"], h, w, quality, header.coder)
-    recoded = {"z": latents.encode_z(z, quality, coder),
-               "y": latents.recode_y(chunks["y"], z, regions.of_file(header, chunks), header.coder, coder)}
+    recoded = {
+        "z": latents.encode_z(z, quality, coder),
+        "y": latents.recode_y(chunks["y"], z, regions.of_file(header, chunks), header.coder, coder),
+    }
     return bitstream.pack(dataclasses.replace(header, coder=coder), chunks | recoded)
 
 
@@ -36,14 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `jnd-jax transcode`."""
     parser.add_argument("inputs", nargs="+", metavar="IN", help=".jnd files or folders of them")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a .jnd file, or a folder for several")
-    parser.add_argument("--coder", choices=bitstream.CODERS, required=True,
-                        help="tfc for TensorFlow, constriction for everything else")
+    parser.add_argument(
+        "--coder", choices=bitstream.CODERS, required=True, help="tfc for TensorFlow, constriction for everything else"
+    )
     parser.add_argument("--model", help="name or file of the model, if it is not one that comes with the package")
 
 
 def run(args: argparse.Namespace) -> int:
     """Transcodes all files; returns the exit status."""
-    from jnd_jax import cli
 
     @functools.cache
     def model_of(digest: str) -> modelfile.ModelFile:
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     def work(source: Path, target: Path) -> str:
         data = source.read_bytes()
         recoded = transcode(data, args.coder, model_of(bitstream.unpack(data)[0].model))
-        io.write_bytes(target, recoded)
+        files.write_bytes(target, recoded)
         return f"{source}  {len(data)} bytes  {target}  {len(recoded)} bytes"
 
-    return cli.each(cli.plan(args.inputs, args.output, (".jnd",), (".jnd",), ".jnd"), work)
+    return files.each(files.plan(args.inputs, args.output, (".jnd",), (".jnd",), ".jnd"), work)

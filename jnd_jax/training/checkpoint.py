@@ -1,4 +1,5 @@
 """Checkpoints of a run: state, config and data position, written asynchronously by Orbax."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -18,9 +19,11 @@ def open_manager(workdir: str | Path, keep: int = 2) -> ocp.CheckpointManager:
     policy = ocp.checkpoint_managers.preservation_policy
     fitness = lambda metrics: -metrics["score"]
     options = ocp.CheckpointManagerOptions(
-        enable_async_checkpointing=True, best_fn=fitness,
-        preservation_policy=policy.AnyPreservationPolicy([
-            policy.LatestN(keep), policy.BestN(get_metric_fn=fitness, n=1, keep_checkpoints_without_metrics=False)]),
+        enable_async_checkpointing=True,
+        best_fn=fitness,
+        preservation_policy=policy.AnyPreservationPolicy(
+            [policy.LatestN(keep), policy.BestN(get_metric_fn=fitness, n=1, keep_checkpoints_without_metrics=False)]
+        ),
     )
     handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     folder = Path(workdir).expanduser().resolve() / "checkpoints"
@@ -35,8 +38,9 @@ def _global(tree: Any) -> Any:
     return jax.tree.map(lambda a: jax.make_array_from_process_local_data(everywhere, np.asarray(a)), tree)
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState, config: dict[str, Any], examples: int,
-         score: float | None = None) -> None:
+def save(
+    manager: ocp.CheckpointManager, state: TrainState, config: dict[str, Any], examples: int, score: float | None = None
+) -> None:
     """Save one copy of the state, the config and the number of examples drawn so far; returns before it is on disk.
 
     `score` is what the validation of this very step gave, if there was one.
@@ -45,8 +49,11 @@ def save(manager: ocp.CheckpointManager, state: TrainState, config: dict[str, An
     if step in manager.all_steps():
         return
     meta = {"config": config, "examples": examples}
-    manager.save(step, metrics=None if score is None else {"score": score},
-                 args=ocp.args.Composite(state=ocp.args.StandardSave(_global(state)), meta=ocp.args.JsonSave(meta)))
+    manager.save(
+        step,
+        metrics=None if score is None else {"score": score},
+        args=ocp.args.Composite(state=ocp.args.StandardSave(_global(state)), meta=ocp.args.JsonSave(meta)),
+    )
 
 
 def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainState, dict[str, Any]]:

@@ -1,4 +1,5 @@
 """The training run: data, steps, validation, checkpoints."""
+
 from __future__ import annotations
 
 import collections
@@ -9,8 +10,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,7 @@ from jnd_jax.data import cache, pipeline
 from jnd_jax.errors import JndError
 from jnd_jax.losses import make_loss
 from jnd_jax.losses.distances import make_distance
-from jnd_jax.training import checkpoint, export
+from jnd_jax.training import checkpoint, packaging
 from jnd_jax.training.optimizers import learning_rate, make_optimizer
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import TrainState, create_state
@@ -60,8 +62,10 @@ def stages(config: ConfigDict) -> list[Stage]:
         if crop <= 0 or crop % FOOTPRINT:
             raise JndError(f"A crop of {crop} cannot be; give data.crop a multiple of {FOOTPRINT}.")
         if batch <= 0 or batch % parts:
-            raise JndError(f"A batch of {batch} does not divide among {jax.device_count()} devices times "
-                           f"train.accumulate={config.train.accumulate}; give data.batch a multiple of {parts}.")
+            raise JndError(
+                f"A batch of {batch} does not divide among {jax.device_count()} devices times "
+                f"train.accumulate={config.train.accumulate}; give data.batch a multiple of {parts}."
+            )
     ends = np.cumsum([0] + [steps for steps, _, _ in listed])
     return [Stage(int(a), int(b), crop, batch) for a, b, (_, crop, batch) in zip(ends, ends[1:], listed)]
 
@@ -77,12 +81,14 @@ def initial_params(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
     if not config.train.init_from:
         return params
     source = Path(config.train.init_from).expanduser()
-    given = checkpoint.load_params(source) if source.is_dir() else export.load_model_params(source)
+    given = checkpoint.load_params(source) if source.is_dir() else packaging.load_model_params(source)
     ours, theirs = traverse_util.flatten_dict(params, sep="/"), traverse_util.flatten_dict(given, sep="/")
     for path in sorted(ours.keys() & theirs.keys()):
         if ours[path].shape != theirs[path].shape:
-            raise JndError(f"{path} is {theirs[path].shape} in {source} and {ours[path].shape} in the model; "
-                           "give the config the sizes of that model.")
+            raise JndError(
+                f"{path} is {theirs[path].shape} in {source} and {ours[path].shape} in the model; "
+                "give the config the sizes of that model."
+            )
     for side, extra in (("new", ours.keys() - theirs.keys()), ("unused", theirs.keys() - ours.keys())):
         if extra:
             log.warning("%s parameters beside %s: %s", side, source, ", ".join(sorted(extra)))
@@ -188,8 +194,15 @@ def train_and_evaluate(
     optimizer = make_optimizer(rates)
     runner = parallelize(
         make_train_step(
-            model, loss, optimizer, learning_rate(rates), seed=config.seed, ema=config.train.ema,
-            quality=tuple(config.train.quality), lmbda=config.train.lmbda, accumulate=config.train.accumulate,
+            model,
+            loss,
+            optimizer,
+            learning_rate(rates),
+            seed=config.seed,
+            ema=config.train.ema,
+            quality=tuple(config.train.quality),
+            lmbda=config.train.lmbda,
+            accumulate=config.train.accumulate,
         ),
         config.train.parallel,
     )
@@ -209,15 +222,20 @@ def train_and_evaluate(
     data = config.data
     augmentation = pipeline.Augmentation(data.flip, data.rotate, data.downscale)
     evaluate = make_evaluator(
-        model, choose(validation, config.eval.images, config.eval.max_size), config.eval.qualities, config.train.lmbda,
+        model,
+        choose(validation, config.eval.images, config.eval.max_size),
+        config.eval.qualities,
+        config.train.lmbda,
         make_distance(config.loss.get("distance", "mse")),
     )
     logger = Log(workdir, total)
     if jax.process_index() == 0:
         (workdir / "config.json").write_text(json.dumps(settings, indent=2))
     count = sum(a.size for a in jax.tree.leaves(state.params))
-    logger.line(f"{config.model.name}: {count:,} parameters, {len(train_images)} training and {len(validation)} "
-                f"validation images, {jax.device_count()} {jax.default_backend()} devices, from step {step} of {total}")
+    logger.line(
+        f"{config.model.name}: {count:,} parameters, {len(train_images)} training and {len(validation)} "
+        f"validation images, {jax.device_count()} {jax.default_backend()} devices, from step {step} of {total}"
+    )
 
     def validate() -> float:
         score = 0.0
@@ -226,8 +244,11 @@ def train_and_evaluate(
             result, pictures = evaluate(runner.local(state.ema))
             logger.scalars("eval", step, result)
             logger.pictures(step, pictures)
-            logger.line(f"step {step} eval  " + "  ".join(f"{k} {v:.4f}" for k, v in result.items())
-                        + f"  ({time.time() - began:.0f} s)")
+            logger.line(
+                f"step {step} eval  "
+                + "  ".join(f"{k} {v:.4f}" for k, v in result.items())
+                + f"  ({time.time() - began:.0f} s)"
+            )
             score = result["score"]
         return float(multihost_utils.broadcast_one_to_all(np.float32(score)))
 
@@ -244,8 +265,13 @@ def train_and_evaluate(
                 continue
             source = pipeline.Examples(train_images, stage.crop, config.seed, augmentation, partners)
             feed = pipeline.batches(
-                source, stage.batch, examples, stage.last - step,
-                process=jax.process_index(), processes=jax.process_count(), threads=data.threads,
+                source,
+                stage.batch,
+                examples,
+                stage.last - step,
+                process=jax.process_index(),
+                processes=jax.process_count(),
+                threads=data.threads,
             )
             for batch in feed:
                 state, metrics = runner.step(state, runner.shard(batch))
@@ -300,7 +326,7 @@ def train_and_evaluate(
     if stop:
         logger.line(f"stopped at step {step} by SIGTERM; run the same command to go on")
     elif jax.process_index() == 0:
-        export.export_model(settings, final.ema, workdir / "model.safetensors", model=model)
+        packaging.export_model(settings, final.ema, workdir / "model.safetensors", model=model)
         logger.line(f"wrote {workdir / 'model.safetensors'}")
     logger.close()
     return final

@@ -3,10 +3,12 @@
 An optimizer here gives a descent direction of unit learning rate; the train step multiplies it by `schedule(step)`. So
 the schedule may change between a run and its resumption without touching the optimizer's state.
 """
+
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +52,7 @@ def path_of(path: Sequence[Any]) -> str:
 
 
 def frozen_labels(params: Any, patterns: Sequence[str]) -> Any:
-    """"frozen" for each parameter whose path a pattern finds (re.search), "train" for the others."""
+    """ "frozen" for each parameter whose path a pattern finds (re.search), "train" for the others."""
     hits = {pattern: 0 for pattern in patterns}
 
     def label(path, _):
@@ -79,8 +81,14 @@ def make_optimizer(config: Mapping[str, Any]) -> optax.GradientTransformation:
     elif name == "muon":
         # consistent_rms gives Muon's updates the size of Adam's, so that one learning rate serves both.
         core = optax.chain(
-            optax.contrib.muon(1.0, weight_decay=config["weight_decay"], adam_b1=b1, adam_b2=b2, consistent_rms=0.2,
-                               muon_weight_dimension_numbers=_muon_dimensions),
+            optax.contrib.muon(
+                1.0,
+                weight_decay=config["weight_decay"],
+                adam_b1=b1,
+                adam_b2=b2,
+                consistent_rms=0.2,
+                muon_weight_dimension_numbers=_muon_dimensions,
+            ),
             optax.scale(-1.0),
         )
     elif name == "soap":

@@ -1,8 +1,10 @@
 """One per-device step, two ways to run it on all devices: jax.pmap, or jax.shard_map over a mesh."""
+
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,5 @@
 """SOAP: Adam in the slowly turning eigenbasis of Shampoo's preconditioner (Vyas et al. 2024, arXiv:2409.11321)."""
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -87,9 +88,7 @@ def scale_by_soap(
         # The first gradient fixes the basis and leaves Adam's moments alone.
         average = lambda b, old, new: jnp.where(first, old, b * old + (1 - b) * new)
         mean = tuple(average(b1, m, g) for m, g in zip(state.mean, matrices))
-        square = tuple(
-            average(b2, v, _rotate(g, q) ** 2) for v, g, q in zip(state.square, matrices, state.basis)
-        )
+        square = tuple(average(b2, v, _rotate(g, q) ** 2) for v, g, q in zip(state.square, matrices, state.basis))
 
         def direction(m: jax.Array, v: jax.Array, q: Sides) -> jax.Array:
             root = jnp.sqrt(v / (1 - b2**t))
@@ -97,9 +96,7 @@ def scale_by_soap(
             scaled = _rotate(m, q) / (1 - b1**t) / (root + eps * jnp.sqrt(jnp.mean(root**2)) + 1e-16)
             return jnp.where(first, 0.0, _rotate_back(scaled, q))
 
-        updates = [
-            direction(m, v, q).reshape(leaf.shape) for m, v, q, leaf in zip(mean, square, state.basis, leaves)
-        ]
+        updates = [direction(m, v, q).reshape(leaf.shape) for m, v, q, leaf in zip(mean, square, state.basis, leaves)]
 
         def initial() -> tuple[tuple[Sides, ...], tuple[jax.Array, ...]]:
             vectors = lambda m: {side: jnp.linalg.eigh(value)[1][:, ::-1] for side, value in m.items()}

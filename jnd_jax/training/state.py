@@ -1,4 +1,5 @@
 """What a training run carries from step to step."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,7 +1,9 @@
 """The per-device train step: a pure function of (state, batch) that averages over the axis "data"."""
+
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,8 +65,10 @@ def make_train_step(
         parts = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), dict(batch))
         total, _ = jax.lax.scan(
             lambda sums, part: (jax.tree.map(jnp.add, sums, gradient(params, part, step)), None),
-            jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype),
-                         jax.eval_shape(gradient, params, jax.tree.map(lambda a: a[0], parts), step)),
+            jax.tree.map(
+                lambda a: jnp.zeros(a.shape, a.dtype),
+                jax.eval_shape(gradient, params, jax.tree.map(lambda a: a[0], parts), step),
+            ),
             parts,
         )
         return jax.tree.map(lambda a: a / accumulate, total)

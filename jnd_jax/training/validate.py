@@ -1,7 +1,9 @@
 """Rate and distortion on whole validation images, rounded as in files: the figure to choose models by, and pictures."""
+
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +74,8 @@ def make_evaluator(
                 height, width = image.shape[:2]
                 padded = np.pad(image, ((0, -height % FOOTPRINT), (0, -width % FOOTPRINT), (0, 0)), "edge")
                 x_hat, bits, where = code(
-                    params, padded[None].astype(np.float32) / 255.0, jnp.full(1, quality, jnp.float32))
+                    params, padded[None].astype(np.float32) / 255.0, jnp.full(1, quality, jnp.float32)
+                )
                 decoded = np.asarray(x_hat)[0, :height, :width]
                 if label not in pictures:
                     pictures[label] = picture(image, decoded, None if where is None else np.asarray(where)[0])

@@ -21,7 +21,9 @@ def coder(golden_model):
 def latents_of(model):
     """Gained latents (8, 12, M) of a photo at quality 600."""
     x = data.astronaut()[None, :128, 100:292].astype(np.float32) / 255
-    return np.asarray(codec.build(model.config).apply({"params": model.params}, x, jnp.full(1, 600.0), method="analysis"))[0]
+    return np.asarray(
+        codec.build(model.config).apply({"params": model.params}, x, jnp.full(1, 600.0), method="analysis")
+    )[0]
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +66,9 @@ def test_coding_and_training_agree_on_symbols_and_scales(golden_model, shipped, 
     coder = coding.latent_coder(model.params, coding_tables(network, model.params))
     z = coder.hyper_latents(latents)
     ours = coder.decode_y(coder.encode_y(latents, z, 600), z, 600)
-    symbols, y_hat, _, index = jax.jit(lambda y, z: network.apply(
-        {"params": params}, y, z, jnp.full(1, 600.0), method="code"))(latents[None], z[None])
+    symbols, y_hat, _, index = jax.jit(
+        lambda y, z: network.apply({"params": params}, y, z, jnp.full(1, 600.0), method="code")
+    )(latents[None], z[None])
     # A residual that lies on a half may round either way in two runtimes; everything after it then follows.
     assert np.mean(np.asarray(symbols[0]) != ours.symbols) < 1e-3
     assert np.mean(np.asarray(index[0]) != ours.indexes) < 1e-3

@@ -9,7 +9,9 @@ from jnd_jax.codec.complexity import multiply_adds
 
 
 def test_multiply_adds_are_those_of_the_layers():
-    small, deeper = (codec.build({"name": "jnd", "latents": 64, "synthesis_depths": depths}) for depths in ((1, 1), (1, 2)))
+    small, deeper = (
+        codec.build({"name": "jnd", "latents": 64, "synthesis_depths": depths}) for depths in ((1, 1), (1, 2))
+    )
     counts = []
     for model in (small, deeper):
         params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros(1))["params"]

@@ -27,5 +27,7 @@ def test_optimised_rounding_takes_the_cheaper_of_two_integers():
 
 def test_optimised_rounding_has_the_gradient_of_the_identity():
     x = jnp.array([-2.6, -0.4, 0.0, 0.7, 3.2])
-    gradient = jax.grad(lambda x, s, w: jnp.sum(ste_rdo_round(x, s, w)), (0, 1, 2))(x, jnp.full(5, 0.7), jnp.full(5, 2.0))
+    gradient = jax.grad(lambda x, s, w: jnp.sum(ste_rdo_round(x, s, w)), (0, 1, 2))(
+        x, jnp.full(5, 0.7), jnp.full(5, 2.0)
+    )
     assert [g.tolist() for g in gradient] == [[1.0] * 5, [0.0] * 5, [0.0] * 5]

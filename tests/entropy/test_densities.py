@@ -111,7 +111,9 @@ def test_factorized_bits_batch_over_parameters():
 
 
 def laplacian_cdf(x, scale):
-    return np.where(x < 0, 0.5 * np.exp(np.minimum(x, 0) * 2**0.5 / scale), 1 - 0.5 * np.exp(-np.maximum(x, 0) * 2**0.5 / scale))
+    return np.where(
+        x < 0, 0.5 * np.exp(np.minimum(x, 0) * 2**0.5 / scale), 1 - 0.5 * np.exp(-np.maximum(x, 0) * 2**0.5 / scale)
+    )
 
 
 def test_laplacian_mass_is_a_difference_of_its_cdf():

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = (
-    shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("google-chrome")
-)
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @contextmanager

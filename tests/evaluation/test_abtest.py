@@ -98,9 +98,7 @@ def observe(page, choose, most: int = 1000) -> int:
         if trial["kind"] == "pair":
             page.keyboard.down(" ")
             page.keyboard.up(" ")
-        page.keyboard.press(
-            {"left": "ArrowLeft", "right": "ArrowRight", "yes": "y", "no": "n"}[choose(trial)]
-        )
+        page.keyboard.press({"left": "ArrowLeft", "right": "ArrowRight", "yes": "y", "no": "n"}[choose(trial)])
     return most
 
 
@@ -180,10 +178,7 @@ def test_works_by_touch_from_a_file(test, tmp_path):
         assert page.locator("#buttons button").first.is_disabled()
         page.locator("#buttons button").nth(1).hover()
         page.mouse.down()
-        assert (
-            page.evaluate("getComputedStyle(document.querySelector('.side img + img')).visibility")
-            == "visible"
-        )
+        assert page.evaluate("getComputedStyle(document.querySelector('.side img + img')).visibility") == "visible"
         page.mouse.up()
         page.locator("#buttons button").first.click()
         page.wait_for_function("state.answers.length === 1 && trial !== null")
@@ -213,9 +208,7 @@ def record(subject: str, choices: list[str], checks: int = 8) -> dict:
 
 
 def test_analysis_by_hand():
-    result = abtest.analyse(
-        [record("s1", ["left"] * 5 + ["right"] * 3), record("s2", ["left"] * 4 + ["right"] * 4)]
-    )
+    result = abtest.analyse([record("s1", ["left"] * 5 + ["right"] * 3), record("s2", ["left"] * 4 + ["right"] * 4)])
     (pair,) = result["pairs"]
     assert (pair["first"], pair["wins"], pair["total"], pair["verdict"]) == ("a", 9, 16, "open")
     ranking = {row["condition"]: row for row in result["ranking"]}

@@ -42,9 +42,7 @@ def test_agrees_with_the_bjontegaard_package(method):
     oracle = pytest.importorskip("bjontegaard")
     for anchor in CURVES.values():
         for test in CURVES.values():
-            expected = oracle.bd_rate(
-                *anchor, *test, method=method, require_matching_points=False, min_overlap=0
-            )
+            expected = oracle.bd_rate(*anchor, *test, method=method, require_matching_points=False, min_overlap=0)
             assert bd_rate(*anchor, *test, method=method).percent == pytest.approx(expected, abs=1e-6)
 
 

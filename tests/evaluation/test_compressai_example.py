@@ -1,4 +1,5 @@
 """The example that lets CompressAI's models into a comparison; runs where CompressAI is installed."""
+
 import subprocess
 import sys
 from pathlib import Path

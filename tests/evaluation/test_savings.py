@@ -75,8 +75,11 @@ def test_no_saving_and_loss_are_said_plainly():
 
 def test_the_return_on_the_cost_is_shown():
     """.6: (24 * 14.2 - 100) / 100."""
-    (line,) = [line for line in savings.to_markdown(savings.report(PLAIN, MEASURED, [], "")).splitlines()
-               if line.startswith("| return on the cost")]
+    (line,) = [
+        line
+        for line in savings.to_markdown(savings.report(PLAIN, MEASURED, [], "")).splitlines()
+        if line.startswith("| return on the cost")
+    ]
     assert line.split(" | ")[2] == "241 %"
     free = savings.report(replace(PLAIN, training_cost=0, migration_cost=0), replace(MEASURED, encode_s=0), [], "")
     assert free["scenarios"]["measured"]["return_on_investment"] is None

@@ -60,9 +60,7 @@ def test_bradley_terry_recovers_strengths_from_expected_wins():
     np.fill_diagonal(expected, 0)
     assert subjects.bradley_terry(expected, prior=0) == pytest.approx(truth, abs=1e-3)
     undefeated = subjects.bradley_terry(np.array([[0, 20], [0, 0]]))
-    assert np.isfinite(undefeated).all() and undefeated[0] - undefeated[1] == pytest.approx(
-        400 * math.log10(41)
-    )
+    assert np.isfinite(undefeated).all() and undefeated[0] - undefeated[1] == pytest.approx(400 * math.log10(41))
 
 
 def test_unconnected_conditions_cannot_be_ranked():
@@ -101,7 +99,5 @@ def test_screening():
 
 def test_guessers_are_mostly_screened_out():
     random = np.random.default_rng(0)
-    kept = sum(
-        subjects.screen([check(bool(b)) for b in random.integers(0, 2, 8)]) is None for _ in range(2000)
-    )
+    kept = sum(subjects.screen([check(bool(b)) for b in random.integers(0, 2, 8)]) is None for _ in range(2000))
     assert kept / 2000 < 0.05

@@ -15,11 +15,18 @@ from skimage import data
 
 import jnd_jax
 from jnd_jax import codec
-from jnd_jax.training.export import export_model
+from jnd_jax.training.packaging import export_model
 
 FOLDER = Path(__file__).parent
-CONFIG = dict(name="jnd", latents=32, hyper_latents=4, hyper_width=8, widths=(8, 16), analysis_depths=(1, 1),
-              synthesis_depths=(1, 1))
+CONFIG = dict(
+    name="jnd",
+    latents=32,
+    hyper_latents=4,
+    hyper_width=8,
+    widths=(8, 16),
+    analysis_depths=(1, 1),
+    synthesis_depths=(1, 1),
+)
 STREAMS = {"astronaut-q20": (200, 130, 20.0), "astronaut-q60": (64, 64, 60.0), "astronaut-q100": (33, 49, 100.0)}
 
 
@@ -33,7 +40,7 @@ def main():
     export_model({"model": CONFIG}, params, FOLDER / "tiny.safetensors")
     tiny = jnd_jax.load(FOLDER / "tiny.safetensors")
     for name, (height, width, quality) in STREAMS.items():
-        stream = tiny.encode(data.astronaut()[:height, 100:100 + width], quality)
+        stream = tiny.encode(data.astronaut()[:height, 100 : 100 + width], quality)
         (FOLDER / f"{name}.jnd").write_bytes(stream)
         Image.fromarray(tiny.decode(stream)).save(FOLDER / f"{name}.png")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jnd_jax import baselines
+from jnd_jax import codecs
 from jnd_jax.errors import JndError
 from jnd_jax.jnd import datasets, sur
 
@@ -60,12 +60,14 @@ def test_mcl_jci(mcl_jci):
 
 
 def test_the_example_of_the_documentation_writes_a_set_for_training(mcl_jci, tmp_path, monkeypatch, capsys):
-    code, = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs/jnd.md").read_text(), re.S)
+    (code,) = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs/jnd.md").read_text(), re.S)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert [record.name for record in datasets.ref_jnd1(tmp_path / "set")] == ["ImageJND_SRC09", "ImageJND_SRC10"]
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
-        ["ImageJND_SRC09", "51.0"], ["ImageJND_SRC10", "25.0"]]
+        ["ImageJND_SRC09", "51.0"],
+        ["ImageJND_SRC10", "25.0"],
+    ]
 
 
 def test_broken_parts_of_mcl_jci_are_named(mcl_jci, tmp_path):
@@ -99,14 +101,17 @@ def konjnd(tmp_path):
         save(root / "jpeg" / f"SRC0001_JPEG_{level:03d}.jpg", sources[1], quality=101 - level, subsampling=0)
     for level in range(1, 52):
         save(root / "bpg" / f"SRC0002_BPG_{level:03d}.png", sources[2].quantize(256 - 4 * level).convert("RGB"))
-    konjnd_labels(root, [["SRC0002.png", "BPG", 2, 30.5, 0.5, "[30, 31]"],
-                         ["SRC0001.png", "JPEG", 3, 60.0, 8.2, "[50, 60, 70]"]])
+    konjnd_labels(
+        root, [["SRC0002.png", "BPG", 2, 30.5, 0.5, "[30, 31]"], ["SRC0001.png", "JPEG", 3, 60.0, 8.2, "[50, 60, 70]"]]
+    )
     return root
 
 
 def konjnd_labels(root, rows):
     with (root / "subjective_ratings.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["image_id", "Compression type", "No. of ratings", "mean", "std", "ratings"], *rows])
+        csv.writer(file).writerows(
+            [["image_id", "Compression type", "No. of ratings", "mean", "std", "ratings"], *rows]
+        )
 
 
 def test_konjnd_1k(konjnd):
@@ -128,9 +133,14 @@ def test_the_direction_of_konjnd_levels_is_seen_in_its_images(konjnd):
 
 def test_contradictions_in_konjnd_are_named(konjnd):
     good = ["SRC0001.png", "JPEG", 2, 60, 8, "[50, 70]"]
-    for changes, complaint in (({2: 3}, "number and mean"), ({3: 55}, "number and mean"), ({1: "WebP"}, "WebP"),
-                               ({5: "50, 70"}, "no list"), ({0: "SRC0009.png"}, "SRC0009.png"),
-                               ({2: 0, 5: "[]"}, "number and mean")):
+    for changes, complaint in (
+        ({2: 3}, "number and mean"),
+        ({3: 55}, "number and mean"),
+        ({1: "WebP"}, "WebP"),
+        ({5: "50, 70"}, "no list"),
+        ({0: "SRC0009.png"}, "SRC0009.png"),
+        ({2: 0, 5: "[]"}, "number and mean"),
+    ):
         row = [changes.get(i, value) for i, value in enumerate(good)]
         konjnd_labels(konjnd, [row])
         with pytest.raises(JndError, match=complaint):
@@ -177,8 +187,11 @@ def test_videoset(videoset):
     root, labels = videoset
     records = datasets.videoset(root, labels, (64, 48), frames=(0, 2))
     assert [(r.name, r.levels, r.jnd.name[-9:]) for r in records] == [
-        ("videoSRC002-0000", (27,), "qp_27.264"), ("videoSRC002-0002", (27,), "qp_27.264"),
-        ("videoSRC001-0000", (25,), "qp_25.264"), ("videoSRC001-0002", (25,), "qp_25.264")]
+        ("videoSRC002-0000", (27,), "qp_27.264"),
+        ("videoSRC002-0002", (27,), "qp_27.264"),
+        ("videoSRC001-0000", (25,), "qp_25.264"),
+        ("videoSRC001-0002", (25,), "qp_25.264"),
+    ]
     assert records[0].thresholds == (-24, -27) and records[0].codec == "h264"
     for record, brightness in zip(records, (62, 122, 61, 121)):
         for pixels in record.images():
@@ -207,7 +220,9 @@ def test_mtl_jnd(tmp_path):
         (tmp_path / part / "JND-Levels.txt").write_text(text)
     found = datasets.mtl_jnd(tmp_path)
     assert {part: [record.levels for record in records] for part, records in found.items()} == {
-        "train": [(48, 31, 20), (60, 40, 22)], "test": [(35, 24, 17)]}
+        "train": [(48, 31, 20), (60, 40, 22)],
+        "test": [(35, 24, 17)],
+    }
     assert found["train"][1].name == "train-0002"
     with pytest.raises(JndError, match="without images"):
         found["test"][0].images()
@@ -240,18 +255,23 @@ def answers(path, rows, header=("image", "codec", "subject", "quality")):
 def test_the_csv_of_an_own_test(tmp_path):
     for name in ("tree", "boat"):
         save(tmp_path / "photos" / f"{name}.png", picture(len(name), 48, 48))
-    answers(tmp_path / "jnd_subjects.csv",
-            [["tree", "jpeg", "p", 30], ["boat", "jpeg", "p", 70], ["tree", "jpeg", "q", 50], ["boat", "jpeg", "q", ""]])
+    answers(
+        tmp_path / "jnd_subjects.csv",
+        [["tree", "jpeg", "p", 30], ["boat", "jpeg", "p", 70], ["tree", "jpeg", "q", 50], ["boat", "jpeg", "q", ""]],
+    )
     tree, boat = datasets.own_test(tmp_path / "jnd_subjects.csv", tmp_path / "photos", share=0.5)
     assert (tree.name, tree.thresholds, tree.levels) == ("tree", (30, 50), (30,))
     assert (boat.name, boat.thresholds, boat.levels) == ("boat", (70, math.inf), (70,))
     reference, jnd = tree.images()
     np.testing.assert_array_equal(reference, np.asarray(picture(4, 48, 48)))
-    np.testing.assert_array_equal(jnd, baselines.decode("jpeg", baselines.encode("jpeg", reference, 30)))
+    np.testing.assert_array_equal(jnd, codecs.decode("jpeg", codecs.encode("jpeg", reference, 30)))
     with pytest.raises(JndError, match="boat.*75 %"):
         datasets.own_test(tmp_path / "jnd_subjects.csv", tmp_path / "photos")
-    answers(tmp_path / "jnd.csv", [["tree", "jpeg", 9, 30, 50], ["tree", "webp", 9, 20, 40]],
-            ("image", "codec", "subjects", "sur50", "sur75"))
+    answers(
+        tmp_path / "jnd.csv",
+        [["tree", "jpeg", 9, 30, 50], ["tree", "webp", 9, 20, 40]],
+        ("image", "codec", "subjects", "sur50", "sur75"),
+    )
     records = datasets.own_test(tmp_path / "jnd.csv", tmp_path / "photos")
     assert [(record.name, record.levels) for record in records] == [("tree-jpeg", (50,)), ("tree-webp", (40,))]
     answers(tmp_path / "jnd_subjects.csv", [["moon", "jpeg", "p", 30]])
@@ -266,13 +286,21 @@ def test_the_csv_is_the_one_that_abtest_writes(tmp_path):
     from jnd_jax.evaluation.abtest import analyse, write_analysis
 
     save(tmp_path / "photos" / "tree.png", picture(4, 48, 48))
-    flicker = lambda quality, choice: {"kind": "flicker", "image": "tree", "codec": "jpeg", "quality": quality,  # noqa: E731
-                                       "choice": choice, "expected": None}
-    records = [{"subject": f"s{i}", "answers": [flicker(q, "yes" if q < threshold else "no") for q in (20, 40, 60, 80)]}
-               for i, threshold in enumerate((40, 60, 60, 80))]
+    flicker = lambda quality, choice: {
+        "kind": "flicker",
+        "image": "tree",
+        "codec": "jpeg",
+        "quality": quality,  # noqa: E731
+        "choice": choice,
+        "expected": None,
+    }
+    records = [
+        {"subject": f"s{i}", "answers": [flicker(q, "yes" if q < threshold else "no") for q in (20, 40, 60, 80)]}
+        for i, threshold in enumerate((40, 60, 60, 80))
+    ]
     write_analysis(analyse(records), tmp_path, "command")
     for file in ("jnd_subjects.csv", "jnd.csv"):
-        record, = datasets.own_test(tmp_path / file, tmp_path / "photos")
+        (record,) = datasets.own_test(tmp_path / file, tmp_path / "photos")
         assert record.levels == (60,)
     assert datasets.own_test(tmp_path / "jnd_subjects.csv", tmp_path / "photos")[0].thresholds == (40, 60, 60, 80)
 
@@ -297,4 +325,6 @@ def test_real_konjnd_1k():
     assert len(records) == 1008
     for codec, expected in (("jpeg", 36.7), ("bpg", 39.6)):
         some = [record for record in records if record.codec == codec][::10]
-        assert np.mean([metrics.measure("psnr-y", *record.images()) for record in some]) == pytest.approx(expected, abs=1)
+        assert np.mean([metrics.measure("psnr-y", *record.images()) for record in some]) == pytest.approx(
+            expected, abs=1
+        )

@@ -85,8 +85,11 @@ def tv_l1(image, iterations=100, step=8.0, fidelity=0.8):
         divergence[1:] -= p[0, :-1]
         divergence[:, 1:] -= p[1, :, :-1]
         v = u + step * divergence
-        new = np.where(v - image > step * fidelity, v - step * fidelity,
-                       np.where(v - image < -step * fidelity, v + step * fidelity, image))
+        new = np.where(
+            v - image > step * fidelity,
+            v - step * fidelity,
+            np.where(v - image < -step * fidelity, v + step * fidelity, image),
+        )
         u, ahead = new, 2 * new - u
     return u
 
@@ -206,8 +209,17 @@ CROPS = {
 }
 
 
-@pytest.mark.parametrize("name, crop", [("watson", "face"), ("watson", "table"), ("watson", "rocket"), ("wu", "rocket"),
-                                        ("liu", "suit"), ("chou-li", "suit")])
+@pytest.mark.parametrize(
+    "name, crop",
+    [
+        ("watson", "face"),
+        ("watson", "table"),
+        ("watson", "rocket"),
+        ("wu", "rocket"),
+        ("liu", "suit"),
+        ("chou-li", "suit"),
+    ],
+)
 def test_noise_shaped_by_the_map_is_seen_less_than_white_noise(name, crop):
     """At one PSNR of 32.6 dB. Not on all photos: but for Watson's, the maps put too much noise into dark areas."""
     pytest.importorskip("ssimulacra2")

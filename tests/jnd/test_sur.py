@@ -23,7 +23,9 @@ def test_a_curve_without_shape_is_gumbel_by_hand():
     curve = sur.SurCurve(0.0, -50.0, 5.0)
     assert curve.ratio(50) == pytest.approx(1 - math.exp(-1))
     assert curve.quality(0.75) == pytest.approx(50 + 5 * math.log(math.log(4)))
-    np.testing.assert_allclose(curve.ratio(np.array([40.0, 60.0])), [1 - math.exp(-math.exp(-2)), 1 - math.exp(-math.exp(2))])
+    np.testing.assert_allclose(
+        curve.ratio(np.array([40.0, 60.0])), [1 - math.exp(-math.exp(-2)), 1 - math.exp(-math.exp(2))]
+    )
 
 
 @pytest.mark.parametrize("shape", [-0.2, 0.0, 0.4])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jnd_jax import baselines, cli, metrics
+from jnd_jax import cli, codecs, metrics
 from jnd_jax.errors import JndError
 from jnd_jax.jnd import targets
 
@@ -37,15 +37,16 @@ def pixels(path):
     return np.asarray(Image.open(path))
 
 
-@pytest.mark.parametrize("codec, metric, t", [("jpeg", "psnr-hvs", 1.0), ("jpeg", "ssimulacra2", 1.5),
-                                              ("avif", "psnr-hvs", 1.0)])
+@pytest.mark.parametrize(
+    "codec, metric, t", [("jpeg", "psnr-hvs", 1.0), ("jpeg", "ssimulacra2", 1.5), ("avif", "psnr-hvs", 1.0)]
+)
 def test_a_target_passes_and_one_quality_lower_does_not(codec, metric, t, cup):
     if metric == "ssimulacra2":
         pytest.importorskip("ssimulacra2")
     found = targets.search_target(cup, targets.coder(codec), metric, t)
-    at = lambda quality: baselines.decode(codec, baselines.encode(codec, cup, quality))  # noqa: E731
+    at = lambda quality: codecs.decode(codec, codecs.encode(codec, cup, quality))  # noqa: E731
     np.testing.assert_array_equal(found.pixels, at(found.quality))
-    assert found.size == len(baselines.encode(codec, cup, found.quality))
+    assert found.size == len(codecs.encode(codec, cup, found.quality))
     assert found.value == pytest.approx(metrics.measure(metric, cup, found.pixels))
     assert metrics.jnd_pass(metric, found.value, t)
     assert not metrics.jnd_pass(metric, metrics.measure(metric, cup, at(found.quality - 1)), t)
@@ -60,14 +61,18 @@ def test_a_model_is_a_codec_too(tiny_model):
 def test_the_command_writes_pairs_of_originals_and_targets(photos, tmp_path, cup, capsys):
     assert cli.main(["targets", str(photos), "-o", str(tmp_path / "set"), "--metric", "psnr-hvs"]) == 0
     assert sorted(path.relative_to(tmp_path / "set").as_posix() for path in (tmp_path / "set").rglob("*.png")) == [
-        "JND1/cup.png", "JND1/park-cat.png", "Ref/cup.png", "Ref/park-cat.png"]
+        "JND1/cup.png",
+        "JND1/park-cat.png",
+        "Ref/cup.png",
+        "Ref/park-cat.png",
+    ]
     np.testing.assert_array_equal(pixels(tmp_path / "set/Ref/cup.png"), cup)
     row = table(tmp_path / "set")["cup"]
-    target = baselines.decode("jpeg", baselines.encode("jpeg", cup, int(row["quality"])))
+    target = codecs.decode("jpeg", codecs.encode("jpeg", cup, int(row["quality"])))
     np.testing.assert_array_equal(pixels(tmp_path / "set/JND1/cup.png"), target)
     assert (row["codec"], row["metric"], row["jnd"]) == ("jpeg", "psnr-hvs", "1")
     assert float(row["value"]) == pytest.approx(metrics.measure("psnr-hvs", cup, target), abs=1e-4)
-    assert int(row["bytes"]) == len(baselines.encode("jpeg", cup, int(row["quality"])))
+    assert int(row["bytes"]) == len(codecs.encode("jpeg", cup, int(row["quality"])))
     assert str(photos / "park/cat.jpg") in capsys.readouterr().out
 
 
@@ -104,8 +109,20 @@ def test_a_second_run_makes_only_what_is_missing(photos, tmp_path, monkeypatch, 
 def test_a_map_is_eight_times_the_thresholds(tmp_path):
     (tmp_path / "grey").mkdir()
     Image.fromarray(np.full((16, 24, 3), 127, np.uint8)).save(tmp_path / "grey" / "plain.png")
-    cli.main(["targets", str(tmp_path / "grey"), "-o", str(tmp_path / "set"), "--codec", "klt", "--metric", "psnr-hvs",
-              "--maps", "chou-li"])
+    cli.main(
+        [
+            "targets",
+            str(tmp_path / "grey"),
+            "-o",
+            str(tmp_path / "set"),
+            "--codec",
+            "klt",
+            "--metric",
+            "psnr-hvs",
+            "--maps",
+            "chou-li",
+        ]
+    )
     assert (pixels(tmp_path / "set/maps/plain.png") == 24).all()
 
 
@@ -127,7 +144,9 @@ def test_failures_are_reported_and_the_others_done(photos, tmp_path, capsys):
     assert "broken.png" in errors and "noise.png: psnr-hvs 80.1 is out of reach" in errors
     (photos / "broken.png").unlink()
     Image.fromarray(noise[:40]).save(photos / "noise.png")
-    assert cli.main(["targets", str(photos), "-o", str(tmp_path / "other"), "--codec", "klt", "--metric", "psnr-hvs"]) == 0
+    assert (
+        cli.main(["targets", str(photos), "-o", str(tmp_path / "other"), "--codec", "klt", "--metric", "psnr-hvs"]) == 0
+    )
     assert set(table(tmp_path / "other")) == {"cup", "park-cat", "noise"}
     assert not list(tmp_path.rglob(".*.png*"))
 

@@ -7,9 +7,10 @@ import pytest
 
 from jnd_jax import metrics
 from jnd_jax.errors import JndError
-from jnd_jax.losses import distances, ssimulacra2
-from jnd_jax.losses.dct import block_dct
+from jnd_jax.losses import distances
 from jnd_jax.losses.distances import DISTANCES, make_distance
+from jnd_jax.perception import ssimulacra2
+from jnd_jax.perception.dct import block_dct
 from tests.losses.conftest import noisy, skimage_data
 
 fft = pytest.importorskip("scipy.fft")
@@ -105,7 +106,8 @@ def grating(frequency: int, amplitude: float, size: int = 64) -> np.ndarray:
 def test_masked_dct_error_sees_low_frequencies_and_smooth_areas_best(photos):
     flat = np.full((1, 64, 64, 3), 0.5, np.float32)
     error = lambda x, frequency: float(  # noqa: E731
-        distances.masked_dct_error(x, x + grating(frequency, 4 / 255) - 0.5)[0])
+        distances.masked_dct_error(x, x + grating(frequency, 4 / 255) - 0.5)[0]
+    )
     assert error(flat, 1) > 1.5 * error(flat, 4) > 2 * error(flat, 7)
     texture = noisy(flat, 20)
     assert error(flat, 3) > 1.5 * error(texture, 3)
@@ -137,10 +139,10 @@ def test_make_distance_adds_scaled_parts_and_refuses_unknown_names(photos):
 def test_scaled_distances_have_the_size_of_squared_error():
     """On a photo coded by a codec that minimises squared error, far from the ones of the calibration."""
     pytest.importorskip("imagecodecs")
-    from jnd_jax import baselines
+    from jnd_jax import codecs
 
     image = skimage_data.coffee()[100:356, 150:406]
-    decoded = baselines.decode("j2k", baselines.encode("j2k", image, 34))
+    decoded = codecs.decode("j2k", codecs.encode("j2k", image, 34))
     x, y = (np.asarray(a)[None] / np.float32(255) for a in (image, decoded))
     reference = float(distances.squared_error(x, y)[0])
     for name in DISTANCES:

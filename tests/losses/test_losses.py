@@ -78,8 +78,10 @@ def test_image_wise_has_the_gradient_of_rate_distortion_and_the_hinge_has_not(ba
         return make_loss({"name": name} | more)(batch, y, bpp, LAMBDA)[0].sum()
 
     gain = jnp.array([0.98, 0.5])  # inside and outside its budget
-    base, coded, hinge = (jax.grad(lambda g: objective(name, g, **more))(gain) for name, more in (
-        ("rate_distortion", {}), ("image_wise", {}), ("image_wise_hinge", {"jnds": 4.0})))
+    base, coded, hinge = (
+        jax.grad(lambda g: objective(name, g, **more))(gain)
+        for name, more in (("rate_distortion", {}), ("image_wise", {}), ("image_wise_hinge", {"jnds": 4.0}))
+    )
     np.testing.assert_array_equal(base, coded)
     assert abs(base[0] - hinge[0]) > 0.1 * abs(base[0])
     rate_only = jax.grad(lambda g: jnp.log2(1 + 10 * g).sum())(gain)

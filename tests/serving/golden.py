@@ -27,8 +27,11 @@ def read(name: str):
 
 def integers(header, latents, z) -> dict[str, np.ndarray]:
     """Arguments of `synthesize` but for the size: a batch of one."""
-    return {"symbols": latents.symbols[None].astype(np.int32), "z": z[None].astype(np.int32),
-            "quality": np.array([header.quality], np.int32)}
+    return {
+        "symbols": latents.symbols[None].astype(np.int32),
+        "z": z[None].astype(np.int32),
+        "quality": np.array([header.quality], np.int32),
+    }
 
 
 def assert_same_pixels(ours: np.ndarray, theirs: np.ndarray) -> None:

@@ -49,7 +49,9 @@ def decoder(model):
 
 def test_a_saved_model_is_made_and_decodes_without_jax(tmp_path):
     root = str(golden.FOLDER.parents[1])
-    subprocess.run([sys.executable, "-c", WITHOUT_JAX, golden.MODEL, tmp_path / "out"], cwd=root, check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-c", WITHOUT_JAX, golden.MODEL, tmp_path / "out"], cwd=root, check=True, timeout=300
+    )
 
 
 @pytest.mark.parametrize("name", golden.NAMES)
@@ -57,8 +59,10 @@ def test_scale_indexes_are_the_codecs_to_the_last_one(decoder, name):
     header, latents, z, _ = golden.read(name)
     inputs = golden.integers(header, latents, z)
     anchor = hyper.anchors(np, *latents.symbols.shape[:2])[None].astype(np.int32)
-    first, second = (decoder.hyper(inputs["z"], inputs["quality"], inputs["symbols"] * known, known)
-                     for known in (0 * anchor, anchor))
+    first, second = (
+        decoder.hyper(inputs["z"], inputs["quality"], inputs["symbols"] * known, known)
+        for known in (0 * anchor, anchor)
+    )
     np.testing.assert_array_equal(np.where(anchor > 0, first["indexes"], second["indexes"])[0], latents.indexes)
     means = np.where(anchor > 0, first["means"], second["means"])[0]
     np.testing.assert_allclose(means, latents.y_hat - latents.symbols, atol=2e-5)
@@ -71,9 +75,10 @@ def test_pixels_before_rounding_agree_with_jax(model, decoder, name):
     ours = decoder.synthesis(decoder.gained_latents(inputs["symbols"], inputs["z"]), inputs["quality"]).numpy()
     h, w = latents.y_hat.shape[:2]
     padded = np.pad(latents.y_hat, [(0, -h % 8), (0, -w % 8), (0, 0)])[None]
-    theirs = jax.jit(lambda params, y, q: codec.build(model.config).apply(
-        {"params": params}, y, q, (h, w), method="synthesis"))(model.params, padded, jnp.full(1, float(header.quality)))
-    np.testing.assert_allclose(ours, theirs[:, :16 * h, :16 * w], atol=1e-5)
+    theirs = jax.jit(
+        lambda params, y, q: codec.build(model.config).apply({"params": params}, y, q, (h, w), method="synthesis")
+    )(model.params, padded, jnp.full(1, float(header.quality)))
+    np.testing.assert_allclose(ours, theirs[:, : 16 * h, : 16 * w], atol=1e-5)
 
 
 @pytest.mark.parametrize("h, w", [(4, 4), (12, 4), (4, 68)])
@@ -83,7 +88,7 @@ def test_any_size_decodes_as_the_codec_does(model, decoder, h, w):
     coder, reference = latent_coder(model.params, model.tables), export.reference_pixels(model)
     drawn = export.sample(coder, h, w, 700)
     ours = decoder.synthesize(drawn.symbols, drawn.z, drawn.quality, 16 * h - 9, 16 * w - 2).numpy()
-    golden.assert_same_pixels(ours, reference(drawn)[:, :16 * h - 9, :16 * w - 2])
+    golden.assert_same_pixels(ours, reference(drawn)[:, : 16 * h - 9, : 16 * w - 2])
 
 
 def test_a_batch_decodes_as_its_images_do(model, decoder):

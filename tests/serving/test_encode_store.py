@@ -28,13 +28,23 @@ def test_what_is_no_image_is_named_and_the_others_are_done(tmp_path, golden_mode
     (photos / "broken.png").write_bytes(b"none")
     store.mkdir()
     (store / encode_store.MANIFEST).write_text('{"file": "000')  # as a job leaves it that was killed while it wrote
-    command = [sys.executable, bulk_kill.ROOT / "examples" / "encode_store.py", photos, "-o", store, "--model", golden_model,
-               "--workers", "1"]
+    command = [
+        sys.executable,
+        bulk_kill.ROOT / "examples" / "encode_store.py",
+        photos,
+        "-o",
+        store,
+        "--model",
+        golden_model,
+        "--workers",
+        "1",
+    ]
     run = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert run.returncode == 2 and "2 encoded, 0 kept, 1 failed" in run.stdout and "broken.png" in run.stderr
     lines = encode_store.read_manifest(store / encode_store.MANIFEST)
     assert {name: line["sha256"] for name, line in lines.items()} == {
-        name: encode_store.sha256(store / name) for name in ("00000.jnd", "00001.jnd")}
+        name: encode_store.sha256(store / name) for name in ("00000.jnd", "00001.jnd")
+    }
 
 
 def test_a_file_is_written_again_if_source_settings_or_itself_have_changed(tmp_path, golden_model):

@@ -33,8 +33,12 @@ def test_stablehlo_decodes_in_a_fresh_process(tmp_path):
     assert main(["export", str(golden.MODEL), "-o", str(out), "--format", "stablehlo", "--size", size]) == 0
     assert json.loads((out / "conversion.json").read_text())["differences"]["pixels"]["largest_difference"] <= 1
     np.savez(tmp_path / "in.npz", **golden.integers(header, latents, z))
-    subprocess.run([sys.executable, "-c", RELOADED, out / "synthesize.stablehlo", tmp_path / "in.npz", tmp_path / "x.npy"],
-                   cwd=tmp_path, check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-c", RELOADED, out / "synthesize.stablehlo", tmp_path / "in.npz", tmp_path / "x.npy"],
+        cwd=tmp_path,
+        check=True,
+        timeout=300,
+    )
     golden.assert_same_pixels(np.load(tmp_path / "x.npy")[0], expected)
 
 
@@ -44,12 +48,26 @@ def test_an_existing_folder_is_left_alone(tmp_path, capsys):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="TensorFlow is installed")
-@pytest.mark.parametrize("command, extra", [
-    (["export", str(golden.MODEL), "-o", "OUT"], "jnd-jax[tf]"),
-    (["export", str(golden.MODEL), "-o", "OUT", "--format", "tflite"], "jnd-jax[tf]"),
-    (["transcode", str(golden.FOLDER / "astronaut-q60.jnd"), "-o", "OUT.jnd", "--coder", "tfc", "--model",
-      str(golden.MODEL)], "jnd-jax[tfc]"),
-])
+@pytest.mark.parametrize(
+    "command, extra",
+    [
+        (["export", str(golden.MODEL), "-o", "OUT"], "jnd-jax[tf]"),
+        (["export", str(golden.MODEL), "-o", "OUT", "--format", "tflite"], "jnd-jax[tf]"),
+        (
+            [
+                "transcode",
+                str(golden.FOLDER / "astronaut-q60.jnd"),
+                "-o",
+                "OUT.jnd",
+                "--coder",
+                "tfc",
+                "--model",
+                str(golden.MODEL),
+            ],
+            "jnd-jax[tfc]",
+        ),
+    ],
+)
 def test_without_tensorflow_the_extra_is_named(tmp_path, capsys, monkeypatch, command, extra):
     monkeypatch.chdir(tmp_path)
     assert main(command) == 2
@@ -58,5 +76,8 @@ def test_without_tensorflow_the_extra_is_named(tmp_path, capsys, monkeypatch, co
 
 def test_transcoding_to_the_same_coder_changes_no_byte(tmp_path):
     source, target = golden.FOLDER / "astronaut-q20.jnd", tmp_path / "b.jnd"
-    assert main(["transcode", str(source), "-o", str(target), "--coder", "constriction", "--model", str(golden.MODEL)]) == 0
+    assert (
+        main(["transcode", str(source), "-o", str(target), "--coder", "constriction", "--model", str(golden.MODEL)])
+        == 0
+    )
     assert target.read_bytes() == source.read_bytes()

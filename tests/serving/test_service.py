@@ -23,7 +23,7 @@ from PIL import Image
 
 import jnd_jax
 from jnd_jax import bitstream, zoo
-from jnd_jax.io import encode_lossless
+from jnd_jax.images import encode_lossless
 from tests.serving import golden
 
 httpx = pytest.importorskip("httpx", reason="needs the service's packages: pip install 'jnd-jax[dev]'")
@@ -58,7 +58,7 @@ def serving(service: Service):
     thread.start()
     try:
         wait(lambda: server.started)
-        yield "http://127.0.0.1:%d" % listening.getsockname()[1]
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()
@@ -125,19 +125,22 @@ def test_health_and_metrics(url, codec):
     assert 'jnd_requests_total{route="/decode",status="400"}' in text and "jnd_held_bytes 0.0" in text
 
 
-@pytest.mark.parametrize("path, body, status, match", [
-    ("/decode", b"no file", 400, "not a .jnd file"),
-    ("/decode", b"", 400, "empty"),
-    ("/decode?format=gif", b"x", 400, "gif"),
-    ("/encode", b"no image", 400, "Pillow"),
-    ("/encode?quality=101", png(PHOTO), 400, "0 to 100"),
-    ("/encode?quality=nan", png(PHOTO), 400, "0 to 100"),
-    ("/encode?quality=high", png(PHOTO), 400, "'high'"),
-    ("/encode?target=beauty", png(PHOTO), 400, "beauty"),
-    ("/encode?speed=1", png(PHOTO), 400, "speed"),
-    ("/encode", png(np.zeros((250, 250, 3), np.uint8)), 413, "pixels"),
-    ("/encode", bytes(LIMITS.body + 1), 413, "bytes"),
-])
+@pytest.mark.parametrize(
+    "path, body, status, match",
+    [
+        ("/decode", b"no file", 400, "not a .jnd file"),
+        ("/decode", b"", 400, "empty"),
+        ("/decode?format=gif", b"x", 400, "gif"),
+        ("/encode", b"no image", 400, "Pillow"),
+        ("/encode?quality=101", png(PHOTO), 400, "0 to 100"),
+        ("/encode?quality=nan", png(PHOTO), 400, "0 to 100"),
+        ("/encode?quality=high", png(PHOTO), 400, "'high'"),
+        ("/encode?target=beauty", png(PHOTO), 400, "beauty"),
+        ("/encode?speed=1", png(PHOTO), 400, "speed"),
+        ("/encode", png(np.zeros((250, 250, 3), np.uint8)), 413, "pixels"),
+        ("/encode", bytes(LIMITS.body + 1), 413, "bytes"),
+    ],
+)
 def test_a_bad_request_gets_a_sentence(url, path, body, status, match):
     refused(post(url + path, content=body), status, match)
 
@@ -173,14 +176,18 @@ def test_browsers_get_what_they_accept(url, codec, files):
         expected = io.BytesIO()
         Image.fromarray(codec.decode(files[1])).save(expected, quality=90, **options)
         np.testing.assert_array_equal(pixels(response.content), pixels(expected.getvalue()))
-        again = get(picture, headers={"Accept": "image/webp" if response is webp else "*/*",
-                                            "If-None-Match": response.headers["etag"]})
+        again = get(
+            picture,
+            headers={"Accept": "image/webp" if response is webp else "*/*", "If-None-Match": response.headers["etag"]},
+        )
         assert again.status_code == 304 and not again.content
     clear = get(f"{url}/pictures/clear.jnd", headers={"Accept": "*/*"})
     assert clear.headers["content-type"] == "image/png" and pixels(clear.content)[0, 0, 3] == 7
 
 
-@pytest.mark.parametrize("name", ["none.jnd", "..%2Fsecret.jnd", "%2e%2e/secret.jnd", "cats", "%00.jnd", "a" * 300 + ".jnd"])
+@pytest.mark.parametrize(
+    "name", ["none.jnd", "..%2Fsecret.jnd", "%2e%2e/secret.jnd", "cats", "%00.jnd", "a" * 300 + ".jnd"]
+)
 def test_only_stored_pictures_are_shown(url, name):
     assert get(f"{url}/pictures/{name}").status_code == 404
 
@@ -236,7 +243,9 @@ def test_images_beyond_a_tile_are_decoded_too(codec):
 
 
 def test_a_quality_by_region_is_decoded(url, codec):
-    data = codec.encode(PHOTO, 10, mask=np.repeat(np.arange(96, dtype=np.uint8)[None] * 2, 64, axis=0), region_quality=90)
+    data = codec.encode(
+        PHOTO, 10, mask=np.repeat(np.arange(96, dtype=np.uint8)[None] * 2, 64, axis=0), region_quality=90
+    )
     response = post(f"{url}/decode", content=data)
     np.testing.assert_array_equal(pixels(response.content), codec.decode(data))
 

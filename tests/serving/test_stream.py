@@ -15,8 +15,9 @@ from jnd_jax.cli import main
 from tests.serving import golden
 
 tf = pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'jnd-jax[tfc]'")
-pytest.importorskip("tensorflow_compression_ops", reason="needs its own environment: pip install 'jnd-jax[tfc]'",
-                    exc_type=ImportError)
+pytest.importorskip(
+    "tensorflow_compression_ops", reason="needs its own environment: pip install 'jnd-jax[tfc]'", exc_type=ImportError
+)
 
 PHOTO = np.asarray(Image.open(zoo.FOLDER / "chelsea.png").convert("RGB"))
 

@@ -1,4 +1,5 @@
 """The example of docs/training.md runs as it stands."""
+
 from __future__ import annotations
 
 import json
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_example_of_an_own_transform_and_loss_trains(tmp_path):
     text = (ROOT / "docs/training.md").read_text()
-    code, = re.findall(r"```python\n(.*?)```", text, re.S)
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith(("import", "from"))]
     assert len(lines) <= 30
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}

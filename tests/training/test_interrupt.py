@@ -1,4 +1,5 @@
 """A run that is killed goes on where its last checkpoint stands, to the same bits."""
+
 from __future__ import annotations
 
 import os
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from jnd_jax.training import checkpoint, export
+from jnd_jax.training import checkpoint, packaging
 from tests.training.tiny import write_photos
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ def start(folder, workdir, steps, pause=0.0):
 
 
 def parameters(workdir):
-    return traverse_util.flatten_dict(export.load_model_params(workdir / "model.safetensors"), sep="/")
+    return traverse_util.flatten_dict(packaging.load_model_params(workdir / "model.safetensors"), sep="/")
 
 
 def assert_same(a, b):

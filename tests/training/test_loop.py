@@ -11,7 +11,7 @@ import pytest
 
 from jnd_jax import codec, modelfile
 from jnd_jax.errors import JndError
-from jnd_jax.training import checkpoint, export, loop
+from jnd_jax.training import checkpoint, loop, packaging
 from tests.models import CONFIG
 from tests.training.tiny import TinyCodec, tiny_config, write_photos
 
@@ -72,7 +72,7 @@ def test_training_lowers_the_loss_and_reports_it(folder, tmp_path):
     assert [line["step"] for line in train] == list(range(5, 61, 5))
     assert train[-1]["loss"] < 0.5 * train[0]["loss"]
     assert {"bpp", "psnr", "grad_norm", "lr", "images_per_s"} <= train[0].keys()
-    final, = events(tmp_path, "eval")
+    (final,) = events(tmp_path, "eval")
     assert final["step"] == 60 and {"bpp_q500", "psnr_q500", "score"} <= final.keys()
     assert (tmp_path / "model.safetensors").exists() and json.loads((tmp_path / "config.json").read_text())
 
@@ -134,8 +134,9 @@ def bad_between(first, last):
 
 def test_steps_without_a_finite_gradient_change_nothing_and_are_counted(folder, tmp_path):
     config = tiny_config(folder, optimizer="adam", steps=10)
-    before = run(tiny_config(folder, optimizer="adam", stages=((5, 64, 8),), decay=0.0), tmp_path / "a",
-                 loss=bad_between(0, 0))
+    before = run(
+        tiny_config(folder, optimizer="adam", stages=((5, 64, 8),), decay=0.0), tmp_path / "a", loss=bad_between(0, 0)
+    )
     after = run(config, tmp_path / "b", loss=bad_between(5 * 8, 10 * 8))
     assert same(before.params, after.params) and same(before.ema, after.ema)
     assert int(after.skipped) == 5 and int(after.skipped_in_row) == 5
@@ -217,5 +218,5 @@ def test_a_model_file_names_every_size_of_its_model(tmp_path):
     model = codec.build(CONFIG)
     params = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros(1))["params"]
     given = {name: value for name, value in CONFIG.items() if name != "hyper_width"}
-    export.export_model({"model": given}, params, tmp_path / "tiny-1.safetensors", model=model)
+    packaging.export_model({"model": given}, params, tmp_path / "tiny-1.safetensors", model=model)
     assert modelfile.load(tmp_path / "tiny-1.safetensors").config == CONFIG

@@ -1,4 +1,5 @@
 """Two processes of four devices each, joined over loopback, train as one process does."""
+
 from __future__ import annotations
 
 import os
@@ -14,7 +15,7 @@ import pytest
 from flax import traverse_util
 
 from jnd_jax.errors import JndError
-from jnd_jax.training import checkpoint, export
+from jnd_jax.training import checkpoint, packaging
 from jnd_jax.training.parallel import connect
 from tests.training.tiny import write_photos
 
@@ -58,7 +59,7 @@ def end(processes, timeout=300):
 
 
 def parameters(workdir):
-    return traverse_util.flatten_dict(export.load_model_params(workdir / "model.safetensors"), sep="/")
+    return traverse_util.flatten_dict(packaging.load_model_params(workdir / "model.safetensors"), sep="/")
 
 
 @pytest.mark.slow

@@ -17,8 +17,10 @@ def settings(**changes):
 
 def params():
     keys = jax.random.split(jax.random.key(0), 3)
-    return {"a": {"kernel": jax.random.normal(keys[0], (3, 3, 4, 8)), "bias": jax.random.normal(keys[1], (8,))},
-            "b": {"kernel": jax.random.normal(keys[2], (6, 5))}}
+    return {
+        "a": {"kernel": jax.random.normal(keys[0], (3, 3, 4, 8)), "bias": jax.random.normal(keys[1], (8,))},
+        "b": {"kernel": jax.random.normal(keys[2], (6, 5))},
+    }
 
 
 def test_the_learning_rate_rises_holds_and_falls_to_zero():

@@ -1,4 +1,5 @@
 """N devices equal one. XLA fixes its devices at start-up, so that every count runs in a process of its own."""
+
 from __future__ import annotations
 
 import os
@@ -11,7 +12,7 @@ import pytest
 from flax import traverse_util
 
 from jnd_jax.errors import JndError
-from jnd_jax.training import export, parallel
+from jnd_jax.training import packaging, parallel
 from tests.training.tiny import write_photos
 
 ROOT = Path(__file__).parents[2]
@@ -20,14 +21,14 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
 from pathlib import Path
-from jnd_jax.training import export, loop
+from jnd_jax.training import packaging, loop
 from tests.training.tiny import TinyCodec, tiny_config
 folder, kind = Path(sys.argv[1]), sys.argv[2]
 config = tiny_config(folder, optimizer="sgd", clip=0.0, learning_rate=1e-6, decay=0.0, parallel=kind, accumulate=1)
 import jax
 loop.train_and_evaluate(config, folder / f"{kind}{jax.device_count()}", model=TinyCodec())
 if jax.device_count() == 1:
-    export.export_model(config.to_dict(), loop.initial_params(config, TinyCodec()), folder / "start.safetensors", model=TinyCodec())
+    packaging.export_model(config.to_dict(), loop.initial_params(config, TinyCodec()), folder / "start.safetensors", model=TinyCodec())
 """
 
 
@@ -39,7 +40,7 @@ def train(folder, kind, devices):
 
 
 def parameters(path):
-    return traverse_util.flatten_dict(export.load_model_params(path), sep="/")
+    return traverse_util.flatten_dict(packaging.load_model_params(path), sep="/")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,9 @@ def one_device(folder):
     return train(folder, "pmap", 1)
 
 
-@pytest.mark.parametrize("kind,devices", [("shard_map", 1), ("pmap", 2), ("shard_map", 2), ("pmap", 8), ("shard_map", 8)])
+@pytest.mark.parametrize(
+    "kind,devices", [("shard_map", 1), ("pmap", 2), ("shard_map", 2), ("pmap", 8), ("shard_map", 8)]
+)
 def test_many_devices_train_as_one(folder, one_device, kind, devices):
     start = parameters(folder / "start.safetensors")
     for path, value in train(folder, kind, devices).items():

@@ -1,4 +1,5 @@
 """A codec small enough to test training with: one convolution each way, the interface of the real ones."""
+
 from __future__ import annotations
 
 from pathlib import Path

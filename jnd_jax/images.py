@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from PIL import Image, ImageCms
 
 from jnd_jax.bitstream import MAX_PIXELS, MAX_SIDE
 from jnd_jax.errors import JndError
+from jnd_jax.files import write_bytes
 
-READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".avif",
-                 ".jp2")
+READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".avif", ".jp2")
 # Written without loss, but for JPEG.
 _WRITERS = {
     ".png": {"format": "PNG"},
@@ -71,17 +70,21 @@ def _bits(image: Image.Image, data: bytes) -> int:
 def _check(image: Image.Image, data: bytes) -> None:
     width, height = image.size
     if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
-        raise JndError(f"cut the image into parts: {width}x{height} pixels are more than {MAX_SIDE} a side "
-                       f"or {MAX_PIXELS} in all")
+        raise JndError(
+            f"cut the image into parts: {width}x{height} pixels are more than {MAX_SIDE} a side or {MAX_PIXELS} in all"
+        )
     bits = _bits(image, data)
     if bits > 8:
-        raise JndError("convert the image to 8 bits a sample first, or keep it in a lossless format: its "
-                       f"{bits} bits would be lost")
+        raise JndError(
+            "convert the image to 8 bits a sample first, or keep it in a lossless format: its "
+            f"{bits} bits would be lost"
+        )
     # A phone's MPO holds the photo first, then views of it for other displays.
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
-        raise JndError(f"extract the {frames} frames or pages as one image each: animations and multi-page "
-                       "files cannot be coded")
+        raise JndError(
+            f"extract the {frames} frames or pages as one image each: animations and multi-page files cannot be coded"
+        )
     if image.mode not in _PLAIN_MODES:
         raise JndError(f"convert the image to RGB first, by its colour profile: {image.mode} is not coded")
 
@@ -131,33 +134,21 @@ def parse_image(data: bytes) -> Picture:
         except JndError:
             raise
         except Image.UnidentifiedImageError as error:
-            raise JndError("give an image that Pillow can read (PNG, JPEG, WebP, TIFF, AVIF, ...): this is "
-                           "none, or damaged at its beginning") from error
+            raise JndError(
+                "give an image that Pillow can read (PNG, JPEG, WebP, TIFF, AVIF, ...): this is "
+                "none, or damaged at its beginning"
+            ) from error
         except Image.DecompressionBombError as error:
             raise JndError(f"cut the image into parts: it is too large ({error})") from error
         # The parsers of Pillow's formats raise whatever they meet in a damaged file.
         except Exception as error:
-            raise JndError(f"copy or download the image again: it is truncated or damaged ({error})"
-                           ) from error
-
-
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Writes a file, all of it or nothing, in a folder that is made if need be."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            raise JndError(f"copy or download the image again: it is truncated or damaged ({error})") from error
 
 
 def writable(path: str | Path) -> None:
     """Raises JndError unless the path's suffix names a format that `write_image` writes."""
     if Path(path).suffix.lower() not in _WRITERS:
-        raise JndError(f"name the output with one of the suffixes {', '.join(WRITE_SUFFIXES)}, not "
-                       f"{Path(path).name!r}")
+        raise JndError(f"name the output with one of the suffixes {', '.join(WRITE_SUFFIXES)}, not {Path(path).name!r}")
 
 
 def write_image(path: str | Path, picture: Picture) -> None:
@@ -191,8 +182,7 @@ def format_image(picture: Picture, suffix: str, **changes: object) -> bytes:
         image.save(buffer, **options, **metadata)
     # Metadata of a damaged file, or sides beyond the format's limit.
     except Exception as error:
-        raise JndError(f"write the image in another format: {options['format']} cannot hold it ({error})"
-                       ) from error
+        raise JndError(f"write the image in another format: {options['format']} cannot hold it ({error})") from error
     return buffer.getvalue()
 
 

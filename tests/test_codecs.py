@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from jnd_jax import baselines, metrics
+from jnd_jax import codecs, metrics
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation.results import baseline_codec
 
@@ -16,12 +16,12 @@ pytest.importorskip("imagecodecs")
 pytest.importorskip("pyjpegli")
 
 
-@pytest.mark.parametrize("name", baselines.BASELINES)
+@pytest.mark.parametrize("name", codecs.BASELINES)
 def test_quality_buys_bytes_and_fidelity_at_any_size(name):
     image = np.ascontiguousarray(data.chelsea()[40:137, 120:219])
-    grid = baselines.BASELINES[name].grid
-    files = [baselines.encode(name, image, quality) for quality in (grid[0], grid[3], grid[-1])]
-    decoded = [baselines.decode(name, file) for file in files]
+    grid = codecs.BASELINES[name].grid
+    files = [codecs.encode(name, image, quality) for quality in (grid[0], grid[3], grid[-1])]
+    decoded = [codecs.decode(name, file) for file in files]
     assert all(d.shape == image.shape and d.dtype == np.uint8 for d in decoded)
     sizes = [len(file) for file in files]
     quality = [metrics.measure("psnr", image, d) for d in decoded]
@@ -29,36 +29,36 @@ def test_quality_buys_bytes_and_fidelity_at_any_size(name):
     assert quality == sorted(quality) and quality[0] > 20
 
 
-@pytest.mark.parametrize("name", baselines.BASELINES)
+@pytest.mark.parametrize("name", codecs.BASELINES)
 def test_both_ends_of_the_range_work_and_beyond_them_is_refused(name):
     image = np.ascontiguousarray(data.chelsea()[:48, :48])
-    qualities = baselines.BASELINES[name].qualities
-    assert set(baselines.BASELINES[name].grid) <= set(qualities)
-    assert len(baselines.encode(name, image, qualities[0])) < len(
-        baselines.encode(name, image, qualities[-1])
-    )
+    qualities = codecs.BASELINES[name].qualities
+    assert set(codecs.BASELINES[name].grid) <= set(qualities)
+    assert len(codecs.encode(name, image, qualities[0])) < len(codecs.encode(name, image, qualities[-1]))
     for outside in (qualities[0] - 1, qualities[-1] + 1):
         with pytest.raises(JndError, match="give"):
-            baselines.encode(name, image, outside)
-    assert baselines.BASELINES[name].version().split()[1] not in ("unknown", "None")
+            codecs.encode(name, image, outside)
+    assert codecs.BASELINES[name].version().split()[1] not in ("unknown", "None")
 
 
 def test_jxl_distance_is_libjxls():
-    assert baselines.jxl_distance(90) == pytest.approx(1.0)
-    assert baselines.jxl_distance(30) == pytest.approx(6.4)
-    assert baselines.jxl_distance(29.999) == pytest.approx(6.4, abs=0.05)
-    assert baselines.jxl_distance(0) == 25
+    assert codecs.jxl_distance(90) == pytest.approx(1.0)
+    assert codecs.jxl_distance(30) == pytest.approx(6.4)
+    assert codecs.jxl_distance(29.999) == pytest.approx(6.4, abs=0.05)
+    assert codecs.jxl_distance(0) == 25
 
 
 def test_unknown_codec_is_named():
     with pytest.raises(JndError, match="jpeg, jpegli"):
-        baselines.encode("bpg", np.zeros((8, 8, 3), np.uint8), 50)
+        codecs.encode("bpg", np.zeros((8, 8, 3), np.uint8), 50)
 
 
 def describe(path, **changes):
     """A description of Pillow's WebP, run as a program with a quantiser in the place of a quality."""
     python = shlex.quote(sys.executable)
-    program = "import sys; from PIL import Image; Image.open(sys.argv[1]).save(sys.argv[2], quality=int((sys.argv + [0])[3]))"
+    program = (
+        "import sys; from PIL import Image; Image.open(sys.argv[1]).save(sys.argv[2], quality=int((sys.argv + [0])[3]))"
+    )
     lines = {
         "title": "WebP by a program",
         "encode": f"{python} -c {shlex.quote(program)} {{input}} {{output}} {{qp}}",
@@ -78,8 +78,8 @@ def test_a_program_is_a_codec(tmp_path):
     assert (codec.name, codec.title) == ("other", "WebP by a program") and codec.settings.endswith("; 17")
     image = np.ascontiguousarray(data.chelsea()[:40, :50])
     file = codec.encode(image, -80)
-    assert file == baselines._pillow_encode(format="WEBP")(image, 80)
-    assert (codec.decode(file) == baselines.decode("webp", file)).all()
+    assert file == codecs._pillow_encode(format="WEBP")(image, 80)
+    assert (codec.decode(file) == codecs.decode("webp", file)).all()
     assert baseline_codec(describe(tmp_path / "other.toml", suffix=".WEBP")).version != codec.version
 
 
@@ -95,6 +95,6 @@ def test_what_is_wrong_with_a_program_is_said(tmp_path):
         ({"encode": f"{shlex.quote(sys.executable)} -c 'raise SystemExit(\"too dark\")'"}, "too dark"),
     ):
         with pytest.raises(JndError, match=complaint):
-            baselines.encode(describe(path, **changes), image, -80)
+            codecs.encode(describe(path, **changes), image, -80)
     with pytest.raises(JndError, match="No such file"):
-        baselines.lookup(str(tmp_path / "none.toml"))
+        codecs.lookup(str(tmp_path / "none.toml"))

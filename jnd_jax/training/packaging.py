@@ -1,17 +1,19 @@
 """From a trained run to one model file, and back.
 
-    python -m jnd_jax.training.export runs/base -o jnd-base-1.safetensors --card card.json
+    python -m jnd_jax.training.packaging runs/base -o jnd-base-1.safetensors --card card.json
 
 writes the averaged parameters of a run's newest checkpoint as a model that is named after the file; the card is a JSON
 object that says where the model comes from and what it reaches.
 """
+
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +21,7 @@ from flax import linen as nn
 
 from jnd_jax import codec, modelfile
 from jnd_jax.codec.freeze import coding_tables
-from jnd_jax.codec.jnd import JndCodec
+from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.training.checkpoint import load_params
 
 # Small, and read as exponents or at coding time: float16 would save nothing and round twice.
@@ -41,12 +43,20 @@ def export_model(
     """
     model = model or codec.build(config["model"])
     params = jax.tree.map(np.asarray, params)
-    half = isinstance(model, JndCodec)
+    half = isinstance(model, LappedCodec)
     tables = coding_tables(model, params) if half else {}
     # Every size is written down: a default that changes one day must not change what old files mean.
     sizes = {f.name: getattr(model, f.name) for f in dataclasses.fields(model) if f.name not in ("name", "parent")}
-    return modelfile.save(path, name=Path(path).stem, config={**config["model"], **sizes}, params=params, tables=tables,
-                          card=card or {}, half=half, keep=_FULL_PRECISION)
+    return modelfile.save(
+        path,
+        name=Path(path).stem,
+        config={**config["model"], **sizes},
+        params=params,
+        tables=tables,
+        card=card or {},
+        half=half,
+        keep=_FULL_PRECISION,
+    )
 
 
 def load_model_params(name_or_path: str | Path) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 """Weights out of files that torch.save wrote, without torch."""
+
 from __future__ import annotations
 
 import collections

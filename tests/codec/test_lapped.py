@@ -31,7 +31,7 @@ def params(untrained):
 def photos():
     """(4, 128, 192, 3) in [0, 1]."""
     image = data.astronaut().astype(np.float32) / 255
-    return jnp.stack([image[r:r + 128, c:c + 192] for r, c in ((0, 0), (0, 200), (200, 100), (380, 300))])
+    return jnp.stack([image[r : r + 128, c : c + 192] for r, c in ((0, 0), (0, 200), (200, 100), (380, 300))])
 
 
 def test_an_untrained_default_model_is_a_transform_codec(photos):
@@ -50,7 +50,9 @@ def test_an_untrained_default_model_is_a_transform_codec(photos):
 
 
 def test_bits_and_reconstruction_follow_the_quality(untrained, photos):
-    forward = jax.jit(lambda q: MODEL.apply({"params": untrained}, photos[:1].repeat(3, 0), q))(jnp.array([0.0, 500, 1000]))
+    forward = jax.jit(lambda q: MODEL.apply({"params": untrained}, photos[:1].repeat(3, 0), q))(
+        jnp.array([0.0, 500, 1000])
+    )
     bits = np.asarray(forward.bits_y)
     error = np.mean((np.asarray(forward.x_hat) - photos[:1]) ** 2, (1, 2, 3))
     assert bits[0] < bits[1] < bits[2] and error[0] > error[1] > error[2]
@@ -84,7 +86,7 @@ def test_an_example_does_not_depend_on_its_batch(params, photos):
     code = jax.jit(lambda x, q: MODEL.apply({"params": params}, x, q, method=_symbols))
     qualities = np.array([100, 400, 700, 950], np.float32)
     together = np.asarray(code(photos, qualities))
-    alone = np.concatenate([np.asarray(code(photos[i:i + 1], qualities[i:i + 1])) for i in range(4)])
+    alone = np.concatenate([np.asarray(code(photos[i : i + 1], qualities[i : i + 1])) for i in range(4)])
     # The symbols themselves come from floats that may differ in their last bit between two compilations.
     assert np.mean(together != alone) < 1e-3
 
@@ -124,7 +126,10 @@ def test_scale_offsets_agree_between_training_and_coding(params, quality):
     trained = np.asarray(MODEL.apply({"params": params}, jnp.full(1, float(quality)), method="_offset_at")).reshape(-1)
     coded = hyper.scale_offset(table.astype(np.int8), quality)
     # Halves round to even in training and up in coding.
-    exact = table[min(quality // 125, 7)] + (quality / 125 - min(quality // 125, 7)) * np.diff(table, axis=0)[min(quality // 125, 7)]
+    exact = (
+        table[min(quality // 125, 7)]
+        + (quality / 125 - min(quality // 125, 7)) * np.diff(table, axis=0)[min(quality // 125, 7)]
+    )
     halves = np.abs(exact - np.floor(exact) - 0.5) < 1e-3
     assert np.array_equal(trained[~halves], coded[~halves])
     assert np.abs(trained - coded).max() <= 1

@@ -8,8 +8,15 @@ import pytest
 from PIL import Image, ImageCms, ImageOps, features
 
 from jnd_jax.errors import JndError
-from jnd_jax.io import (
-    Picture, decode_lossless, encode_lossless, from_chunks, read_image, to_chunks, write_bytes, write_image,
+from jnd_jax.images import (
+    Picture,
+    decode_lossless,
+    encode_lossless,
+    from_chunks,
+    read_image,
+    to_chunks,
+    write_bytes,
+    write_image,
 )
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -21,6 +28,7 @@ def pixels(height=11, width=17, channels=3):
 
 def grey_profile(gamma: int) -> bytes:
     """The smallest ICC profile of a grey device with an integer gamma (ICC.1:2001, 6.3.1.1)."""
+
     def tag(kind: bytes, body: bytes) -> bytes:
         return kind + bytes(4) + body
 
@@ -260,9 +268,15 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
-@pytest.mark.parametrize("alpha", [
-    np.zeros((1, 1), np.uint8), pixels(9, 33, 1)[..., 0], np.tri(64, 80, dtype=np.uint8) * 255,
-    np.zeros((2, 20000), np.uint8)])
+@pytest.mark.parametrize(
+    "alpha",
+    [
+        np.zeros((1, 1), np.uint8),
+        pixels(9, 33, 1)[..., 0],
+        np.tri(64, 80, dtype=np.uint8) * 255,
+        np.zeros((2, 20000), np.uint8),
+    ],
+)
 def test_alpha_is_lossless(alpha):
     np.testing.assert_array_equal(decode_lossless(encode_lossless(alpha), alpha.shape, "alpha channel"), alpha)
 

@@ -71,9 +71,7 @@ def _package(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise JndError(
-            f"install the baseline codecs with `pip install jnd_jax[eval]`: {name} is missing"
-        ) from error
+        raise JndError(f"install the baseline codecs with `pip install jnd_jax[eval]`: {name} is missing") from error
 
 
 def _jpegli_encode(image: np.ndarray, quality: float) -> bytes:
@@ -91,15 +89,11 @@ def jxl_distance(quality: float) -> float:
 
 
 def _jxl_encode(image: np.ndarray, quality: float) -> bytes:
-    return _package("imagecodecs").jpegxl_encode(
-        image, distance=jxl_distance(quality), effort=7, numthreads=1
-    )
+    return _package("imagecodecs").jpegxl_encode(image, distance=jxl_distance(quality), effort=7, numthreads=1)
 
 
 def _j2k_encode(image: np.ndarray, quality: float) -> bytes:
-    return _package("imagecodecs").jpeg2k_encode(
-        image, level=float(quality), codecformat="j2k", reversible=False
-    )
+    return _package("imagecodecs").jpeg2k_encode(image, level=float(quality), codecformat="j2k", reversible=False)
 
 
 def _imagecodecs_version(key: str) -> Callable[[], str]:
@@ -277,8 +271,7 @@ def encode(name: str, image: np.ndarray, quality: float) -> bytes:
     baseline = lookup(name)
     if not baseline.qualities[0] <= quality <= baseline.qualities[-1]:
         raise JndError(
-            f"give {name} a quality of {baseline.qualities[0]:g} to {baseline.qualities[-1]:g}, "
-            f"not {quality:g}"
+            f"give {name} a quality of {baseline.qualities[0]:g} to {baseline.qualities[-1]:g}, not {quality:g}"
         )
     return baseline.encode(image, quality)
 

@@ -1,16 +1,17 @@
 """Frozen networks whose activations feature-wise losses compare."""
+
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jnd_jax.errors import JndError
-from jnd_jax.losses.torch_file import read_state_dict
+from jnd_jax.perception.torch_file import read_state_dict
 
 Features = Callable[[jax.Array], tuple[jax.Array, ...]]
 
@@ -43,8 +44,10 @@ def vgg16(weights: str | Path) -> Features:
     """
     state = read_state_dict(weights)
     try:
-        layers = [(np.transpose(state[f"features.{i}.weight"], (2, 3, 1, 0)), state[f"features.{i}.bias"])
-                  for i in _VGG16_CONVOLUTIONS]
+        layers = [
+            (np.transpose(state[f"features.{i}.weight"], (2, 3, 1, 0)), state[f"features.{i}.bias"])
+            for i in _VGG16_CONVOLUTIONS
+        ]
     except KeyError as error:
         raise JndError(f"{weights} lacks {error}: give the state dict of torchvision's vgg16") from error
 
@@ -52,8 +55,9 @@ def vgg16(weights: str | Path) -> Features:
         for index, (kernel, bias) in zip(_VGG16_CONVOLUTIONS, layers):
             if index in _VGG16_POOL_BEFORE:
                 x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-                x = jnp.maximum(jnp.maximum(x[:, ::2, ::2], x[:, 1::2, ::2]),
-                                jnp.maximum(x[:, ::2, 1::2], x[:, 1::2, 1::2]))
+                x = jnp.maximum(
+                    jnp.maximum(x[:, ::2, ::2], x[:, 1::2, ::2]), jnp.maximum(x[:, ::2, 1::2], x[:, 1::2, 1::2])
+                )
             x = jax.nn.relu(_convolution(x, kernel, bias))
         return (x,)
 
@@ -116,7 +120,9 @@ def efficientnet_lite0(blocks: Sequence[int] = (0, 2, 4), weights: str | Path | 
         JndError: unknown blocks, or no weights.
     """
     if not blocks or list(blocks) != sorted(set(blocks)) or not 0 <= blocks[0] <= blocks[-1] < LITE0_BLOCKS:
-        raise JndError(f"name blocks of EfficientNet-Lite0 as ascending numbers of 0 to {LITE0_BLOCKS - 1}, not {blocks}")
+        raise JndError(
+            f"name blocks of EfficientNet-Lite0 as ascending numbers of 0 to {LITE0_BLOCKS - 1}, not {blocks}"
+        )
     state = read_state_dict(lite0_weights_file() if weights is None else weights)
     pointwise = lambda pair: (pair[0][:, :, 0, 0].T, pair[1])
     depthwise = lambda pair: (np.transpose(pair[0][:, 0], (1, 2, 0)), pair[1])
@@ -125,11 +131,13 @@ def efficientnet_lite0(blocks: Sequence[int] = (0, 2, 4), weights: str | Path | 
     layers = []
     for i in range(blocks[-1] + 1):
         name = f"_blocks.{i}."
-        layers.append((
-            pointwise(_folded(state, name + "_expand_conv", name + "_bn0")) if i else None,
-            depthwise(_folded(state, name + "_depthwise_conv", name + "_bn1")),
-            pointwise(_folded(state, name + "_project_conv", name + "_bn2")),
-        ))
+        layers.append(
+            (
+                pointwise(_folded(state, name + "_expand_conv", name + "_bn0")) if i else None,
+                depthwise(_folded(state, name + "_depthwise_conv", name + "_bn1")),
+                pointwise(_folded(state, name + "_project_conv", name + "_bn2")),
+            )
+        )
 
     def features(x: jax.Array) -> tuple[jax.Array, ...]:
         outputs = []

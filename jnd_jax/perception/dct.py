@@ -1,4 +1,5 @@
 """8x8 block DCT of batches and the tables of contrast sensitivity that perceptual distances weigh it with."""
+
 from __future__ import annotations
 
 import jax

@@ -135,7 +135,7 @@ def _border_filter(x: jax.Array, matrix: jax.Array, axis: int, blocks: jax.Array
     return jnp.concatenate([first, filtered.reshape(inner.shape), last], axis)
 
 
-class JndCodec(nn.Module):
+class LappedCodec(nn.Module):
     """Lapped linear transform + residual networks, gains for all rates, two-pass conditional Laplacian latents.
 
           x --> g_a: linear + net --> y --gain--> y' --round(y' - mu)--> symbols
@@ -170,14 +170,18 @@ class JndCodec(nn.Module):
         self.log_gain = constant("log_gain", log_gain)
         self.log_inverse_gain = constant("log_inverse_gain", -log_gain)
         self.scale_offset = hyper.ACTIVATION_UNIT * constant(
-            "scale_offset", log_gain / (hyper.LOG_SCALE_STEP * hyper.ACTIVATION_UNIT))
+            "scale_offset", log_gain / (hyper.LOG_SCALE_STEP * hyper.ACTIVATION_UNIT)
+        )
         self.analysis_net = AnalysisNet(self.latents, self.widths, self.analysis_depths)
         self.synthesis_net = SynthesisNet(self.widths, self.synthesis_depths)
-        self.factorized = self.param("factorized", lambda key: jax.vmap(
-            lambda k: factorized_init(k, self.hyper_latents))(jax.random.split(key, hyper.NODES)))
+        self.factorized = self.param(
+            "factorized",
+            lambda key: jax.vmap(lambda k: factorized_init(k, self.hyper_latents))(jax.random.split(key, hyper.NODES)),
+        )
         self.hyper_analysis_path = self._hyper_analysis_path()
         self.scale_path = self._scale_path(
-            (basis["log_scale"] + _LOG_SCALE_TYPICAL - np.log(hyper.SCALE_MIN)) / hyper.LOG_SCALE_STEP)
+            (basis["log_scale"] + _LOG_SCALE_TYPICAL - np.log(hyper.SCALE_MIN)) / hyper.LOG_SCALE_STEP
+        )
         self.mean_path = self._mean_path()
 
     def _dense(self, name, fan_in, features, gain=2.0, bias=None):
@@ -249,8 +253,10 @@ class JndCodec(nn.Module):
 
     def integer_scale_path(self):
         """The scale path's integer parameters, carried by float32, with straight-through gradients."""
-        return {name: quantise_layer(layer, hyper.ACTIVATION_UNIT if name == "up1" else 1)
-                for name, layer in self.scale_path.items()}
+        return {
+            name: quantise_layer(layer, hyper.ACTIVATION_UNIT if name == "up1" else 1)
+            for name, layer in self.scale_path.items()
+        }
 
     def integer_scale_offset(self):
         """(nodes, M) integer offsets of the scale index, carried by float32."""
@@ -294,11 +300,16 @@ class JndCodec(nn.Module):
         def one_pass(symbols, y_hat, decoded):
             context = hyper.scale_context(jnp, q, symbols, decoded, ste_floor)
             index = hyper.scale_indexes(jnp, q, scale_features, context, offset, ste_floor)
-            mean = hyper.means(jnp, self.mean_path, mean_features, *hyper.mean_context(jnp, self.mean_path, y_hat, decoded))
+            mean = hyper.means(
+                jnp, self.mean_path, mean_features, *hyper.mean_context(jnp, self.mean_path, y_hat, decoded)
+            )
             residual = ste_rdo_round(y - mean, hyper.scale(jnp, index), weight)
             return residual, residual + mean, mean, index
 
-        log_inverse_gain, energy = _interpolate(self.log_inverse_gain, quality), jnp.sum(self.synthesis_basis**2, axis=-1)
+        log_inverse_gain, energy = (
+            _interpolate(self.log_inverse_gain, quality),
+            jnp.sum(self.synthesis_basis**2, axis=-1),
+        )
         weight = hyper.distortion_weight(jnp, quality[:, None, None, None], log_inverse_gain, energy)
         zero = jnp.zeros_like(y)
         first = one_pass(zero, zero, jnp.zeros_like(anchor))
@@ -322,13 +333,19 @@ def quantise_layer(layer, input_unit: int):
     shift = jnp.clip(jnp.floor(jnp.log2(limit / jnp.maximum(largest, 1e-9))), 0, hyper.SHIFT_MAX)
     unit = jnp.exp2(-shift)
     bias = layer["bias"] * hyper.ACTIVATION_UNIT / unit
-    return {"weight": jnp.clip(ste_round(weight / unit), -limit, limit),
-            "bias": jnp.clip(ste_round(bias), -hyper.BIAS_MAX, hyper.BIAS_MAX), "unit": unit}
+    return {
+        "weight": jnp.clip(ste_round(weight / unit), -limit, limit),
+        "bias": jnp.clip(ste_round(bias), -hyper.BIAS_MAX, hyper.BIAS_MAX),
+        "unit": unit,
+    }
 
 
 def _noise(keys, y_shape, z_shape):
     def one(key):
         y_key, z_key = jax.random.split(key)
-        return (jax.random.uniform(y_key, y_shape, minval=-0.5, maxval=0.5),
-                jax.random.uniform(z_key, z_shape, minval=-0.5, maxval=0.5))
+        return (
+            jax.random.uniform(y_key, y_shape, minval=-0.5, maxval=0.5),
+            jax.random.uniform(z_key, z_shape, minval=-0.5, maxval=0.5),
+        )
+
     return jax.vmap(one)(keys)
