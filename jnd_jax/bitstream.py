@@ -228,6 +228,18 @@ def unpack(data: bytes) -> tuple[Header, dict[str, bytes]]:
     return header, chunks
 
 
+def salvage(data: bytes) -> tuple[Header, dict[str, bytes], set[str]]:
+    """Header, whole chunks by name, and the names of all chunks of a file that may be truncated or damaged.
+
+    Raises:
+        JndError: as `unpack`, for header and chunk table.
+    """
+    _, header, entries = _read(data)
+    chunks = {entry.name: data[entry.offset : entry.offset + entry.size] for entry in entries}
+    whole = {entry.name: chunks[entry.name] for entry in entries if zlib.crc32(chunks[entry.name]) == entry.crc}
+    return header, whole, set(chunks)
+
+
 def probe(data: bytes) -> dict[str, Any]:
     """Every field of a .jnd file by name, "table" a list of its chunks, for display.
 

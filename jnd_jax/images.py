@@ -26,7 +26,7 @@ _WRITERS = {
     ".tiff": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
 }
 WRITE_SUFFIXES = tuple(_WRITERS)
-_PLAIN_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"}
+PLAIN_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"}
 _EXIF_PREFIX = b"Exif\0\0"
 
 
@@ -85,7 +85,7 @@ def _check(image: Image.Image, data: bytes) -> None:
         raise JndError(
             f"extract the {frames} frames or pages as one image each: animations and multi-page files cannot be coded"
         )
-    if image.mode not in _PLAIN_MODES:
+    if image.mode not in PLAIN_MODES:
         raise JndError(f"convert the image to RGB first, by its colour profile: {image.mode} is not coded")
 
 
@@ -95,7 +95,8 @@ def _grey_to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
     return ImageCms.profileToProfile(image.convert("L"), profile, srgb, outputMode="RGB")
 
 
-def _to_picture(image: Image.Image) -> Picture:
+def from_pillow(image: Image.Image) -> Picture:
+    """The picture of an 8-bit Pillow image, with the ICC profile and EXIF of its `info`."""
     icc = image.info.get("icc_profile") or None
     # Pillow applies a TIFF's orientation itself; the other tags of a TIFF say how that file is laid out.
     exif = None if image.format == "TIFF" else image.info.get("exif") or None
@@ -109,6 +110,14 @@ def _to_picture(image: Image.Image) -> Picture:
         image, icc = _grey_to_srgb(image, icc), None
     exif = exif.removeprefix(_EXIF_PREFIX) if exif else None
     return Picture(np.asarray(image.convert("RGB")), alpha, icc, exif)
+
+
+def to_pillow(picture: Picture) -> Image.Image:
+    """An RGB or RGBA image of the pixels and the opacity."""
+    image = Image.fromarray(picture.pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    return image
 
 
 def read_image(path: str | Path) -> Picture:
@@ -130,7 +139,7 @@ def parse_image(data: bytes) -> Picture:
             with Image.open(io.BytesIO(data)) as image:
                 _check(image, data)
                 image.load()
-                return _to_picture(image)
+                return from_pillow(image)
         except JndError:
             raise
         except Image.UnidentifiedImageError as error:
@@ -169,11 +178,9 @@ def format_image(picture: Picture, suffix: str, **changes: object) -> bytes:
         JndError: an alpha channel in JPEG, or a picture that the format cannot hold.
     """
     options = _WRITERS[suffix.lower()] | changes
-    image = Image.fromarray(picture.pixels)
-    if picture.alpha is not None:
-        if options["format"] == "JPEG":
-            raise JndError("write the image as .png, .webp or .tiff: JPEG cannot hold its transparency")
-        image.putalpha(Image.fromarray(picture.alpha))
+    if picture.alpha is not None and options["format"] == "JPEG":
+        raise JndError("write the image as .png, .webp or .tiff: JPEG cannot hold its transparency")
+    image = to_pillow(picture)
     metadata = {"icc_profile": picture.icc} if picture.icc else {}
     if picture.exif:
         metadata["exif"] = _EXIF_PREFIX + picture.exif

@@ -1,0 +1,150 @@
+"""The Pillow plugin, as programs that know nothing of this package use it."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+
+import jnd_jax
+import jnd_jax.pillow
+from jnd_jax import zoo
+
+PHOTO = zoo.FOLDER / "chelsea.png"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _register(tiny_model):
+    jnd_jax.pillow.register_pillow(str(tiny_model))
+
+
+@pytest.fixture
+def save(tiny_model):
+    """The bytes that `Image.save` writes with the small model."""
+
+    def saved(image, **options):
+        buffer = io.BytesIO()
+        image.save(buffer, "JND", model=str(tiny_model), **options)
+        return buffer.getvalue()
+
+    return saved
+
+
+def photo(mode="RGB"):
+    return Image.open(PHOTO).crop((40, 60, 140, 133)).convert(mode)
+
+
+def test_open_finds_the_format_by_its_magic_bytes_and_save_by_the_suffix(tmp_path, tiny_model):
+    path, nameless = tmp_path / "photo.jnd", tmp_path / "nameless"
+    photo().save(path, quality=70, model=str(tiny_model))
+    shutil.copy(path, nameless)
+    with Image.open(nameless) as image:
+        assert (image.format, image.size, image.mode) == ("JND", (100, 73), "RGB")
+        assert image.get_format_mimetype() == Image.MIME["JND"] == "image/x-jnd"
+        decoded = np.asarray(image)
+    assert np.array_equal(decoded, jnd_jax.load(str(tiny_model)).decode(path.read_bytes()))
+
+
+def test_open_and_verify_import_neither_jax_nor_numpy(tmp_path, save):
+    path = tmp_path / "photo.jnd"
+    path.write_bytes(save(photo("RGBA")))
+    code = (
+        "import sys, jnd_jax.pillow; from PIL import Image\n"
+        f"image = Image.open({str(path)!r}); assert image.size == (100, 73), image.size; image.verify()\n"
+        "assert not {'jax', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_quality_and_targets_reach_the_encoder(tmp_path, save):
+    assert len(save(photo(), quality=10)) < len(save(photo(), quality=80)) < len(save(photo(), quality=100.0))
+    assert len(save(photo(), bpp=2.0)) <= 2.0 * 100 * 73 / 8
+    path = tmp_path / "none.jnd"
+    with pytest.raises(ValueError, match="0 to 100"):
+        photo().save(path, quality=101)
+    assert not path.exists()
+
+
+def test_profile_exif_and_alpha_survive_as_with_other_formats(save):
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    source = photo("RGBA")
+    source.putalpha(Image.linear_gradient("L").resize(source.size))
+    with Image.open(io.BytesIO(save(source, icc_profile=icc, exif=exif))) as image:
+        assert image.mode == "RGBA"
+        assert image.info["icc_profile"] == icc
+        assert image.getexif()[ExifTags.Base.Orientation] == 6
+        assert np.array_equal(image.getchannel("A"), source.getchannel("A"))
+        assert ImageOps.exif_transpose(image).size == (73, 100)
+        # As Pillow's AVIF plugin: the profile goes on by itself, EXIF does not.
+        again = Image.open(io.BytesIO(save(image)))
+    assert again.info == {"icc_profile": icc}
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "YCbCr"])
+def test_modes_that_8_bit_rgb_holds_are_saved(save, mode):
+    source = photo(mode)
+    image = Image.open(io.BytesIO(save(source, quality=100)))
+    assert np.array_equal(image.convert("RGB"), Image.open(io.BytesIO(save(source.convert("RGB"), quality=100))))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "F", "I", "I;16", "LAB"])
+def test_modes_that_it_does_not_hold_are_refused(save, mode):
+    with pytest.raises(OSError, match=f"cannot write mode {mode} as JND"):
+        save(Image.new(mode, (8, 8)))
+
+
+def test_damage_is_met_where_pillow_meets_it(save):
+    data = save(photo())
+    for header in (data[:20], data[:16] + b"\1" + data[17:]):
+        with pytest.raises(UnidentifiedImageError):
+            Image.open(io.BytesIO(header))
+    for damaged in (data[:-1], data + b"\0", data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]):
+        assert Image.open(io.BytesIO(damaged)).size == (100, 73)
+        with pytest.raises(OSError, match="copy or download it again"):
+            Image.open(io.BytesIO(damaged)).verify()
+        with pytest.raises(OSError, match="copy or download it again"):
+            Image.open(io.BytesIO(damaged)).load()
+
+
+def test_a_newer_version_is_named_in_a_warning(save):
+    data = save(photo())
+    with pytest.warns(UserWarning, match="newer format"), pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(data[:4] + b"\x63" + data[5:]))
+
+
+def test_a_file_of_an_unknown_model_opens_but_does_not_load(save, monkeypatch):
+    data = save(photo())
+    monkeypatch.setattr(jnd_jax.pillow, "_models", {})
+    jnd_jax.pillow._codec.cache_clear()
+    with pytest.raises(OSError, match="is not installed"):
+        Image.open(io.BytesIO(data)).load()
+
+
+def test_an_opened_image_can_be_pickled_and_copied(save):
+    image = Image.open(io.BytesIO(save(photo())))
+    again = pickle.loads(pickle.dumps(image))
+    assert np.array_equal(again, image) and np.array_equal(image.copy(), image)
+
+
+def mean_of(arguments) -> float:
+    path, model = arguments
+    jnd_jax.pillow.register_pillow(model)
+    with Image.open(path) as image:
+        return float(np.mean(np.asarray(image)))
+
+
+def test_spawned_processes_read_files(tmp_path, tiny_model):
+    path = tmp_path / "photo.jnd"
+    photo().save(path, model=str(tiny_model))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        there = pool.map(mean_of, [(str(path), str(tiny_model))])
+    assert there == [mean_of((str(path), str(tiny_model)))]
