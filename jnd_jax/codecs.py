@@ -1,18 +1,17 @@
-"""Conventional codecs behind one pair of functions: (image, quality) -> file and file -> image.
-
-Others come in as programs, described by a TOML file that stands in the place of the name, see `external`.
-"""
+"""A codec with a quality: one type for conventional codecs, programs and models, and one look-up by name."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib
 import importlib.metadata
 import io
 import shlex
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,34 +22,51 @@ from PIL import Image, features
 
 from jnd_jax.errors import JndError
 
+# Qualities of a model's rate-distortion curve.
+MODEL_GRID = (0.0, 10.0, 25.0, 40.0, 55.0, 70.0, 85.0, 100.0)
 
-@dataclass(frozen=True)
-class Baseline:
-    """One conventional codec.
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """A codec with a quality.
 
     Attributes:
-        name: as users write it.
+        name: as users write it; unique in a comparison.
         title: as plots and tables write it.
-        settings: how it is run, in words.
-        suffix: file name extension.
-        media_type: what a browser calls the file, "" where browsers cannot show it.
+        options: how it is run, in words.
+        library: () -> name and version of what does the work.
         qualities: all qualities it has, ascending; better with each.
-        grid: qualities for a rate-distortion curve over about 28 to 40 dB.
-        encode: (image, quality) -> file.
-        decode: file -> image.
-        version: of the library that does the work.
+        grid: qualities of its rate-distortion curve, about 28 to 40 dB.
+        encode: (image, quality) -> file; image (H, W, 3) uint8, quality one of `qualities`.
+        decode: file -> (H, W, 3) uint8 image.
+        media_type: what a browser calls its files, "" where browsers cannot show them.
+        learned: whether it is a model.
+        digest: hash of a model, "" for others.
+        multiply_adds: for models, () -> thousands of multiply-adds a pixel, "encode" and "decode" among them.
     """
 
     name: str
     title: str
-    settings: str
-    suffix: str
-    media_type: str
+    options: str
+    library: Callable[[], str]
     qualities: Sequence[float]
     grid: Sequence[float]
     encode: Callable[[np.ndarray, float], bytes]
     decode: Callable[[bytes], np.ndarray]
-    version: Callable[[], str]
+    media_type: str = ""
+    learned: bool = False
+    digest: str = ""
+    multiply_adds: Callable[[], Mapping[str, float]] | None = None
+
+    @functools.cached_property
+    def settings(self) -> str:
+        """How it is run and by which library; JndError if that is not installed."""
+        return f"{self.options}; {self.library()}"
+
+    @functools.cached_property
+    def version(self) -> str:
+        """16 hex digits that change whenever its files could."""
+        return self.digest or hashlib.sha256(self.settings.encode()).hexdigest()[:16]
 
 
 def _pillow_encode(**options: Any) -> Callable[[np.ndarray, float], bytes]:
@@ -71,7 +87,9 @@ def _package(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise JndError(f"install the baseline codecs with `pip install jnd_jax[eval]`: {name} is missing") from error
+        raise JndError(
+            f"Install the conventional codecs with `pip install jnd_jax[eval]`: {name} is missing."
+        ) from error
 
 
 def _jpegli_encode(image: np.ndarray, quality: float) -> bytes:
@@ -96,91 +114,100 @@ def _j2k_encode(image: np.ndarray, quality: float) -> bytes:
     return _package("imagecodecs").jpeg2k_encode(image, level=float(quality), codecformat="j2k", reversible=False)
 
 
-def _imagecodecs_version(key: str) -> Callable[[], str]:
-    def version() -> str:
-        words = _package("imagecodecs").version(dict)
-        return f"{key} {words.get(key, 'unknown')}"
-
-    return version
-
-
-BASELINES: dict[str, Baseline] = {
-    baseline.name: baseline
-    for baseline in (
-        Baseline(
-            "jpeg",
-            "JPEG",
-            "libjpeg-turbo by Pillow, 4:2:0, optimised Huffman tables",
-            ".jpg",
-            "image/jpeg",
-            range(1, 96),
-            (10, 20, 35, 50, 65, 80, 90, 95),
-            _pillow_encode(format="JPEG", optimize=True, subsampling="4:2:0"),
-            _pillow_decode,
-            lambda: f"libjpeg-turbo {features.version('libjpeg_turbo')}",
-        ),
-        Baseline(
-            "jpegli",
-            "jpegli",
-            "pyjpegli, 4:4:4, its defaults",
-            ".jpg",
-            "image/jpeg",
-            range(1, 101),
-            (10, 20, 35, 50, 65, 80, 90, 95),
-            _jpegli_encode,
-            _pillow_decode,
-            lambda: f"pyjpegli {importlib.metadata.version('pyjpegli')}",
-        ),
-        Baseline(
-            "webp",
-            "WebP",
-            "libwebp by Pillow, method 6",
-            ".webp",
-            "image/webp",
-            range(101),
-            (2, 10, 25, 45, 65, 80, 90, 97),
-            _pillow_encode(format="WEBP", method=6),
-            _pillow_decode,
-            lambda: f"libwebp {features.version('webp')}",
-        ),
-        Baseline(
-            "avif",
-            "AVIF",
-            "libavif by Pillow, 4:4:4, speed 4",
-            ".avif",
-            "image/avif",
-            range(101),
-            (15, 25, 35, 45, 55, 65, 75, 85),
-            _pillow_encode(format="AVIF", speed=4, subsampling="4:4:4"),
-            _pillow_decode,
-            lambda: f"libavif {features.version('avif')}",
-        ),
-        Baseline(
-            "jxl",
-            "JPEG XL",
-            "libjxl by imagecodecs, effort 7",
-            ".jxl",
-            "",
-            [tenth / 10 for tenth in range(50, 1000)],
-            (10, 25, 40, 55, 70, 80, 90, 95),
-            _jxl_encode,
-            lambda data: _package("imagecodecs").jpegxl_decode(data),
-            _imagecodecs_version("libjxl"),
-        ),
-        Baseline(
-            "j2k",
-            "JPEG 2000",
-            "OpenJPEG by imagecodecs, 9/7 wavelet; quality is the encoder's PSNR in dB",
-            ".j2k",
-            "",
-            [tenth / 10 for tenth in range(200, 601)],
-            (26, 28, 30, 32, 34, 36, 39, 42),
-            _j2k_encode,
-            lambda data: _package("imagecodecs").jpeg2k_decode(data),
-            _imagecodecs_version("openjpeg"),
-        ),
+def _avif10_encode(image: np.ndarray, quality: float) -> bytes:
+    ten_bits = np.rint(image * (1023 / 255)).astype(np.uint16)
+    return _package("imagecodecs").avif_encode(
+        ten_bits, level=int(quality), speed=4, bitspersample=10, pixelformat="444", codec="aom", numthreads=1
     )
-}
+
+
+def _avif10_decode(data: bytes) -> np.ndarray:
+    return np.rint(_package("imagecodecs").avif_decode(data) * (255 / 1023)).astype(np.uint8)
+
+
+def _imagecodecs_version(key: str) -> Callable[[], str]:
+    return lambda: f"{key} {_package('imagecodecs').version(dict).get(key, 'unknown')}"
+
+
+_TABLE = (
+    Codec(
+        name="jpeg",
+        title="JPEG",
+        options="libjpeg-turbo by Pillow, 4:2:0, optimised Huffman tables",
+        library=lambda: f"libjpeg-turbo {features.version('libjpeg_turbo')}",
+        media_type="image/jpeg",
+        qualities=range(1, 96),
+        grid=(10, 20, 35, 50, 65, 80, 90, 95),
+        encode=_pillow_encode(format="JPEG", optimize=True, subsampling="4:2:0"),
+        decode=_pillow_decode,
+    ),
+    Codec(
+        name="jpegli",
+        title="jpegli",
+        options="pyjpegli, 4:4:4, its defaults",
+        library=lambda: f"pyjpegli {importlib.metadata.version('pyjpegli')}",
+        media_type="image/jpeg",
+        qualities=range(1, 101),
+        grid=(10, 20, 35, 50, 65, 80, 90, 95),
+        encode=_jpegli_encode,
+        decode=_pillow_decode,
+    ),
+    Codec(
+        name="webp",
+        title="WebP",
+        options="libwebp by Pillow, method 6",
+        library=lambda: f"libwebp {features.version('webp')}",
+        media_type="image/webp",
+        qualities=range(101),
+        grid=(2, 10, 25, 45, 65, 80, 90, 97),
+        encode=_pillow_encode(format="WEBP", method=6),
+        decode=_pillow_decode,
+    ),
+    Codec(
+        name="avif",
+        title="AVIF",
+        options="libavif by Pillow, 4:4:4, speed 4",
+        library=lambda: f"libavif {features.version('avif')}",
+        media_type="image/avif",
+        qualities=range(101),
+        grid=(15, 25, 35, 45, 55, 65, 75, 85),
+        encode=_pillow_encode(format="AVIF", speed=4, subsampling="4:4:4"),
+        decode=_pillow_decode,
+    ),
+    # libavif 1.4 chooses libaom's tune=iq for still pictures by itself; imagecodecs has no argument for it.
+    Codec(
+        name="avif10",
+        title="AVIF 10-bit",
+        options="libaom by imagecodecs, 4:4:4, 10 bits, tune=iq, speed 4, one thread",
+        library=_imagecodecs_version("libavif"),
+        media_type="image/avif",
+        qualities=range(101),
+        grid=(15, 25, 35, 45, 55, 65, 75, 85),
+        encode=_avif10_encode,
+        decode=_avif10_decode,
+    ),
+    Codec(
+        name="jxl",
+        title="JPEG XL",
+        options="libjxl by imagecodecs, effort 7",
+        library=_imagecodecs_version("libjxl"),
+        qualities=[tenth / 10 for tenth in range(50, 1000)],
+        grid=(10, 25, 40, 55, 70, 80, 90, 95),
+        encode=_jxl_encode,
+        decode=lambda data: _package("imagecodecs").jpegxl_decode(data),
+    ),
+    Codec(
+        name="j2k",
+        title="JPEG 2000",
+        options="OpenJPEG by imagecodecs, 9/7 wavelet; quality is the encoder's PSNR in dB",
+        library=_imagecodecs_version("openjpeg"),
+        qualities=[tenth / 10 for tenth in range(200, 601)],
+        grid=(26, 28, 30, 32, 34, 36, 39, 42),
+        encode=_j2k_encode,
+        decode=lambda data: _package("imagecodecs").jpeg2k_decode(data),
+    ),
+)
+CONVENTIONAL: dict[str, Codec] = {codec.name: codec for codec in _TABLE}
 
 
 def _run(command: str, **places: str) -> str:
@@ -188,14 +215,25 @@ def _run(command: str, **places: str) -> str:
     try:
         done = subprocess.run(words, capture_output=True, text=True)
     except OSError as error:
-        raise JndError(f"install {words[0]} or correct the command `{command}`: it cannot be run") from error
+        raise JndError(f"Install {words[0]} or correct the command `{command}`: it cannot be run.") from error
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-        raise JndError(f"correct the command `{command}`: it fails with {last}")
+        raise JndError(f"Correct the command `{command}`: it fails with {last}.")
     return done.stdout + done.stderr
 
 
-def external(path: Path) -> Baseline:
+def _through(command: str, content: bytes, given: str, wanted: str, **places: str) -> bytes:
+    """What `command` makes of a file with suffix `given`: the content of the file with suffix `wanted`."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / f"in{given}", Path(folder) / f"out{wanted}"
+        source.write_bytes(content)
+        _run(command, input=str(source), output=str(target), **places)
+        if not target.exists():
+            raise JndError(f"Correct the command `{command}`: it writes no {{output}}.")
+        return target.read_bytes()
+
+
+def of_program(path: Path) -> Codec:
     """A codec that other programs run, from a TOML file; its name is the file's.
 
         title = "VVC"
@@ -214,66 +252,86 @@ def external(path: Path) -> Baseline:
         text = path.read_text(encoding="utf-8")
         title, encode, decode, version, suffix, qualities, grid = (tomllib.loads(text)[line] for line in lines)
     except (OSError, ValueError, KeyError) as error:
-        raise JndError(f"describe the codec in {path} by the lines {', '.join(lines)}: {error}") from error
+        raise JndError(f"Describe the codec in {path} by the lines {', '.join(lines)}: {error}.") from error
     if list(qualities) != sorted(set(qualities)) or not grid or not set(grid) <= set(qualities):
-        raise JndError(f"give ascending qualities in {path}, and a grid of some of them")
-
-    def through(command: str, given: str, wanted: str, content: bytes, **places: str) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            source, target = Path(folder) / f"in{given}", Path(folder) / f"out{wanted}"
-            source.write_bytes(content)
-            _run(command, input=str(source), output=str(target), **places)
-            if not target.exists():
-                raise JndError(f"correct the command `{command}`: it writes no {{output}}")
-            return target.read_bytes()
+        raise JndError(f"Give ascending qualities in {path}, and a grid of some of them.")
 
     def encode_image(image: np.ndarray, quality: float) -> bytes:
         file = io.BytesIO()
         Image.fromarray(image).save(file, "PNG")
-        return through(encode, ".png", suffix, file.getvalue(), quality=f"{quality:g}", qp=f"{-quality:g}")
+        places = {"quality": f"{quality:g}", "qp": f"{-quality:g}"}
+        return _through(encode, file.getvalue(), ".png", suffix, **places)
 
-    return Baseline(
-        path.stem,
-        title,
-        f"`{encode}`; description {hashlib.sha256(text.encode()).hexdigest()[:8]}",
-        suffix,
-        "",
-        qualities,
-        grid,
-        encode_image,
-        lambda data: _pillow_decode(through(decode, suffix, ".png", data)),
-        lambda: (_run(version).strip().splitlines() or ["unknown"])[0],
+    return Codec(
+        name=path.stem,
+        title=title,
+        options=f"`{encode}`; description {hashlib.sha256(text.encode()).hexdigest()[:8]}",
+        library=lambda: (_run(version).strip().splitlines() or ["unknown"])[0],
+        qualities=qualities,
+        grid=grid,
+        encode=encode_image,
+        decode=lambda data: _pillow_decode(_through(decode, data, suffix, ".png")),
     )
 
 
-def lookup(name: str) -> Baseline:
-    """The table's row for `name`, or what a TOML file of that name describes; JndError names the known ones
-    otherwise.
+def of_model(model: Any, grid: Sequence[float] = MODEL_GRID) -> Codec:
+    """A model as `jnd_jax.load` returns it: with name, hash, encode(image, quality), decode(file), multiply_adds()."""
+    return Codec(
+        name=model.name,
+        title=model.name,
+        options="learned",
+        library=lambda: f"model hash {model.hash}",
+        qualities=tuple(tenth / 10 for tenth in range(1001)),
+        grid=tuple(grid),
+        encode=lambda image, quality: model.encode(image, quality=quality),
+        decode=model.decode,
+        learned=True,
+        digest=model.hash,
+        multiply_adds=model.multiply_adds,
+    )
+
+
+def lookup(name: str) -> Codec:
+    """The codec that a name means.
+
+    Args:
+        name: one of `CONVENTIONAL`; a .toml file, see `of_program`; or a model's name or file.
+
+    Raises:
+        JndError: none of these.
     """
+    if name in CONVENTIONAL:
+        return CONVENTIONAL[name]
     if name.endswith(".toml"):
-        return external(Path(name))
-    if name not in BASELINES:
-        raise JndError(f"unknown codec {name!r}: choose from {', '.join(BASELINES)}, or describe it in a .toml file")
-    return BASELINES[name]
+        return of_program(Path(name))
+    import jnd_jax
+
+    try:
+        return of_model(jnd_jax.load(name))
+    except JndError as error:
+        if Path(name).exists():
+            raise
+        raise JndError(
+            f"There is no codec {name!r}: choose from {', '.join(CONVENTIONAL)}, describe it in a .toml file, or give "
+            "a model's name or file."
+        ) from error
 
 
 def encode(name: str, image: np.ndarray, quality: float) -> bytes:
     """File of codec `name` at `quality`, a value of its `qualities`.
 
     Args:
-        name: jpeg, jpegli, webp, avif, jxl, j2k, or a TOML file.
+        name: see `lookup`.
         image: (H, W, 3) uint8.
-        quality: in the codec's own scale, see `BASELINES`.
+        quality: in the codec's own scale.
 
     Raises:
         JndError: unknown codec, quality out of range, or a package that is not installed.
     """
-    baseline = lookup(name)
-    if not baseline.qualities[0] <= quality <= baseline.qualities[-1]:
-        raise JndError(
-            f"give {name} a quality of {baseline.qualities[0]:g} to {baseline.qualities[-1]:g}, not {quality:g}"
-        )
-    return baseline.encode(image, quality)
+    codec = lookup(name)
+    if not codec.qualities[0] <= quality <= codec.qualities[-1]:
+        raise JndError(f"Give {name} a quality of {codec.qualities[0]:g} to {codec.qualities[-1]:g}, not {quality:g}.")
+    return codec.encode(image, quality)
 
 
 def decode(name: str, data: bytes) -> np.ndarray:

@@ -33,7 +33,7 @@ JND = re.compile(
     rf"Bits per pixel of (.+?) at (\S+) JND, (.+?) \| (?:{NUMBER}(?: \[{NUMBER}, {NUMBER}\])?"
     r"|not reached \((\d+) of (\d+) images\))"
 )
-NAMES = {codec.title: codec.name for codec in codecs.BASELINES.values()}
+NAMES = {codec.title: codec.name for codec in codecs.CONVENTIONAL.values()}
 METRICS = {metric.title: metric.name for metric in metrics.METRICS.values()}
 
 

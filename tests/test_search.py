@@ -101,7 +101,7 @@ def test_reach_with_a_real_codec():
     run = (
         lambda i, q: codecs.encode("jpeg", i, q),
         lambda d: codecs.decode("jpeg", d),
-        codecs.BASELINES["jpeg"].qualities,
+        codecs.lookup("jpeg").qualities,
     )
     found = search.reach(image, *run, search.Target("psnr", 33.0), tolerance=0)
     decoded = codecs.decode("jpeg", found.data)

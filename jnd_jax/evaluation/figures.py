@@ -40,7 +40,7 @@ def _rows(path: Path, kind: type) -> list:
 
 
 def _title(codec: str) -> str:
-    return codecs.BASELINES[codec].title if codec in codecs.BASELINES else codec
+    return codecs.CONVENTIONAL[codec].title if codec in codecs.CONVENTIONAL else codec
 
 
 def block(folder: Path, names: Sequence[str] = METRICS) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jnd_jax import metrics
+from jnd_jax.codecs import Codec
 from jnd_jax.evaluation import page
 from jnd_jax.evaluation.curves import published
-from jnd_jax.evaluation.results import Codec, Results, TestImage, load_image
+from jnd_jax.evaluation.results import Results, TestImage, load_image
 from jnd_jax.evaluation.summary import KODAK, Summary
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,82 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jnd_jax import codecs
+from jnd_jax.codecs import Codec
 from jnd_jax.errors import JndError
 
 # Stands for an infinite PSNR, so that means stay finite.
 CEILING = 100.0
-
-MODEL_QUALITIES = tuple(tenth / 10 for tenth in range(1001))
-MODEL_GRID = (0.0, 10.0, 25.0, 40.0, 55.0, 70.0, 85.0, 100.0)
-
-
-@dataclass(frozen=True)
-class Codec:
-    """A codec under test.
-
-    Attributes:
-        name: unique in a comparison.
-        title: as plots and tables write it.
-        version: 16 hex digits that change whenever its files could.
-        learned: whether it is a model rather than a baseline.
-        settings: how it is run, in words.
-        qualities: all qualities it has, ascending.
-        grid: qualities of its rate-distortion curve.
-        encode: (image, quality) -> file.
-        decode: file -> image.
-        media_type: what a browser calls its files, "" where browsers cannot show them.
-        multiply_adds: for learned codecs, () -> thousands of multiply-adds a pixel, "encode" and "decode" among them.
-    """
-
-    name: str
-    title: str
-    version: str
-    learned: bool
-    settings: str
-    qualities: Sequence[float]
-    grid: Sequence[float]
-    encode: Callable[[np.ndarray, float], bytes]
-    decode: Callable[[bytes], np.ndarray]
-    media_type: str = ""
-    multiply_adds: Callable[[], Mapping[str, float]] | None = None
-
-
-def baseline_codec(name: str) -> Codec:
-    """A conventional codec of `jnd_jax.codecs`; its version covers settings and library."""
-    baseline = codecs.lookup(name)
-    library = baseline.version()
-    version = hashlib.sha256(f"{baseline.settings}; {library}".encode()).hexdigest()[:16]
-    return Codec(
-        baseline.name,
-        baseline.title,
-        version,
-        False,
-        f"{baseline.settings}; {library}",
-        baseline.qualities,
-        baseline.grid,
-        baseline.encode,
-        baseline.decode,
-        baseline.media_type,
-    )
-
-
-def model_codec(model: Any, grid: Sequence[float] = MODEL_GRID) -> Codec:
-    """A learned codec as `jnd_jax.load` returns it: with name, hash, encode(image, quality), decode(file) and
-    multiply_adds().
-    """
-    return Codec(
-        model.name,
-        model.name,
-        model.hash,
-        True,
-        f"learned, model hash {model.hash}",
-        MODEL_QUALITIES,
-        tuple(grid),
-        lambda image, quality: model.encode(image, quality=quality),
-        model.decode,
-        multiply_adds=model.multiply_adds,
-    )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ import numpy as np
 
 from jnd_jax import metrics, zoo
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation import abtest, page
+from jnd_jax.evaluation import page
+from jnd_jax.evaluation.abtest import analysis as abtest
 from jnd_jax.evaluation.results import Results
 
 EXAMPLE = Path(__file__).parent / "templates" / "assumptions.toml"

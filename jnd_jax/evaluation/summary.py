@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from jnd_jax import metrics
+from jnd_jax.codecs import Codec
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation.bd import bd_rate
 from jnd_jax.evaluation.curves import published
-from jnd_jax.evaluation.results import Codec, Results, TestImage
+from jnd_jax.evaluation.results import Results, TestImage
 
 RESAMPLES = 200
 KODAK = {f"kodim{number:02d}" for number in range(1, 25)}
@@ -187,6 +188,62 @@ def _pairs(codecs: Sequence[Codec]) -> list[tuple[Codec, Codec]]:
     )
 
 
+def _bd_rows(
+    codecs: Sequence[Codec],
+    bpp: Mapping[str, np.ndarray],
+    scaled: Mapping[str, Mapping[str, np.ndarray]],
+    names: Sequence[str],
+) -> list[BDRow]:
+    """Every pair of `_pairs` by every metric."""
+    return [
+        _bd_row(
+            test.name,
+            anchor.name,
+            metric,
+            (bpp[test.name], scaled[test.name][metric]),
+            (bpp[anchor.name], scaled[anchor.name][metric]),
+        )
+        for test, anchor in _pairs(codecs)
+        for metric in names
+    ]
+
+
+def _published_rows(
+    codecs: Sequence[Codec], bpp: Mapping[str, np.ndarray], psnr: Mapping[str, np.ndarray]
+) -> list[BDRow]:
+    """The models against the published mean curves on Kodak."""
+    rows = []
+    for curve in published():
+        anchor = tuple(np.array(column)[:, None] for column in zip(*curve.points))
+        rows += [
+            _bd_row(codec.name, f"{curve.name} (published)", "psnr", (bpp[codec.name], psnr[codec.name]), anchor)
+            for codec in codecs
+            if codec.learned
+        ]
+    return rows
+
+
+def _jnd_row(results: Results, codec: Codec, images: Sequence[TestImage], metric: str, t: float) -> JndRow:
+    found = [results.get("jnd", codec.name, codec.version, image.digest, metric, t) for image in images]
+    if None in found:
+        raise JndError(f"{codec.name} lacks a search for {t:g} JND by {metric}: run the evaluation to its end")
+    bits = np.array([record["bpp"] for record in found if record["reached"]])
+    complete = len(bits) == len(images)
+    low, high = bootstrap(bits) if complete and len(bits) > 1 else (None, None)
+    mean = float(bits.mean()) if complete else None
+    return JndRow(codec.name, metric, t, reached=len(bits), total=len(images), bpp=mean, low=low, high=high)
+
+
+def _time_row(results: Results, codec: Codec, images: Sequence[TestImage]) -> TimeRow:
+    points = list(results.points([codec], images))
+    encode, decode = (
+        float(np.median([point[field] * 1e6 / (point["width"] * point["height"]) for point in points]))
+        for field in ("encode_s", "decode_s")
+    )
+    kmacs = codec.multiply_adds() if codec.multiply_adds else {}
+    return TimeRow(codec.name, encode, decode, kmacs.get("encode"), kmacs.get("decode"))
+
+
 def summarise(
     results: Results,
     codecs: Sequence[Codec],
@@ -205,82 +262,36 @@ def summarise(
     bpp = {codec.name: _grid(results, codec, images, "bpp") for codec in codecs}
     values = {codec.name: {name: _grid(results, codec, images, name) for name in names} for codec in codecs}
     curves = {
-        name: {
-            metric: list(zip(bpp[name].mean(1).tolist(), grid.mean(1).tolist()))
-            for metric, grid in values[name].items()
-        }
-        for name in bpp
+        name: {m: list(zip(bpp[name].mean(1).tolist(), grid.mean(1).tolist())) for m, grid in by_metric.items()}
+        for name, by_metric in values.items()
     }
     scaled = {
         name: {metric: quality_scale(metric, grid) for metric, grid in by_metric.items()}
         for name, by_metric in values.items()
     }
-    bd = [
-        _bd_row(
-            test.name,
-            anchor.name,
-            metric,
-            (bpp[test.name], scaled[test.name][metric]),
-            (bpp[anchor.name], scaled[anchor.name][metric]),
-        )
-        for test, anchor in _pairs(codecs)
-        for metric in names
-    ]
+    bd = _bd_rows(codecs, bpp, scaled, names)
     if {image.name for image in images} == KODAK and "psnr" in names:
-        for curve in published():
-            rate, quality = (np.array(column)[:, None] for column in zip(*curve.points))
-            bd += [
-                _bd_row(
-                    codec.name,
-                    f"{curve.name} (published)",
-                    "psnr",
-                    (bpp[codec.name], scaled[codec.name]["psnr"]),
-                    (rate, quality),
-                )
-                for codec in codecs
-                if codec.learned
-            ]
-    jnd = []
-    for metric in names:
-        if metrics.lookup(metric).jnd is None:
-            continue
-        for codec in codecs:
-            found = [results.get("jnd", codec.name, codec.version, image.digest, metric, t) for image in images]
-            if None in found:
-                raise JndError(f"{codec.name} lacks a search for {t:g} JND by {metric}: run the evaluation to its end")
-            bits = np.array([record["bpp"] for record in found if record["reached"]])
-            complete = len(bits) == len(images)
-            low, high = bootstrap(bits) if complete and len(bits) > 1 else (None, None)
-            jnd.append(
-                JndRow(
-                    codec.name,
-                    metric,
-                    t,
-                    len(bits),
-                    len(images),
-                    float(bits.mean()) if complete else None,
-                    low,
-                    high,
-                )
-            )
-    times = []
-    for codec in codecs:
-        points = list(results.points([codec], images))
-        per_megapixel = [1e6 / (point["width"] * point["height"]) for point in points]
-        encode, decode = (
-            float(np.median([point[field] * scale for point, scale in zip(points, per_megapixel)]))
-            for field in ("encode_s", "decode_s")
-        )
-        kmacs = codec.multiply_adds() if codec.multiply_adds else {}
-        times.append(TimeRow(codec.name, encode, decode, kmacs.get("encode"), kmacs.get("decode")))
-    covered = {
-        name: (min(v for _, v in by_metric["psnr"]), max(v for _, v in by_metric["psnr"]))
-        for name, by_metric in curves.items()
-        if "psnr" in by_metric
-    }
-    rows = [CodecRow(codec.name, codec.title, codec.version, codec.learned, codec.settings) for codec in codecs]
+        bd += _published_rows(codecs, bpp, {name: by_metric["psnr"] for name, by_metric in scaled.items()})
     return Summary(
-        command, [image.name for image in images], rows, list(names), curves, covered, bd, jnd, times, workers
+        command=command,
+        images=[image.name for image in images],
+        codecs=[CodecRow(codec.name, codec.title, codec.version, codec.learned, codec.settings) for codec in codecs],
+        metrics=list(names),
+        curves=curves,
+        covered={
+            name: (min(v for _, v in by_metric["psnr"]), max(v for _, v in by_metric["psnr"]))
+            for name, by_metric in curves.items()
+            if "psnr" in by_metric
+        },
+        bd=bd,
+        jnd=[
+            _jnd_row(results, codec, images, metric, t)
+            for metric in names
+            if metrics.lookup(metric).jnd is not None
+            for codec in codecs
+        ],
+        times=[_time_row(results, codec, images) for codec in codecs],
+        workers=workers,
     )
 
 

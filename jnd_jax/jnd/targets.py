@@ -11,7 +11,6 @@ import csv
 import io as streams
 import math
 import threading
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,28 +26,6 @@ FIELDS = ("name", "codec", "metric", "jnd", "quality", "value", "bytes")
 # Parameters of the Weibull density of the energy that people need (Jiang et al. 2022).
 _WEIBULL_SCALE, _WEIBULL_SHAPE = 0.99805, 894.16
 _BLOCK = 8
-
-
-@dataclass(frozen=True)
-class Coder:
-    """A codec with a quality: its name, all qualities (ascending), (image, quality) -> file and file -> image."""
-
-    name: str
-    qualities: Sequence[float]
-    encode: Callable[[np.ndarray, float], bytes]
-    decode: Callable[[bytes], np.ndarray]
-
-
-def coder(name: str) -> Coder:
-    """The codec of a name in `jnd_jax.codecs`, or of a model by name or file; JndError if there is none."""
-    if name in codecs.BASELINES:
-        baseline = codecs.lookup(name)
-        return Coder(name, baseline.qualities, baseline.encode, baseline.decode)
-    import jnd_jax
-    from jnd_jax.image_codec import QUALITIES
-
-    model = jnd_jax.load(name)
-    return Coder(model.name, QUALITIES, lambda image, quality: model.encode(image, quality=quality), model.decode)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +45,12 @@ class JndImage:
     size: int | None
 
 
-def search_target(image: np.ndarray, codec: Coder, metric: str = "ssimulacra2", t: float = 1.0) -> JndImage:
+def search_target(image: np.ndarray, codec: codecs.Codec, metric: str = "ssimulacra2", t: float = 1.0) -> JndImage:
     """The image as `codec` codes it at the lowest quality within `t` just-noticeable differences by `metric`.
 
     Args:
         image: (H, W, 3) uint8.
-        codec: see `coder`.
+        codec: see `codecs.lookup`.
         metric: one with a JND calibration, see `jnd_jax.metrics`.
         t: just-noticeable differences.
 
@@ -214,7 +191,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--codec",
         default="jpeg",
         metavar="CODEC",
-        help=f"{', '.join(codecs.BASELINES)}, a model, or {KLT}, which needs no search (default: %(default)s)",
+        help=f"{', '.join(codecs.CONVENTIONAL)}, a model, or {KLT}, which needs no search (default: %(default)s)",
     )
     parser.add_argument(
         "--metric",
@@ -243,7 +220,7 @@ def run(args: argparse.Namespace) -> int:
     metrics.jnd_threshold(args.metric, args.jnd)
     if args.codec == KLT and args.jnd != 1:
         raise JndError("leave --jnd out: the KLT makes one just-noticeable difference by its own formula")
-    codec = None if args.codec == KLT else coder(args.codec)
+    codec = None if args.codec == KLT else codecs.lookup(args.codec)
     sources = named_images(args.source)
     table = Table(args.output / "targets.csv", codec.name if codec else KLT, args.metric, args.jnd)
     names = {path: name for name, path in sources.items()}

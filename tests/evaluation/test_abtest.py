@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation import abtest, subjects
+from jnd_jax.evaluation.abtest import analysis, answers, build, command, server, subjects
 
 from .browser import chromium
 from .conftest import call
@@ -20,20 +20,20 @@ CONDITIONS = ("jpeg@bpp=0.8", "webp@bpp=0.8")
 
 @pytest.fixture(scope="module")
 def test(photos) -> dict:
-    return abtest.build(photos, CONDITIONS, "webp", repeats=12, levels=9, flicker_images=1, crop=96)
+    return build.build(photos, CONDITIONS, "webp", repeats=12, levels=9, flicker_images=1, crop=96)
 
 
 @pytest.fixture
 def served(test, tmp_path):
     """(address, folder of answers) of the test on a local server."""
-    abtest.write_page(test, tmp_path)
-    server = abtest.server(tmp_path)
-    thread = threading.Thread(target=server.serve_forever)
+    build.write_page(test, tmp_path)
+    host = server.server(tmp_path)
+    thread = threading.Thread(target=host.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/", tmp_path / "answers"
-    server.shutdown()
+    yield f"http://127.0.0.1:{host.server_address[1]}/", tmp_path / "answers"
+    host.shutdown()
     thread.join()
-    server.server_close()
+    host.server_close()
 
 
 def test_page_holds_all_pairs_checks_and_levels_at_the_asked_rate(test):
@@ -48,11 +48,11 @@ def test_page_holds_all_pairs_checks_and_levels_at_the_asked_rate(test):
 
 def test_conditions_are_checked(photos):
     with pytest.raises(JndError, match="at least two"):
-        abtest.build(photos, ["jpeg@q=50"], None)
+        build.build(photos, ["jpeg@q=50"], None)
     with pytest.raises(JndError, match="CODEC@"):
-        abtest.build(photos, ["jpeg", "webp"], None)
+        build.build(photos, ["jpeg", "webp"], None)
     with pytest.raises(JndError, match="out of reach"):
-        abtest.build(photos, ["jpeg@psnr=90", "webp@q=5"], None)
+        build.build(photos, ["jpeg@psnr=90", "webp@q=5"], None)
 
 
 def post(address: str, body: bytes) -> int:
@@ -63,19 +63,19 @@ def post(address: str, body: bytes) -> int:
 
 
 def test_server_keeps_only_answers_to_its_test(test, served):
-    address, answers = served
+    address, folder = served
     good = {"test": test["id"], "subject": "0123456789abcdef", "answers": [1, 2]}
     assert post(address, json.dumps(good).encode()) == 204
     assert post(address, json.dumps({**good, "answers": [1]}).encode()) == 204
-    assert json.loads((answers / "0123456789abcdef.json").read_text())["answers"] == [1, 2]
+    assert json.loads((folder / "0123456789abcdef.json").read_text())["answers"] == [1, 2]
     # The last answer may arrive after the end that followed it.
     assert post(address, json.dumps({**good, "finished": "now"}).encode()) == 204
     assert post(address, json.dumps(good).encode()) == 204
-    assert json.loads((answers / "0123456789abcdef.json").read_text())["finished"] == "now"
+    assert json.loads((folder / "0123456789abcdef.json").read_text())["finished"] == "now"
     for bad in ({**good, "test": "x"}, {**good, "subject": "../../etc/passwd"}, {**good, "answers": 3}, []):
         assert post(address, json.dumps(bad).encode()) == 400
     assert post(address, b"no json") == 400
-    assert [path.name for path in answers.iterdir()] == ["0123456789abcdef.json"]
+    assert [path.name for path in folder.iterdir()] == ["0123456789abcdef.json"]
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(f"{address}test.json")
 
@@ -122,7 +122,7 @@ def biased(bias: float, threshold: float, random: np.random.Generator):
 def test_scripted_observers_in_a_browser(test, served, tmp_path):
     """The analysis recovers a known bias and threshold, and screens out who clicks at random; a browser that
     is closed half way goes on."""
-    address, answers = served
+    address, folder = served
     random = np.random.default_rng(5)
     bias, threshold = 0.75, 40
     with chromium() as browser:
@@ -151,7 +151,7 @@ def test_scripted_observers_in_a_browser(test, served, tmp_path):
         )
         page.wait_for_function("$('saved').textContent.includes('saved')")
         guesser = page.evaluate("state.subject")
-    result = abtest.analyse(abtest.read_answers(answers))
+    result = analysis.analyse(answers.read_answers(folder))
     assert list(result["excluded"]) == [guesser] and result["subjects"] == 4
     (pair,) = result["pairs"]
     share = 1 - pair["share"] if pair["first"].startswith("jpeg") else pair["share"]
@@ -161,16 +161,16 @@ def test_scripted_observers_in_a_browser(test, served, tmp_path):
     expected = min(quality for quality in levels if quality >= threshold)
     (jnd,) = result["jnd"]
     assert jnd["sur50"] == jnd["sur75"] == expected
-    record = json.loads(next(answers.glob("*.json")).read_text())
+    record = json.loads(next(folder.glob("*.json")).read_text())
     assert record["distance_cm"] == 60 and record["screen"]["width"] > 0 and record["finished"]
-    assert call(abtest.add_arguments, abtest.run, "analyse", answers, "-o", tmp_path / "analysis") == 0
+    assert call(command.add_arguments, command.run, "analyse", folder, "-o", tmp_path / "analysis") == 0
     (row,) = csv.DictReader((tmp_path / "analysis" / "jnd.csv").open())
     assert float(row["sur75"]) == expected and row["subjects"] == "4"
     assert "people prefer webp@bpp=0.8" in (tmp_path / "analysis" / "analysis.md").read_text()
 
 
 def test_works_by_touch_from_a_file(test, tmp_path):
-    abtest.write_page(test, tmp_path)
+    build.write_page(test, tmp_path)
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 800})
         start(page, (tmp_path / "index.html").as_uri())
@@ -208,24 +208,24 @@ def record(subject: str, choices: list[str], checks: int = 8) -> dict:
 
 
 def test_analysis_by_hand():
-    result = abtest.analyse([record("s1", ["left"] * 5 + ["right"] * 3), record("s2", ["left"] * 4 + ["right"] * 4)])
+    result = analysis.analyse([record("s1", ["left"] * 5 + ["right"] * 3), record("s2", ["left"] * 4 + ["right"] * 4)])
     (pair,) = result["pairs"]
     assert (pair["first"], pair["wins"], pair["total"], pair["verdict"]) == ("a", 9, 16, "open")
     ranking = {row["condition"]: row for row in result["ranking"]}
     assert ranking["a"]["elo"] - ranking["b"]["elo"] == pytest.approx(400 * np.log10(9.5 / 7.5))
     assert ranking["a"]["low"] <= ranking["a"]["elo"] <= ranking["a"]["high"]
-    assert "neither a preference nor equality" in abtest.sentence(pair)
+    assert "neither a preference nor equality" in analysis.sentence(pair)
 
 
 def test_answers_are_checked(tmp_path):
     with pytest.raises(JndError, match="put the subjects' answers"):
-        abtest.read_answers(tmp_path)
+        answers.read_answers(tmp_path)
     (tmp_path / "1.json").write_text(json.dumps(record("s1", [])))
     (tmp_path / "2.json").write_text(json.dumps({**record("s2", []), "test": "other"}))
     with pytest.raises(JndError, match="different tests"):
-        abtest.read_answers(tmp_path)
+        answers.read_answers(tmp_path)
     (tmp_path / "2.json").write_text("[]")
     with pytest.raises(JndError, match="no file of answers"):
-        abtest.read_answers(tmp_path)
+        answers.read_answers(tmp_path)
     with pytest.raises(JndError, match="screened out"):
-        abtest.analyse([{"test": "t", "subject": "s", "answers": []}])
+        analysis.analyse([{"test": "t", "subject": "s", "answers": []}])

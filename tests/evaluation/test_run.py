@@ -10,8 +10,8 @@ import pytest
 import jnd_jax
 from jnd_jax import codecs, metrics
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation import run, summary
-from jnd_jax.evaluation.results import Results, find_images, load_image, model_codec
+from jnd_jax.evaluation import measure, run, summary
+from jnd_jax.evaluation.results import Results, find_images, load_image
 
 from .conftest import call
 
@@ -102,17 +102,17 @@ def test_killed_run_goes_on_where_it_stopped(comparison, photos, tmp_path, monke
 def test_a_changed_model_is_measured_anew(comparison, photos, tmp_path):
     folder, model = comparison
     results = Results(folder / "results.jsonl")
-    codec = model_codec(model, (20.0,))
+    codec = codecs.of_model(model, (20.0,))
     digest = find_images(photos)[0].digest
     assert results.get("point", "stub", codec.version, digest, 20.0) is not None
     assert results.get("point", "stub", "f" * 16, digest, 20.0) is None
 
 
 def test_added_metrics_are_merged_into_known_points(photos, tmp_path, stub):
-    images, codec = find_images(photos, 1), model_codec(stub, (50.0,))
+    images, codec = find_images(photos, 1), codecs.of_model(stub, (50.0,))
     results = Results(tmp_path / "r.jsonl")
-    run.evaluate([codec], images, ["psnr"], results)
-    run.evaluate([codec], images, ["psnr", "psnr-y"], results)
+    measure.evaluate([codec], images, ["psnr"], results)
+    measure.evaluate([codec], images, ["psnr", "psnr-y"], results)
     again = Results(tmp_path / "r.jsonl")
     point = again.get("point", "stub", codec.version, images[0].digest, 50.0)
     assert set(point["metrics"]) == {"psnr", "psnr-y"}
@@ -142,9 +142,9 @@ def test_bits_at_jnd_are_those_of_the_smallest_passing_file(comparison, photos):
 
 def test_one_image_out_of_reach_makes_the_cell_not_reached(photos, tmp_path, stub):
     images = find_images(photos)
-    codec = model_codec(stub, (0.0, 30.0, 60.0, 100.0))
+    codec = codecs.of_model(stub, (0.0, 30.0, 60.0, 100.0))
     results = Results(tmp_path / "r.jsonl")
-    run.evaluate([codec], images, ["psnr-hvs"], results)
+    measure.evaluate([codec], images, ["psnr-hvs"], results)
     reached = results.get("jnd", "stub", codec.version, images[1].digest, "psnr-hvs", 1.0)
     assert reached["reached"]
     results.append({**reached, "reached": False, "bpp": None})
@@ -154,12 +154,12 @@ def test_one_image_out_of_reach_makes_the_cell_not_reached(photos, tmp_path, stu
 
 
 def test_unreachable_jnd_is_recorded_once(photos, tmp_path, stub):
-    images, codec = find_images(photos, 1), model_codec(stub, (0.0, 100.0))
+    images, codec = find_images(photos, 1), codecs.of_model(stub, (0.0, 100.0))
     results = Results(tmp_path / "r.jsonl")
-    run.evaluate([codec], images, ["ssimulacra2"], results, t=0.01)
+    measure.evaluate([codec], images, ["ssimulacra2"], results, t=0.01)
     assert not results.get("jnd", "stub", codec.version, images[0].digest, "ssimulacra2", 0.01)["reached"]
     encodes = stub.encodes
-    run.evaluate([codec], images, ["ssimulacra2"], results, t=0.01)
+    measure.evaluate([codec], images, ["ssimulacra2"], results, t=0.01)
     assert stub.encodes == encodes
 
 

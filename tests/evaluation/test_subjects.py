@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation import subjects
+from jnd_jax.evaluation.abtest import subjects
 
 
 def test_wilson_intervals_are_the_textbook_ones():

@@ -43,7 +43,7 @@ def pixels(path):
 def test_a_target_passes_and_one_quality_lower_does_not(codec, metric, t, cup):
     if metric == "ssimulacra2":
         pytest.importorskip("ssimulacra2")
-    found = targets.search_target(cup, targets.coder(codec), metric, t)
+    found = targets.search_target(cup, codecs.lookup(codec), metric, t)
     at = lambda quality: codecs.decode(codec, codecs.encode(codec, cup, quality))  # noqa: E731
     np.testing.assert_array_equal(found.pixels, at(found.quality))
     assert found.size == len(codecs.encode(codec, cup, found.quality))
@@ -53,7 +53,7 @@ def test_a_target_passes_and_one_quality_lower_does_not(codec, metric, t, cup):
 
 
 def test_a_model_is_a_codec_too(tiny_model):
-    codec = targets.coder(str(tiny_model))
+    codec = codecs.lookup(str(tiny_model))
     grey = np.full((64, 64, 3), 100, np.uint8)
     assert codec.name == "jnd-tiny-1" and codec.decode(codec.encode(grey, codec.qualities[-1])).shape == grey.shape
 

@@ -1,0 +1,73 @@
+"""The test on a server of its own: each subject's answers are written to disk as they come."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+_LARGEST_ANSWERS = 4_000_000
+_SUBJECT = re.compile(r"[0-9a-f]{16}")
+
+
+def _progress(record: Mapping[str, Any]) -> tuple[int, bool]:
+    """How far a subject is: number of answers, and whether the end was seen."""
+    return len(record["answers"]), bool(record.get("finished"))
+
+
+def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
+    """A server of the test in `folder` on this machine alone; answers go to folder/answers/SUBJECT.json.
+
+    Every answer is sent with all earlier ones of its subject, and the file is replaced in one step: a closed
+    browser loses nothing.
+    """
+    content = (folder / "index.html").read_bytes()
+    test = json.loads((folder / "test.json").read_text(encoding="utf-8"))["id"]
+    answers = folder / "answers"
+    answers.mkdir(exist_ok=True)
+    writing = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+        def _reply(self, status: int, body: bytes = b"", kind: str = "text/plain") -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            if self.path == "/":
+                self._reply(200, content, "text/html; charset=utf-8")
+            else:
+                self._reply(404)
+
+        def do_POST(self) -> None:
+            try:
+                length = int(self.headers.get("Content-Length", ""))
+                if self.path != "/answers" or not 0 < length <= _LARGEST_ANSWERS:
+                    raise ValueError
+                record = json.loads(self.rfile.read(length))
+                if record["test"] != test or not _SUBJECT.fullmatch(record["subject"]):
+                    raise ValueError
+                progress = _progress(record)
+            except (ValueError, KeyError, TypeError):
+                self._reply(400)
+                return
+            path = answers / f"{record['subject']}.json"
+            # Requests may overtake each other.
+            with writing:
+                if not path.exists() or _progress(json.loads(path.read_text(encoding="utf-8"))) <= progress:
+                    temporary = path.with_suffix(".part")
+                    temporary.write_text(json.dumps(record), encoding="utf-8")
+                    os.replace(temporary, path)
+            self._reply(204)
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)

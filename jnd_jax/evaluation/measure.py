@@ -1,0 +1,226 @@
+"""Measuring codecs on images: points of their curves, searches for one JND, files for the viewer.
+
+Every measurement is appended to the results as it comes; what is there is not measured again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jnd_jax import metrics, search
+from jnd_jax.codecs import Codec
+from jnd_jax.devices import spread
+from jnd_jax.errors import JndError
+from jnd_jax.evaluation import page
+from jnd_jax.evaluation.results import Results, TestImage, finite, load_image
+
+
+def _timed(function: Callable, *arguments: object) -> tuple[object, float]:
+    start = time.perf_counter()
+    result = function(*arguments)
+    return result, time.perf_counter() - start
+
+
+def _decode_checked(codec: Codec, data: bytes, image: np.ndarray) -> np.ndarray:
+    decoded = codec.decode(data)
+    if decoded.shape != image.shape or decoded.dtype != np.uint8:
+        raise JndError(
+            f"{codec.name} decodes a {image.shape} image to {decoded.dtype} {decoded.shape}: repair it "
+            "before comparing it"
+        )
+    return decoded
+
+
+class _Warmup:
+    """Learned codecs compile for each new image size; that is kept out of their times."""
+
+    def __init__(self) -> None:
+        self._done: set[tuple] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, codec: Codec, image: np.ndarray) -> None:
+        with self._lock:
+            if codec.learned and (codec.name, image.shape) not in self._done:
+                codec.decode(codec.encode(image, codec.grid[0]))
+                self._done.add((codec.name, image.shape))
+
+
+def measure_points(
+    codec: Codec,
+    image: TestImage,
+    pixels: np.ndarray,
+    names: Sequence[str],
+    results: Results,
+    warm_up: Callable[[Codec, np.ndarray], None] = lambda codec, image: None,
+) -> None:
+    """Adds the missing points of one codec's grid on one image."""
+    for quality in codec.grid:
+        known = results.get("point", codec.name, codec.version, image.digest, float(quality))
+        missing = [name for name in names if known is None or name not in known["metrics"]]
+        if not missing:
+            continue
+        warm_up(codec, pixels)
+        data, encode_s = _timed(codec.encode, pixels, quality)
+        decoded, decode_s = _timed(_decode_checked, codec, data, pixels)
+        results.append(
+            {
+                "kind": "point",
+                "codec": codec.name,
+                "version": codec.version,
+                "image": image.name,
+                "digest": image.digest,
+                "quality": float(quality),
+                "width": pixels.shape[1],
+                "height": pixels.shape[0],
+                "bytes": len(data),
+                "bpp": len(data) * 8 / (pixels.shape[0] * pixels.shape[1]),
+                "encode_s": round(encode_s, 5),
+                "decode_s": round(decode_s, 5),
+                "metrics": {name: finite(metrics.measure(name, pixels, decoded)) for name in missing},
+            }
+        )
+
+
+def search_jnd(codec: Codec, image: TestImage, pixels: np.ndarray, metric: str, t: float, results: Results) -> None:
+    """Adds, unless it is there, the smallest file of one image within `t` JND by `metric`.
+
+    The codec's points are reused; the search ends within a quarter of a percent of the threshold.
+    """
+    if results.get("jnd", codec.name, codec.version, image.digest, metric, t) is not None:
+        return
+    threshold = metrics.jnd_threshold(metric, t)
+    known = {}
+    for quality in codec.grid:
+        point = results.get("point", codec.name, codec.version, image.digest, float(quality))
+        if point is not None and metric in point["metrics"]:
+            known[quality] = metrics.margin(metric, point["metrics"][metric], threshold)
+    record = {
+        "kind": "jnd",
+        "codec": codec.name,
+        "version": codec.version,
+        "image": image.name,
+        "digest": image.digest,
+        "metric": metric,
+        "t": t,
+    }
+
+    def margin(decoded: np.ndarray) -> float:
+        return metrics.margin(metric, finite(metrics.measure(metric, pixels, decoded)), threshold)
+
+    try:
+        found = search.smallest(
+            lambda q: codec.encode(pixels, q),
+            lambda data: _decode_checked(codec, data, pixels),
+            margin,
+            codec.qualities,
+            tolerance=0.0025 * abs(threshold),
+            known=known,
+        )
+    except search.OutOfReach:
+        results.append({**record, "reached": False})
+        return
+    results.append(
+        {
+            **record,
+            "reached": True,
+            "quality": found.quality,
+            "bytes": len(found.data),
+            "bpp": len(found.data) * 8 / (pixels.shape[0] * pixels.shape[1]),
+            "margin": found.value,
+            "encodes": found.encodes,
+        }
+    )
+
+
+def make_view(codec: Codec, image: TestImage, pixels: np.ndarray, bpp: float, folder: Path, results: Results) -> None:
+    """Adds, unless it is there, the best file of at most `bpp`, written to `folder` in a form browsers can
+    show.
+    """
+    budget = int(bpp * pixels.shape[0] * pixels.shape[1] / 8)
+    known = results.get("view", codec.name, codec.version, image.digest, budget)
+    if known is not None and (known["file"] is None or (folder / known["file"]).exists()):
+        return
+    try:
+        found = search.largest_within(lambda q: codec.encode(pixels, q), budget, codec.qualities, 0.01 * budget)
+    except search.OutOfReach:
+        results.append(
+            {
+                "kind": "view",
+                "codec": codec.name,
+                "version": codec.version,
+                "image": image.name,
+                "digest": image.digest,
+                "budget": budget,
+                "file": None,
+            }
+        )
+        return
+    suffix = ".bin" if codec.media_type else ".webp"
+    path = folder / f"{image.name}-{image.digest[:6]}.{codec.name}-{codec.version[:6]}.{budget}{suffix}"
+    if codec.media_type:
+        path.write_bytes(found.data)
+    else:
+        path.write_bytes(page.lossless(_decode_checked(codec, found.data, pixels)))
+    results.append(
+        {
+            "kind": "view",
+            "codec": codec.name,
+            "version": codec.version,
+            "image": image.name,
+            "digest": image.digest,
+            "budget": budget,
+            "quality": found.quality,
+            "bytes": len(found.data),
+            "file": path.name,
+            "media_type": codec.media_type or "image/webp",
+        }
+    )
+
+
+def evaluate(
+    codecs: Sequence[Codec],
+    images: Sequence[TestImage],
+    names: Sequence[str],
+    results: Results,
+    *,
+    t: float = 1.0,
+    viewer: Sequence[str] = (),
+    viewer_bpp: float = 0.5,
+    viewer_folder: Path | None = None,
+    workers: int = 1,
+    progress: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Measures whatever `results` lacks.
+
+    Args:
+        codecs: under test, each name once.
+        images: test images.
+        names: metrics.
+        results: where records are looked up and added.
+        t: just-noticeable differences allowed in the "bits at JND" search.
+        viewer: names of the images that get files for the viewer.
+        viewer_bpp: bits per pixel of these files.
+        viewer_folder: where these files go.
+        workers: images in parallel, see `devices.spread`.
+        progress: called with a line after each image and codec.
+    """
+    warm_up = _Warmup()
+    jnd_metrics = [name for name in names if metrics.lookup(name).jnd is not None]
+
+    def one_image(image: TestImage) -> None:
+        pixels = load_image(image.path)
+        for codec in codecs:
+            measure_points(codec, image, pixels, names, results, warm_up)
+            for name in jnd_metrics:
+                search_jnd(codec, image, pixels, name, t, results)
+            if image.name in viewer and viewer_folder is not None:
+                make_view(codec, image, pixels, viewer_bpp, viewer_folder, results)
+            progress(f"{image.name} {codec.name}")
+
+    for _ in spread(one_image, images, workers):
+        pass
