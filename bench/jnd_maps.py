@@ -14,7 +14,8 @@ import numpy as np
 
 from jnd_jax import metrics
 from jnd_jax.data.cache import find_images, sample_photos
-from jnd_jax.jnd import profiles, targets
+from jnd_jax.jnd import targets
+from jnd_jax.perception import profiles
 
 METRICS = ("ssimulacra2", "psnr-hvs-m")
 

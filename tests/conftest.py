@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import write_tiny_model
+from tests.photos import photo_crops
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,10 @@ def tiny_model(tmp_path_factory):
 def golden_model():
     """Path of the frozen model that wrote the golden streams."""
     return Path(__file__).parent / "golden" / "tiny.safetensors"
+
+
+@pytest.fixture(scope="session")
+def photos():
+    """See `tests.photos.photo_crops`."""
+    pytest.importorskip("skimage")
+    return photo_crops()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.fft import dct
 
+from jnd_jax.perception.colour import YCBCR_TO_RGB
+
 BLOCK = 16
 
 # In blocks. A hyper-latent stands for GRID x GRID of them; tiles are at most TILE blocks a side, and smaller ones come
@@ -24,9 +26,6 @@ FOOTPRINT = GRID * BLOCK
 # every parameter by the same amount (Adam) neither shakes nor freezes them.
 LINEAR_UNITS = {"analysis": 0.4, "synthesis": 0.004, "prefilter": 0.25, "postfilter": 0.25}
 
-# Columns map (Y, Cb, Cr) to RGB (ITU-R BT.601, full range).
-_YCBCR_TO_RGB = np.array([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1.772, 0.0]])
-
 # Variance of Y, Cb, Cr relative to luma in photographs, after the normalisation of `colour_basis`.
 _COLOUR_VARIANCE = np.array([1.0, 0.035, 0.035])
 
@@ -36,7 +35,7 @@ def colour_basis() -> np.ndarray:
 
     Unit norms make one quantisation step cost the same RGB error in luma and in chroma.
     """
-    return _YCBCR_TO_RGB / np.linalg.norm(_YCBCR_TO_RGB, axis=0)
+    return YCBCR_TO_RGB / np.linalg.norm(YCBCR_TO_RGB, axis=0)
 
 
 def lapped_prefilter(scale: float = 1.43) -> np.ndarray:

@@ -16,11 +16,6 @@ from scipy import stats
 from jnd_jax.errors import JndError
 
 
-def satisfied_user_ratio(thresholds: Sequence[float], quality: float) -> float:
-    """Share of subjects who see no difference at `quality`: those whose threshold is at most that."""
-    return sum(threshold <= quality for threshold in thresholds) / len(thresholds)
-
-
 def jnd_quality(thresholds: Sequence[float], share: float) -> float:
     """Lowest threshold quality at which at least `share` of the subjects are satisfied (infinite: never).
 

@@ -19,7 +19,8 @@ import numpy as np
 from jnd_jax import codecs, files, images, metrics, search
 from jnd_jax.data import cache
 from jnd_jax.errors import JndError
-from jnd_jax.jnd import profiles
+from jnd_jax.perception import profiles
+from jnd_jax.perception.colour import LUMA
 
 KLT = "klt"
 FIELDS = ("name", "codec", "metric", "jnd", "quality", "value", "bytes")
@@ -83,7 +84,7 @@ def klt(image: np.ndarray) -> tuple[np.ndarray, int]:
         The (H, W, 3) uint8 image and L.
     """
     height, width = image.shape[:2]
-    luma = image @ np.array([0.299, 0.587, 0.114])
+    luma = image @ LUMA
     luma = np.pad(luma, ((0, -height % _BLOCK), (0, -width % _BLOCK)), mode="edge")
     rows, columns = luma.shape[0] // _BLOCK, luma.shape[1] // _BLOCK
     blocks = luma.reshape(rows, _BLOCK, columns, _BLOCK).swapaxes(1, 2).reshape(-1, _BLOCK**2)

@@ -28,6 +28,7 @@ from jnd_jax.losses.image_wise import budget_of_quality, image_wise, image_wise_
 from jnd_jax.losses.pixel_wise import pixel_wise, pixel_wise_threshold
 from jnd_jax.losses.rate_distortion import rate_distortion
 from jnd_jax.perception.features import Features, efficientnet_lite0, vgg16
+from jnd_jax.perception.profiles import luma, profile
 
 Loss = Callable[[Mapping[str, jax.Array], jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
@@ -75,8 +76,6 @@ def _term(config: Mapping[str, Any]) -> Term:
     if name == "pixel_wise":
         return lambda batch, y, bpp, lmbda: pixel_wise(_jnd(batch), y, bpp, lmbda, distance)
     if name == "pixel_wise_threshold":
-        from jnd_jax.jnd.profiles import luma, profile
-
         threshold = profile(options["profile"])
         scale = float(options["jnds"]) / 255.0
         return lambda batch, y, bpp, lmbda: pixel_wise_threshold(

@@ -37,7 +37,7 @@ def pixel_wise_threshold(
     Args:
         x: (B, H, W, 3) originals in [0, 1].
         x_hat: (B, H, W, 3) reconstructions.
-        threshold: (B, H, W) or (B, H, W, 3) thresholds T >= 0 in units of x, such as a map of `jnd_jax.jnd.profiles`
+        threshold: (B, H, W) or (B, H, W, 3) thresholds T >= 0 in units of x, such as a map of `jnd_jax.perception.profiles`
             divided by 255.
         bpp: (B,) bits per pixel.
         lmbda: (B,) Lagrange multipliers.

@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 
 from jnd_jax.errors import JndError
-from jnd_jax.metrics import packaged, psnr
-from jnd_jax.perception import msssim
+from jnd_jax.metrics import packaged, perceptual, psnr
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,7 @@ class Metric:
         title: as plots and tables write it.
         unit: "dB", "JOD" or "" for a bare score.
         better: which direction is better.
-        needs: what has to be installed beside the core, "" for nothing.
-        family: metrics of one family may not judge each other's losses or target searches.
-        function: (reference, distorted) uint8 (H, W, 3) -> float.
+        function: (reference, distorted) -> float, for uint8 (H, W, 3) images of one size.
         jnd: value at a distance of t just-noticeable differences, or None where no calibration is published.
     """
 
@@ -37,8 +34,6 @@ class Metric:
     title: str
     unit: str
     better: Literal["higher", "lower"]
-    needs: str
-    family: str
     function: Callable[[np.ndarray, np.ndarray], float]
     jnd: Callable[[float], float] | None = None
 
@@ -48,16 +43,14 @@ class Metric:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("psnr", "PSNR (RGB)", "dB", "higher", "", "psnr", psnr.psnr),
-        Metric("psnr-y", "PSNR (luma)", "dB", "higher", "", "psnr", psnr.psnr_y),
+        Metric("psnr", "PSNR (RGB)", "dB", "higher", psnr.psnr),
+        Metric("psnr-y", "PSNR (luma)", "dB", "higher", psnr.psnr_y),
         Metric(
             "ms-ssim",
             "MS-SSIM",
             "",
             "higher",
-            "",
-            "structure",
-            msssim.ms_ssim,
+            perceptual.ms_ssim,
             lambda t: 1 - 0.008 * t**2,
         ),
         Metric(
@@ -65,19 +58,15 @@ METRICS: dict[str, Metric] = {
             "PSNR-HVS",
             "dB",
             "higher",
-            "jnd_jax[eval]",
-            "contrast",
             packaged.psnr_hvs,
             lambda t: 40.1 - 20 * math.log10(t),
         ),
-        Metric("psnr-hvs-m", "PSNR-HVS-M", "dB", "higher", "jnd_jax[eval]", "contrast", packaged.psnr_hvs_m),
+        Metric("psnr-hvs-m", "PSNR-HVS-M", "dB", "higher", packaged.psnr_hvs_m),
         Metric(
             "ssimulacra2",
             "SSIMULACRA2",
             "",
             "higher",
-            "jnd_jax[eval]",
-            "structure",
             packaged.ssimulacra2,
             lambda t: 100 - 36 * t,
         ),
@@ -86,13 +75,11 @@ METRICS: dict[str, Metric] = {
             "Butteraugli 3-norm",
             "",
             "lower",
-            "butteraugli_main",
-            "butteraugli",
             packaged.butteraugli,
             lambda t: 1.6 * t,
         ),
-        Metric("cvvdp", "CVVDP", "JOD", "higher", "cvvdp", "cvvdp", packaged.cvvdp),
-        Metric("lite0", "EfficientNet-Lite0 distance", "", "lower", "jnd_jax[features]", "features", packaged.lite0),
+        Metric("cvvdp", "CVVDP", "JOD", "higher", packaged.cvvdp),
+        Metric("lite0", "EfficientNet-Lite0 distance", "", "lower", perceptual.lite0),
     )
 }
 
@@ -104,13 +91,24 @@ def lookup(name: str) -> Metric:
     return METRICS[name]
 
 
+def _check_pair(reference: np.ndarray, distorted: np.ndarray) -> None:
+    """Raises JndError unless both are uint8 (H, W, 3) arrays of one shape."""
+    for image in (reference, distorted):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise JndError(f"give uint8 images of shape (H, W, 3) to a metric, not {image.dtype} {image.shape}")
+    if reference.shape != distorted.shape:
+        raise JndError(f"give images of one size to a metric, not {reference.shape} and {distorted.shape}")
+
+
 def measure(name: str, reference: np.ndarray, distorted: np.ndarray) -> float:
     """Value of metric `name` for two uint8 (H, W, 3) images.
 
     Raises:
         JndError: unknown name, images that do not fit together, or a package or tool that is not installed.
     """
-    return lookup(name).function(reference, distorted)
+    function = lookup(name).function
+    _check_pair(reference, distorted)
+    return function(reference, distorted)
 
 
 def jnd_threshold(name: str, t: float = 1.0) -> float:
@@ -130,8 +128,3 @@ def jnd_threshold(name: str, t: float = 1.0) -> float:
 def margin(name: str, value: float, threshold: float) -> float:
     """How far `value` is on the good side of `threshold`, in the metric's unit; negative on the bad side."""
     return value - threshold if lookup(name).better == "higher" else threshold - value
-
-
-def jnd_pass(name: str, value: float, t: float = 1.0) -> bool:
-    """Whether a metric value stays within `t` just-noticeable differences."""
-    return margin(name, value, jnd_threshold(name, t)) >= 0

@@ -1,6 +1,4 @@
-"""Perceptual metrics that other people's packages and tools compute; each is imported when first asked
-for.
-"""
+"""Perceptual metrics that other people's packages and tools compute; each is imported when first asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +9,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +17,6 @@ import numpy as np
 from PIL import Image
 
 from jnd_jax.errors import JndError
-from jnd_jax.metrics.psnr import check_pair
 
 
 def _hvs_package() -> ModuleType:
@@ -34,7 +30,6 @@ def _hvs_package() -> ModuleType:
 
 
 def _psnr_hvs_pair(reference: np.ndarray, distorted: np.ndarray) -> tuple[float, float]:
-    check_pair(reference, distorted)
     package = _hvs_package()
     # Blocks are 8x8: sides are padded by their last row or column.
     rows, columns = -reference.shape[0] % 8, -reference.shape[1] % 8
@@ -83,7 +78,6 @@ def ssimulacra2(reference: np.ndarray, distorted: np.ndarray) -> float:
     Raises:
         JndError: the package ssimulacra2 is missing or the image is too small.
     """
-    check_pair(reference, distorted)
     if min(reference.shape[:2]) < 8:
         raise JndError("SSIMULACRA2 needs images of at least 8 pixels a side")
     try:
@@ -103,7 +97,6 @@ def butteraugli(reference: np.ndarray, distorted: np.ndarray) -> float:
     Raises:
         JndError: `butteraugli_main` is not installed or fails.
     """
-    check_pair(reference, distorted)
     tool = shutil.which("butteraugli_main")
     if tool is None:
         raise JndError("install libjxl's butteraugli_main (Debian: libjxl-devtools) to measure Butteraugli")
@@ -141,44 +134,4 @@ def cvvdp(reference: np.ndarray, distorted: np.ndarray) -> float:
     Raises:
         JndError: the package cvvdp is missing.
     """
-    check_pair(reference, distorted)
     return float(_cvvdp().predict(distorted, reference, dim_order="HWC")[0])
-
-
-@functools.cache
-def _lite0_distance() -> Callable[[np.ndarray, np.ndarray], Any]:
-    import jax
-    import jax.numpy as jnp
-
-    # The network is the losses' own; imported here, since everything else in this package stands below them.
-    from jnd_jax.perception.features import efficientnet_lite0
-
-    features = efficientnet_lite0(blocks=(0, 2, 4, 10, 15))
-
-    def unit(a: jax.Array) -> jax.Array:
-        return a * jax.lax.rsqrt(jnp.sum(a * a, -1, keepdims=True) + 1e-10)
-
-    @jax.jit
-    def distance(x: jax.Array, y: jax.Array) -> jax.Array:
-        pairs = zip(features(x[None] / 255.0), features(y[None] / 255.0))
-        return jnp.mean(jnp.stack([jnp.mean(jnp.sum((unit(a) - unit(b)) ** 2, -1)) for a, b in pairs]))
-
-    return distance
-
-
-def lite0(reference: np.ndarray, distorted: np.ndarray) -> float:
-    """Perceptual distance in EfficientNet-Lite0, 0 for equal images and at most 4.
-
-    At each of the five resolutions and each position, the squared difference of the two vectors of activations, both
-    of length one; the mean over positions, then over resolutions. That is LPIPS without trained weights of channels
-    (Zhang et al., CVPR 2018, eq. 1 with w = 1) in another network.
-
-    Args:
-        reference: (H, W, 3) uint8.
-        distorted: (H, W, 3) uint8.
-
-    Raises:
-        JndError: the network's weights are not installed.
-    """
-    check_pair(reference, distorted)
-    return float(_lite0_distance()(np.float32(reference), np.float32(distorted)))

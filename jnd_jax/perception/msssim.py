@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jnd_jax.errors import JndError
-from jnd_jax.metrics.psnr import check_pair
+from jnd_jax.perception.arrays import namespace, safe_power
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _TAPS = 11
@@ -26,14 +26,6 @@ def _window() -> np.ndarray:
     return window / window.sum()
 
 
-def _namespace(x: Any) -> Any:
-    if isinstance(x, np.ndarray):
-        return np
-    import jax.numpy
-
-    return jax.numpy
-
-
 def _blur(x: Any) -> Any:
     """Separable valid correlation over axes 1 and 2, from slices only: the same code for NumPy and JAX."""
     window = [float(w) for w in _window()]
@@ -44,7 +36,7 @@ def _blur(x: Any) -> Any:
 
 def _halve(x: Any) -> Any:
     """2x2 average; an odd side gets one row of zeros before and after, as pytorch_msssim has it."""
-    xp = _namespace(x)
+    xp = namespace(x)
     rows, columns = x.shape[1] % 2, x.shape[2] % 2
     if rows or columns:
         x = xp.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
@@ -63,13 +55,6 @@ def _similarities(x: Any, y: Any) -> tuple[Any, Any]:
     contrast = (2 * covariance + c2) / (variance_x + variance_y + c2)
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return (luminance * contrast).mean((1, 2)), contrast.mean((1, 2))
-
-
-def _power(x: Any, weight: float) -> Any:
-    """max(x, 0) ** weight with gradient 0, not NaN, where x <= 0."""
-    xp = _namespace(x)
-    positive = x > 0
-    return xp.where(positive, xp.where(positive, x, 1.0) ** weight, 0.0)
 
 
 def scales_for(height: int, width: int) -> int:
@@ -106,13 +91,7 @@ def ms_ssim_batch(x: Any, y: Any) -> Any:
     for scale in range(scales):
         similarity, contrast = _similarities(x, y)
         last = scale == scales - 1
-        product = product * _power(similarity if last else contrast, float(weights[scale]))
+        product = product * safe_power(similarity if last else contrast, float(weights[scale]))
         if not last:
             x, y = _halve(x), _halve(y)
     return product.mean(1)
-
-
-def ms_ssim(reference: np.ndarray, distorted: np.ndarray) -> float:
-    """MS-SSIM of two (H, W, 3) uint8 images; see `ms_ssim_batch` for small ones."""
-    check_pair(reference, distorted)
-    return float(ms_ssim_batch(reference[None] / 255.0, distorted[None] / 255.0)[0])

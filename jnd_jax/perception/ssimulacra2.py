@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnd_jax.perception.arrays import safe_power
+
 SCALES = 6
 _SMALLEST = 8  # a scale with a shorter side is left out
 _C2 = 0.0009
@@ -174,9 +176,7 @@ def _halve(x: jax.Array) -> jax.Array:
 def _mean_and_4_norm(x: jax.Array) -> jax.Array:
     """(B, H, W, C) of values >= 0 -> (B, C, 2), with gradient 0 where x is 0 throughout."""
     fourth = jnp.mean(x**4, (1, 2))
-    positive = fourth > 0
-    norm = jnp.where(positive, jnp.where(positive, fourth, 1.0) ** 0.25, 0.0)
-    return jnp.stack([jnp.mean(x, (1, 2)), norm], -1)
+    return jnp.stack([jnp.mean(x, (1, 2)), safe_power(fourth, 0.25)], -1)
 
 
 def _scale_errors(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -212,10 +212,3 @@ def ssimulacra2_error(x: jax.Array, y: jax.Array) -> jax.Array:
         total += jnp.einsum("bcnk,cnk->b", errors, jnp.asarray(_WEIGHTS[:, scale], jnp.float32))
         x, y = _halve(x), _halve(y)
     return total
-
-
-def score_of_error(error: jax.Array) -> jax.Array:
-    """SSIMULACRA2's score of a weighted sum of errors, at most 100; 64 is about one just-noticeable difference."""
-    error = 0.9562382616834844 * error
-    curve = 2.326765642916932 * error - 0.020884521182843837 * error**2 + 6.248496625763138e-05 * error**3
-    return 100.0 - 10.0 * jnp.maximum(curve, 0.0) ** 0.6276336467831387

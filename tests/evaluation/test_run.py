@@ -128,10 +128,7 @@ def test_bits_at_jnd_are_those_of_the_smallest_passing_file(comparison, photos):
             passing = [
                 q
                 for q in range(1, 96)
-                if metrics.jnd_pass(
-                    "ssimulacra2",
-                    metrics.measure("ssimulacra2", image, codecs.decode("jpeg", codecs.encode("jpeg", image, q))),
-                )
+                if metrics.measure("ssimulacra2", image, codecs.decode("jpeg", codecs.encode("jpeg", image, q))) >= 64
             ]
             assert record["reached"] == bool(passing)
             if not passing:

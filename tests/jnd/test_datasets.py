@@ -50,8 +50,8 @@ def test_mcl_jci(mcl_jci):
     first, second = datasets.mcl_jci(mcl_jci)
     assert (first.name, first.codec, first.thresholds) == ("ImageJND_SRC09", "jpeg", (41, 61, 31, 51))
     assert first.levels == (50,) and second.levels == (24,)  # three of four see nothing from 51 and from 25 on
-    assert sur.satisfied_user_ratio(first.thresholds, 51) == 0.75
-    assert sur.satisfied_user_ratio(first.thresholds, 50) == 0.5
+    assert sur.jnd_quality(first.thresholds, 0.75) == 51
+    assert sur.jnd_quality(first.thresholds, 0.5) == 41
     assert [record.levels for record in datasets.mcl_jci(mcl_jci, share=0.5)] == [(40,), (22,)]
     for record in (first, second):
         reference, jnd = record.images()
@@ -119,7 +119,7 @@ def test_konjnd_1k(konjnd):
     assert (bpg.name, bpg.codec, bpg.levels, bpg.jnd.name) == ("SRC0002", "bpg", (31,), "SRC0002_BPG_031.png")
     assert (jpeg.name, jpeg.codec, jpeg.levels, jpeg.jnd.name) == ("SRC0001", "jpeg", (60,), "SRC0001_JPEG_060.jpg")
     assert jpeg.thresholds == (-49, -59, -69)
-    assert sur.satisfied_user_ratio(jpeg.thresholds, -60) == 1 / 3
+    assert sur.jnd_quality(jpeg.thresholds, 1 / 3) == -69
     reference, jnd = jpeg.images()
     np.testing.assert_array_equal(reference, np.asarray(picture(1)))
     assert 0 < np.abs(reference.astype(float) - jnd).mean() < 12

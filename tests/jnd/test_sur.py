@@ -12,7 +12,7 @@ from jnd_jax.jnd import sur
 
 def test_sur_and_jnd_quality_by_hand():
     thresholds = [20, 30, 30, 40, 50, 60, 70, math.inf]
-    assert sur.satisfied_user_ratio(thresholds, 30) == 3 / 8
+    assert sur.jnd_quality(thresholds, 3 / 8) == 30
     assert sur.jnd_quality(thresholds, 0.5) == 40
     assert sur.jnd_quality(thresholds, 0.75) == 60
     assert sur.jnd_quality(thresholds, 1.0) == math.inf

@@ -48,8 +48,9 @@ def test_a_target_passes_and_one_quality_lower_does_not(codec, metric, t, cup):
     np.testing.assert_array_equal(found.pixels, at(found.quality))
     assert found.size == len(codecs.encode(codec, cup, found.quality))
     assert found.value == pytest.approx(metrics.measure(metric, cup, found.pixels))
-    assert metrics.jnd_pass(metric, found.value, t)
-    assert not metrics.jnd_pass(metric, metrics.measure(metric, cup, at(found.quality - 1)), t)
+    level = metrics.jnd_threshold(metric, t)
+    assert metrics.margin(metric, found.value, level) >= 0
+    assert metrics.margin(metric, metrics.measure(metric, cup, at(found.quality - 1)), level) < 0
 
 
 def test_a_model_is_a_codec_too(tiny_model):

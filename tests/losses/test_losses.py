@@ -13,7 +13,7 @@ from jnd_jax.losses.feature_wise import feature_wise, feature_wise_jnd
 from jnd_jax.losses.image_wise import budget_of_quality, image_wise, image_wise_hinge
 from jnd_jax.losses.pixel_wise import pixel_wise, pixel_wise_threshold
 from jnd_jax.losses.rate_distortion import rate_distortion
-from tests.losses.conftest import noisy
+from tests.photos import noisy
 
 BPP = np.array([0.4, 0.9], np.float32)
 LAMBDA = np.array([0.013, 0.05], np.float32)

@@ -121,8 +121,8 @@ def test_jnd_levels_are_the_published_ones():
     assert metrics.jnd_threshold("butteraugli", 0.5) == pytest.approx(0.8)
     assert metrics.jnd_threshold("psnr-hvs", 2) == pytest.approx(40.1 - 6.0206, abs=1e-4)
     assert metrics.jnd_threshold("ms-ssim", 0.5) == pytest.approx(0.998)
-    assert metrics.jnd_pass("ssimulacra2", 64) and not metrics.jnd_pass("ssimulacra2", 63.9)
-    assert metrics.jnd_pass("butteraugli", 1.6) and not metrics.jnd_pass("butteraugli", 1.61)
+    assert metrics.margin("ssimulacra2", 63.9, 64) == pytest.approx(-0.1)
+    assert metrics.margin("butteraugli", 1.61, 1.6) == pytest.approx(-0.01)
     with pytest.raises(JndError, match="calibration"):
         metrics.jnd_threshold("psnr")
     with pytest.raises(JndError, match="positive"):

@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnd_jax.errors import JndError
-from jnd_jax.losses.distances import watson_slack
+from jnd_jax.perception.colour import LUMA
 from jnd_jax.perception.dct import BLOCK
+from jnd_jax.perception.watson import watson_slack
 
 Profile = Callable[[jax.Array], jax.Array]
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Chou and Li's weights of the background around a pixel and its four gradients.
 _BACKGROUND = (
     np.array(
@@ -62,7 +62,7 @@ _TV_FIDELITY, _TV_STEP, _TV_ITERATIONS = 0.8, 8.0, 100
 
 def luma(x: jax.Array) -> jax.Array:
     """(B, H, W, 3) RGB in [0, 1] -> (B, H, W) full-range BT.601 luma in 0..255."""
-    return 255.0 * (x @ _LUMA)
+    return 255.0 * (x @ jnp.asarray(LUMA, x.dtype))
 
 
 def _pad(y: jax.Array, rows: int, columns: int) -> jax.Array:

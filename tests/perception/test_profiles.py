@@ -7,7 +7,8 @@ from scipy import ndimage
 
 from jnd_jax import metrics
 from jnd_jax.errors import JndError
-from jnd_jax.jnd import profiles
+from jnd_jax.perception import profiles
+from jnd_jax.perception.watson import THRESHOLDS
 
 skimage_data = pytest.importorskip("skimage.data")
 feature = pytest.importorskip("skimage.feature")
@@ -168,9 +169,7 @@ def test_adaptation_on_plain_grey_is_the_published_curve():
 
 def test_watson_map_is_one_jnd_of_its_block():
     """Mean grey of 128 throughout: slack = the table; by hand with its rms."""
-    from jnd_jax.losses.distances import WATSON_THRESHOLDS
-
-    expected = np.sqrt((WATSON_THRESHOLDS.astype(float) ** 2).mean()) / 64**0.25
+    expected = np.sqrt((THRESHOLDS.astype(float) ** 2).mean()) / 64**0.25
     threshold = profiles.profile("watson")(np.full((1, 12, 20), 128.0, np.float32))
     assert threshold.shape == (1, 12, 20)
     np.testing.assert_allclose(threshold, expected, rtol=1e-4)

@@ -1,0 +1,57 @@
+"""A squared error in the 8x8 DCT of YCbCr, weighted by how visible it is in the original."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnd_jax.perception.colour import RGB_TO_YCBCR
+from jnd_jax.perception.dct import BLOCK, block_dct, to_blocks
+
+# Visibility of errors in `masked_dct_error`; the values were chosen on training images, see the function.
+_LUMA_CUTOFF, _LUMA_ORDER = 4.0, 1.15
+_CHROMA_CUTOFF, _CHROMA_ORDER = 2.0, 0.9
+_CHROMA_WEIGHTS = (0.4, 0.45)
+_MASKING_ENERGY, _MASKING_ORDER = 20.0, 0.4
+
+
+def visibility(x: jax.Array) -> jax.Array:
+    """Weight of a squared error in each 8x8 DCT coefficient of YCbCr, given the original.
+
+    Coefficient k of frequency f (root of u^2 + v^2) in channel c of block b:
+
+        w = a_c (1 + (f / f_c)^2)^-p_c (1 + A_b / A_0)^-g(f),   g(f) = g f / (f + 1)
+
+    The first factors are the contrast sensitivity to luma, Cb and Cr, the last is masking: A_b is the block's activity,
+    the squared mean of the standard deviations of luma in its four quarters (which an edge between two flat quarters
+    does not raise). Low frequencies are masked less, the mean of a block is not masked.
+
+    Args:
+        x: (B, H, W, 3) originals in [0, 1].
+
+    Returns:
+        (B, ceil(H/8), ceil(W/8), 3, 64).
+    """
+    u, v = np.meshgrid(np.arange(BLOCK), np.arange(BLOCK), indexing="ij")
+    frequency = np.sqrt(u**2 + v**2).reshape(-1)
+    luma = (1 + (frequency / _LUMA_CUTOFF) ** 2) ** -_LUMA_ORDER
+    chroma = (1 + (frequency / _CHROMA_CUTOFF) ** 2) ** -_CHROMA_ORDER
+    sensitivity = np.stack([luma, *(a * chroma for a in _CHROMA_WEIGHTS)]).astype(np.float32)
+    blocks = to_blocks(255.0 * (x @ jnp.asarray(RGB_TO_YCBCR, x.dtype))[..., :1])
+    quarters = blocks.reshape(*blocks.shape[:-1], 2, 4, 2, 4)
+    activity = jnp.mean(jnp.sqrt(jnp.var(quarters, (-3, -1)) + 1e-3), (-2, -1)) ** 2
+    order = (_MASKING_ORDER * frequency / (frequency + 1)).astype(np.float32)
+    return sensitivity * jnp.exp(-order * jnp.log1p(activity / _MASKING_ENERGY)[..., None])
+
+
+def masked_dct_error(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Squared error of 8x8 DCT coefficients of YCbCr in 0..255, each weighted by its `visibility` in x.
+
+    In the spirit of PSNR-HVS-M and Watson 1993, but smooth and in colour, so that it can take the place of squared
+    error at all rates: a codec trained on it moves its noise to where it is seen less. The constants of `visibility`
+    were chosen so that an 8x8 transform codec whose steps are w^-1/2 needs few bits to reach one JND of SSIMULACRA2
+    and Butteraugli on six training images (a quarter fewer than with equal steps in RGB).
+    """
+    error = block_dct(255.0 * ((y - x) @ jnp.asarray(RGB_TO_YCBCR, x.dtype)))
+    return jnp.mean(jax.lax.stop_gradient(visibility(x)) * error**2, (1, 2, 3, 4))
