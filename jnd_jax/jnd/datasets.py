@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jnd_jax import codecs
 from jnd_jax.errors import JndError
 from jnd_jax.jnd import sur
-from jnd_jax.jnd.targets import coder, named_images, read_pixels
+from jnd_jax.jnd.targets import named_images, read_pixels
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Record:
             raise JndError(f"{self.name} is a label without images: pair it with them by name")
         reference = _pixels(self.reference, self.frame)
         if self.jnd is None:
-            codec = coder(self.codec)
+            codec = codecs.lookup(self.codec)
             return reference, codec.decode(codec.encode(reference, self.levels[0]))
         jnd = _pixels(self.jnd, self.frame)
         if jnd.shape != reference.shape:
