@@ -21,7 +21,6 @@ from jnd_jax.files import FAILURES, complain, each, plan, workers_argument, writ
 if TYPE_CHECKING:
     import numpy as np
 
-    from jnd_jax.image_codec import ImageCodec
     from jnd_jax.jnd import datasets
 
 # Commands of other modules, which are imported when the command is given: name, module, extra, help.
@@ -32,6 +31,7 @@ _PLUGINS = (
     ("savings", "jnd_jax.evaluation.savings", "eval", "what smaller files are worth"),
     ("export", "jnd_jax.serving.export", "tf", "write a model's decoder for TensorFlow, TFLite or StableHLO"),
     ("transcode", "jnd_jax.serving.transcode", "tfc", "change the range coder of .jnd files, without loss"),
+    ("thumbnail", "jnd_jax.thumbnail", "", "write a small PNG of a .jnd file, for desktop file managers"),
     ("serve", "jnd_jax.serving.service", "serve", "encode and decode over HTTP"),
 )
 # Chelsea the cat by Stefan van der Walt, CC0.
@@ -149,18 +149,24 @@ def _decode(args: argparse.Namespace) -> int:
     from jnd_jax import images
 
     pairs = plan(args.inputs, args.output, (".jnd",), images.WRITE_SUFFIXES, f".{args.format}")
-    import jnd_jax
+    model_of = functools.cache(lambda digest: args.model or modelfile.find_by_hash(digest))
 
-    @functools.cache
-    def codec_of(digest: str) -> ImageCodec:
-        return jnd_jax.load(args.model or modelfile.find_by_hash(digest))
+    def whole(data: bytes) -> images.Picture:
+        import jnd_jax
+
+        header, chunks = bitstream.unpack(data)
+        return images.from_chunks(jnd_jax.load(model_of(header.model)).decode(data), chunks)
+
+    def small(data: bytes) -> images.Picture:
+        from jnd_jax import preview
+
+        return preview.load(model_of(bitstream.unpack(data)[0].model)).decode(data, args.scale)
 
     def work(source: Path, target: Path) -> str:
-        data = source.read_bytes()
-        header, chunks = bitstream.unpack(data)
-        pixels = codec_of(header.model).decode(data)
-        images.write_image(target, images.from_chunks(pixels, chunks))
-        return f"{source}  {header.width}x{header.height}  {target}"
+        picture = (small if args.scale else whole)(source.read_bytes())
+        images.write_image(target, picture)
+        height, width = picture.pixels.shape[:2]
+        return f"{source}  {width}x{height}  {target}"
 
     return each(pairs, work, args.workers)
 
@@ -371,6 +377,9 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
         default="png",
         choices=("png", "jpg", "webp", "tiff"),
         help="of the files in a folder (default: %(default)s)",
+    )
+    decode.add_argument(
+        "--scale", type=int, choices=(2, 4, 8, 16), help="a preview of 1/2 to 1/16 of the width and height, much sooner"
     )
     workers_argument(decode)
     decode.set_defaults(run=_decode)

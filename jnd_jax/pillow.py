@@ -9,18 +9,15 @@ a file), icc_profile, exif. As with Pillow's AVIF plugin, `info["icc_profile"]` 
 from __future__ import annotations
 
 from functools import cache
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from PIL import Image, ImageFile
 
 from jnd_jax import bitstream, zoo
 from jnd_jax.errors import JndError
 
-if TYPE_CHECKING:
-    from jnd_jax.image_codec import ImageCodec
-
 FORMAT = "JND"
-MIME = "image/x-jnd"
+MIME = "image/vnd.jnd"
 # Where Pillow keeps the contents of chunks.
 _INFO = {"icc": "icc_profile", "exif": "exif"}
 _GOALS = ("quality", "bpp", "target", "policy", "coder")
@@ -29,11 +26,10 @@ _models: dict[str, str] = {}
 
 
 @cache
-def _codec(digest: str) -> ImageCodec:
-    import jnd_jax
+def _model(digest: str) -> str:
     from jnd_jax import modelfile
 
-    return jnd_jax.load(_models.get(digest) or str(modelfile.find_by_hash(digest)))
+    return _models.get(digest) or str(modelfile.find_by_hash(digest))
 
 
 def _accept(prefix: bytes) -> bool | str:
@@ -60,7 +56,8 @@ class JndImageFile(ImageFile.ImageFile):
             header, chunks, names = bitstream.salvage(self._data)
         except JndError as error:
             raise SyntaxError(str(error)) from error
-        self._size = header.width, header.height
+        self._size = self._full = header.width, header.height
+        self._scale = 1
         self._mode = "RGBA" if "alpha" in names else "RGB"
         self.info = {key: chunks[name] for name, key in _INFO.items() if name in chunks}
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]
@@ -70,9 +67,23 @@ class JndImageFile(ImageFile.ImageFile):
         _checked(bitstream.unpack, self._data)
         super().verify()
 
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[float, float, float, float]]:
+        """Sets `load` up for the smallest preview that has at least this size, as Pillow's JPEG does.
+
+        Args:
+            mode: not used: there is no faster mode.
+            size: (width, height) wanted.
+        """
+        from jnd_jax import preview
+
+        width, height = self._full
+        self._scale = preview.fitting_scale(width, height, size) if size else 1
+        self._size = -(-width // self._scale), -(-height // self._scale)
+        return self.mode, (0, 0, width / self._scale, height / self._scale)
+
     def load(self) -> Image.core.PixelAccess | None:
         if self.tile:
-            self.im = _checked(_decode, self._data).im
+            self.im = _checked(lambda data: _decode(data, self._scale), self._data).im
             self.tile = []
             if self._exclusive_fp and self.fp:
                 self.fp.close()
@@ -88,11 +99,17 @@ def _checked(function, data: bytes) -> Any:
         raise OSError(str(error)) from error
 
 
-def _decode(data: bytes) -> Image.Image:
+def _decode(data: bytes, scale: int) -> Image.Image:
     from jnd_jax import images
 
     header, chunks = bitstream.unpack(data)
-    return images.to_pillow(images.from_chunks(_codec(header.model).decode(data), chunks))
+    if scale > 1:
+        from jnd_jax import preview
+
+        return images.to_pillow(preview.load(_model(header.model)).decode(data, scale))
+    import jnd_jax
+
+    return images.to_pillow(images.from_chunks(jnd_jax.load(_model(header.model)).decode(data), chunks))
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:

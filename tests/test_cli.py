@@ -87,6 +87,15 @@ def test_profile_orientation_and_alpha_survive(tmp_path):
     assert psnr(source[..., :3].copy(), decoded[..., :3].copy()) > 20
 
 
+def test_a_preview_has_a_fraction_of_the_size_and_all_metadata(tmp_path):
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    save(tmp_path / "photo.png", photo(90, 130), icc_profile=icc)
+    run("encode", tmp_path / "photo.png", "-o", tmp_path / "photo.jnd")
+    run("decode", tmp_path / "photo.jnd", "-o", tmp_path / "small.png", "--scale", "8")
+    with Image.open(tmp_path / "small.png") as image:
+        assert image.size == (17, 12) and image.info["icc_profile"] == icc
+
+
 def test_target_is_reached(tmp_path, capsys):
     save(tmp_path / "a.png", photo(96, 128))
     assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--target", "bpp=1.5") == 0

@@ -47,7 +47,7 @@ def test_open_finds_the_format_by_its_magic_bytes_and_save_by_the_suffix(tmp_pat
     shutil.copy(path, nameless)
     with Image.open(nameless) as image:
         assert (image.format, image.size, image.mode) == ("JND", (100, 73), "RGB")
-        assert image.get_format_mimetype() == Image.MIME["JND"] == "image/x-jnd"
+        assert image.get_format_mimetype() == Image.MIME["JND"] == "image/vnd.jnd"
         decoded = np.asarray(image)
     assert np.array_equal(decoded, jnd_jax.load(str(tiny_model)).decode(path.read_bytes()))
 
@@ -124,7 +124,7 @@ def test_a_newer_version_is_named_in_a_warning(save):
 def test_a_file_of_an_unknown_model_opens_but_does_not_load(save, monkeypatch):
     data = save(photo())
     monkeypatch.setattr(jnd_jax.pillow, "_models", {})
-    jnd_jax.pillow._codec.cache_clear()
+    jnd_jax.pillow._model.cache_clear()
     with pytest.raises(OSError, match="is not installed"):
         Image.open(io.BytesIO(data)).load()
 
@@ -133,6 +133,23 @@ def test_an_opened_image_can_be_pickled_and_copied(save):
     image = Image.open(io.BytesIO(save(photo())))
     again = pickle.loads(pickle.dumps(image))
     assert np.array_equal(again, image) and np.array_equal(image.copy(), image)
+
+
+def test_draft_and_thumbnail_decode_a_preview(save):
+    source = photo().resize((770, 500))
+    data = save(source, quality=90)
+    image = Image.open(io.BytesIO(data))
+    assert image.draft("RGB", (90, 50)) == ("RGB", (0, 0, 96.25, 62.5))
+    assert image.size == (97, 63)
+    image.load()
+    assert np.abs(np.asarray(image, float) - np.asarray(source.reduce(8), float)).mean() < 6
+    image = Image.open(io.BytesIO(data))
+    image.thumbnail((64, 64))
+    assert image.size == (64, 42)
+    # Without a smaller preview that suffices, the image is whole.
+    image = Image.open(io.BytesIO(data))
+    image.draft(None, (500, 500))
+    assert np.array_equal(image, Image.open(io.BytesIO(data)))
 
 
 def mean_of(arguments) -> float:

@@ -1,0 +1,71 @@
+"""Small pictures from the linear synthesis alone, in NumPy: block means of the lapped transform, without its pixels.
+
+Each latent's basis function is averaged over cells of `scale` x `scale` pixels once, its post-filtered tails in
+the neighbouring blocks included; a preview is then one small matrix product a block and an overlap-add. The
+residual network is left out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jnd_jax.codec.linear import BLOCK
+
+SCALES = (16, 8, 4, 2)
+
+
+def _tails(postfilter: np.ndarray, first: bool, last: bool) -> np.ndarray:
+    """(48, 16): what 16 samples of a block add to the block before it, to itself and to the one after it.
+
+    Args:
+      postfilter: (16, 16), applied to the 16 samples around each border between two blocks.
+      first, last: whether the block lies at that end of the image, whose border is not filtered.
+    """
+    half, before, here, after = BLOCK // 2, *(BLOCK * i for i in range(3))
+    out = np.zeros((3 * BLOCK, BLOCK))
+    if first:
+        out[here : here + half, :half] = np.eye(half)
+    else:
+        out[before + half : here + half, :half] = postfilter[:, half:]
+    if last:
+        out[here + half : after, half:] = np.eye(half)
+    else:
+        out[here + half : after + half, half:] = postfilter[:, :half]
+    return out
+
+
+def _kernel(synthesis: np.ndarray, rows: np.ndarray, columns: np.ndarray, scale: int) -> np.ndarray:
+    """(M, 3 n, 3 n, 3) cell means, n = 16 / scale, of basis functions (M, 768) and their tails."""
+    mean = np.kron(np.eye(3 * BLOCK // scale), np.full((1, scale), 1 / scale))
+    blocks = synthesis.reshape(-1, BLOCK, BLOCK, 3)
+    return np.einsum("ap,mpqc,bq->mabc", mean @ rows, blocks, mean @ columns, optimize=True).astype(np.float32)
+
+
+def preview(y: np.ndarray, synthesis: np.ndarray, postfilter: np.ndarray, scale: int) -> np.ndarray:
+    """Means over cells of `scale` x `scale` pixels of what latents synthesise linearly.
+
+    Args:
+      y: (h, w, K) latents with their gain undone; the first K of M channels.
+      synthesis: (M, 768) basis functions of a block, in (row, column, RGB) order.
+      postfilter: (16, 16) filter across block borders.
+      scale: one of `SCALES`.
+
+    Returns:
+      (16 h / scale, 16 w / scale, 3) float32, nominally -0.5..0.5.
+    """
+    h, w, channels = y.shape
+    n = BLOCK // scale
+    out = np.zeros((h + 2, n, w + 2, n, 3), np.float32)
+    ends = lambda length: ((0, 1, True, False), (1, length - 1, False, False), (length - 1, length, False, True))
+    for top, bottom, *row_ends in ends(h):
+        for left, right, *column_ends in ends(w):
+            kernel = _kernel(
+                synthesis[:channels], _tails(postfilter, *row_ends), _tails(postfilter, *column_ends), scale
+            )
+            cells = y[top:bottom, left:right] @ kernel.reshape(channels, -1)
+            cells = cells.reshape(bottom - top, right - left, 3, n, 3, n, 3)
+            for i in range(3):
+                for j in range(3):
+                    part = cells[:, :, i, :, j].transpose(0, 2, 1, 3, 4)
+                    out[top + i : bottom + i, :, left + j : right + j] += part
+    return out[1:-1, :, 1:-1].reshape(h * n, w * n, 3)

@@ -1,0 +1,81 @@
+"""Previews: a small picture of a .jnd file, many times sooner than the whole one. Imports no jax."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jnd_jax import bitstream, images, modelfile
+from jnd_jax.codec import coding, hyper, preview, regions
+from jnd_jax.codec.linear import FOOTPRINT, LINEAR_UNITS
+from jnd_jax.errors import JndError
+
+SCALES = preview.SCALES
+
+
+class Previewer:
+    """Decodes previews of the files of one model.
+
+    Attributes:
+      hash: of the model, 16 hexadecimal digits.
+    """
+
+    def __init__(self, model: modelfile.ModelFile):
+        self.hash = model.hash
+        self._latents = coding.latent_coder(model.params, model.tables)
+        linear = {name: LINEAR_UNITS[name] * model.params[f"linear_{name}"] for name in ("synthesis", "postfilter")}
+        self._synthesis, self._postfilter = linear["synthesis"], linear["postfilter"]
+
+    def decode(self, data: bytes, scale: int) -> images.Picture:
+        """A picture of 1/`scale` of the file's width and height, rounded up, with its metadata.
+
+        Pixels are means over cells of `scale` x `scale` pixels of the linear synthesis: the residual network and the
+        chunk `residual` are left out.
+
+        Args:
+          data: a .jnd file of this model.
+          scale: one of `SCALES`.
+
+        Raises:
+          JndError: the file is damaged or of another model, or `scale` is another number.
+        """
+        if scale not in SCALES:
+            raise JndError(f"Give a scale of {', '.join(map(str, SCALES))}, not {scale}.")
+        header, chunks = bitstream.unpack(data)
+        if header.model != self.hash:
+            raise JndError(f"This file was made with model {header.model}, not {self.hash}: name that model.")
+        h, w = (-(-side // FOOTPRINT) for side in (header.height, header.width))
+        self._latents.check_size(len(chunks["z"]), h * w, header.quality)
+        z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
+        quality = regions.of_file(header, chunks)
+        y = self._latents.decode_y(chunks["y"], z, quality, header.coder).y_hat
+        x = preview.preview(y * self._inverse_gain(quality), self._synthesis, self._postfilter, scale)
+        height, width = (-(-side // scale) for side in (header.height, header.width))
+        pixels = np.clip(np.round(255 * (x[:height, :width] + 0.5)), 0, 255).astype(np.uint8)
+        alpha = None
+        if "alpha" in chunks:
+            alpha = images.decode_lossless(chunks["alpha"], (header.height, header.width), "alpha channel")
+            alpha = np.asarray(Image.fromarray(alpha).reduce(scale))
+        return images.Picture(pixels, alpha, chunks.get("icc"), chunks.get("exif"))
+
+    def _inverse_gain(self, quality: coding.Quality) -> np.ndarray:
+        """(M,) or (h, w, M) float32 of one quality 0..1000 or (h, w)."""
+        position = np.asarray(quality)[..., None] / hyper.NODE_SPACING
+        node = np.minimum(position[..., 0].astype(int), hyper.NODES - 2)
+        table, t = self._latents.log_inverse_gain, position - node[..., None]
+        return np.exp((1 - t) * table[node] + t * table[node + 1]).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def load(name_or_path: str | Path) -> Previewer:
+    """The previewer of a shipped model (by name) or of a model file (by path); JndError where there is none."""
+    return Previewer(modelfile.load(modelfile.find(name_or_path)))
+
+
+def fitting_scale(width: int, height: int, wanted: tuple[int, int]) -> int:
+    """Largest of `SCALES` whose preview of a (width, height) image has at least the wanted sides; 1 if none has."""
+    fits = lambda scale: -(-width // scale) >= wanted[0] and -(-height // scale) >= wanted[1]
+    return max(filter(fits, SCALES), default=1)
