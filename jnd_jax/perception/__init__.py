@@ -1,0 +1,1 @@
+"""What eyes see, as pure functions of arrays: transforms, structural similarity, SSIMULACRA2, networks' features."""
