@@ -22,8 +22,9 @@ import numpy as np
 import jnd_jax
 from jnd_jax import bitstream
 from jnd_jax.codec import hyper
-from jnd_jax.data.cache import decode_rgb, find_images, sample_photos
+from jnd_jax.data.cache import find_images, sample_photos
 from jnd_jax.entropy.densities import conditional_laplacian_bits, factorized_bits
+from jnd_jax.images import read_rgb
 from jnd_jax.metrics.psnr import psnr
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--qualities", default="0,25,50,75,100")
     args = parser.parse_args()
     codec = jnd_jax.load(args.model)
-    images = [decode_rgb(path) for path in (find_images(args.data) if args.data else sample_photos())]
+    images = [read_rgb(path) for path in (find_images(args.data) if args.data else sample_photos())]
     fidelity = [transform_psnr(codec, image) for image in images]
     print(
         f"{args.model}, {len(images)} images\ntransforms alone: mean {np.mean(fidelity):.2f} dB, "

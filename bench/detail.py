@@ -28,8 +28,8 @@ from skimage import data
 
 import jnd_jax
 from jnd_jax import codecs, policy, search
-from jnd_jax.evaluation.results import find_images, load_image
-from jnd_jax.images import encode_lossless
+from jnd_jax.evaluation.results import find_images
+from jnd_jax.images import encode_lossless, read_rgb
 
 SIZES = (1, 2, 3)
 FRAME = 3  # pixels around a defect that its filter compares it with
@@ -134,9 +134,7 @@ def codings(codec, metric: str, image: np.ndarray) -> Iterator[tuple[str, Callab
 def photographs(folder: Path | None, limit: int, crop: int) -> list[np.ndarray]:
     """The middle of each image, at most `crop` pixels a side."""
     images = (
-        [load_image(image.path) for image in find_images(folder, limit)]
-        if folder
-        else [data.astronaut(), data.coffee()]
+        [read_rgb(image.path) for image in find_images(folder, limit)] if folder else [data.astronaut(), data.coffee()]
     )
     cut = lambda side: slice(max(0, side - crop) // 2, max(0, side - crop) // 2 + crop)
     return [np.ascontiguousarray(image[cut(image.shape[0]), cut(image.shape[1])]) for image in images[:limit]]

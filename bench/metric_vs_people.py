@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image
 
 from jnd_jax import codecs, metrics
-from jnd_jax.evaluation.results import find_images, finite, load_image
+from jnd_jax.evaluation.results import find_images, finite
+from jnd_jax.images import read_rgb
 
 
 def code(setting: str, pixels: np.ndarray) -> bytes | None:
@@ -63,7 +64,7 @@ def main() -> None:
     values = {name: np.zeros((len(people), len(images))) for name in args.metrics.split(",")}
     bpp = np.zeros((len(people), len(images)))
     for column, image in enumerate(images):
-        pixels = load_image(image.path)
+        pixels = read_rgb(image.path)
         for row, setting in enumerate(people):
             file = code(setting["method"], pixels)
             decoded = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))

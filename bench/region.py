@@ -14,7 +14,8 @@ import numpy as np
 from skimage import data
 
 import jnd_jax
-from jnd_jax.evaluation.results import find_images, load_image
+from jnd_jax.evaluation.results import find_images
+from jnd_jax.images import read_rgb
 
 
 def ellipse(height: int, width: int) -> np.ndarray:
@@ -33,7 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     codec = jnd_jax.load(args.model)
     found = find_images(args.data, args.limit) if args.data else ()
-    images = [load_image(image.path) for image in found] or [data.astronaut(), data.coffee()]
+    images = [read_rgb(image.path) for image in found] or [data.astronaut(), data.coffee()]
     low, high = args.quality, args.region_quality
     ways = {
         f"quality {low:g}": {"quality": low},

@@ -16,8 +16,9 @@ import numpy as np
 
 import jnd_jax
 from jnd_jax import metrics, search
-from jnd_jax.evaluation.results import TestImage, find_images, finite, load_image
+from jnd_jax.evaluation.results import TestImage, find_images, finite
 from jnd_jax.image_codec import QUALITIES, TYPICAL, ImageCodec
+from jnd_jax.images import read_rgb
 
 
 def searches(codec: ImageCodec, images: list[TestImage], metric: str) -> str:
@@ -25,7 +26,7 @@ def searches(codec: ImageCodec, images: list[TestImage], metric: str) -> str:
     target = search.parse_target("jnd", metric)
     encodes, overshoot = [], []
     for image in images:
-        pixels = load_image(image.path)
+        pixels = read_rgb(image.path)
         try:
             found = search.reach(pixels, codec.encode, codec.decode, QUALITIES, target, typical=TYPICAL)
         except search.OutOfReach as error:
@@ -43,7 +44,7 @@ def curve(codec: ImageCodec, images: list[TestImage], metric: str) -> str:
     """A metric's mean at five qualities."""
     values = np.zeros((len(images), 5))
     for row, image in enumerate(images):
-        pixels = load_image(image.path)
+        pixels = read_rgb(image.path)
         for column, quality in enumerate((0, 25, 50, 75, 100)):
             decoded = codec.decode(codec.encode(pixels, quality))
             values[row, column] = finite(metrics.measure(metric, pixels, decoded))

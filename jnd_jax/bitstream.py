@@ -16,11 +16,25 @@ from jnd_jax.errors import JndError
 MAGIC = b"JND\x1a"
 VERSION = 1
 CODERS = ("constriction", "tfc")
-TAGS = {"z": 1, "y": 2, "icc": 3, "exif": 4, "alpha": 5, "regions": 6, "note": 7, "residual": 8}
+TAGS = {
+    "z": 1,
+    "y": 2,
+    "icc": 3,
+    "exif": 4,
+    "alpha": 5,
+    "regions": 6,
+    "note": 7,
+    "residual": 8,
+    "xmp": 9,
+    "density": 10,
+    "dicom": 11,
+}
 REQUIRED = ("z", "y")
 MAX_SIDE = 65535
 MAX_PIXELS = 1 << 28
 MAX_QUALITY = 1000
+BIT_DEPTHS = range(8, 17)
+GREY = 1
 
 
 class Field(NamedTuple):
@@ -36,13 +50,13 @@ HEADER_FIELDS = (
     Field("version", "B", "version of this format: 1"),
     Field("coder", "B", "range coder of z and y: 0 constriction, 1 tfc (TensorFlow Compression)"),
     Field("passes", "B", "passes in which y is coded: 1 or 2"),
-    Field("chunks", "B", "number of entries in the chunk table: 2 to 8"),
+    Field("chunks", "B", "number of entries in the chunk table: 2 to 11"),
     Field("model", "8s", "hash of the model that wrote the file"),
     Field("width", "I", "width in pixels: 1 to 65535"),
     Field("height", "I", "height in pixels: 1 to 65535; width * height is at most 2^28"),
     Field("quality", "H", "quality in tenths: 0 to 1000"),
-    Field("bit_depth", "B", "bits of a sample of the decoded image: 8"),
-    Field("flags", "B", "reserved: 0"),
+    Field("bit_depth", "B", "bits of a sample of the decoded image: 8 to 16"),
+    Field("flags", "B", "1 for a grey image, 0 for one of colours"),
     Field("header_crc", "I", "CRC-32 of the 28 bytes before it"),
 )
 CHUNK_FIELDS = (
@@ -67,7 +81,8 @@ class Header:
         quality: tenths, 0..1000.
         coder: one of `CODERS`.
         passes: passes in which y is coded, 1 or 2.
-        bit_depth: bits of a decoded sample, 8.
+        bit_depth: bits of a decoded sample, 8..16.
+        grey: whether the image has one channel.
     """
 
     model: str
@@ -77,6 +92,7 @@ class Header:
     coder: str = "constriction"
     passes: int = 2
     bit_depth: int = 8
+    grey: bool = False
 
 
 class _Entry(NamedTuple):
@@ -106,8 +122,8 @@ def _check(header: Header) -> None:
         raise JndError(f"use one of the coders {', '.join(CODERS)}, not {header.coder!r}")
     if header.passes not in (1, 2):
         raise JndError(f"code y in 1 or 2 passes, not {header.passes}")
-    if header.bit_depth != 8:
-        raise JndError(f"convert the image to 8 bits a sample: {header.bit_depth} bits cannot be coded")
+    if header.bit_depth not in BIT_DEPTHS:
+        raise JndError(f"code 8 to 16 bits a sample, not {header.bit_depth}")
 
 
 def pack(header: Header, chunks: Mapping[str, bytes]) -> bytes:
@@ -141,7 +157,7 @@ def pack(header: Header, chunks: Mapping[str, bytes]) -> bytes:
         "height": header.height,
         "quality": header.quality,
         "bit_depth": header.bit_depth,
-        "flags": 0,
+        "flags": GREY * header.grey,
         "header_crc": 0,
     }
     head = _HEADER.pack(*(values[field.name] for field in HEADER_FIELDS))[: -_CRC.size]
@@ -161,10 +177,10 @@ def _read_header(data: bytes) -> dict[str, Any]:
         raise JndError("the file's header is damaged: copy or download it again")
     if (
         values["version"] != VERSION
-        or values["flags"]
+        or values["flags"] & ~GREY
         or values["coder"] >= len(CODERS)
         or values["passes"] not in (1, 2)
-        or values["bit_depth"] != 8
+        or values["bit_depth"] not in BIT_DEPTHS
     ):
         raise JndError(
             f"the file is of a newer format (version {values['version']}) than this program reads: update jnd_jax"
@@ -202,6 +218,7 @@ def _read(data: bytes) -> tuple[dict[str, Any], Header, list[_Entry]]:
         values["coder"],
         values["passes"],
         values["bit_depth"],
+        bool(values["flags"] & GREY),
     )
     _check(header)
     return values, header, _read_table(data, values["chunks"])

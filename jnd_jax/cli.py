@@ -82,9 +82,9 @@ def _from_label(needs: Mapping[str, datasets.Need], image: str, args: argparse.N
 def _read_mask(path: str) -> np.ndarray:
     from jnd_jax import images
 
-    pixels = images.read_image(path).pixels
+    pixels = images.read_rgb(path)
     if (pixels != pixels[..., :1]).any():
-        raise JndError(f"give a greyscale mask, white where quality is to be higher: {path} has colours")
+        raise JndError(f"The mask {path} has colours: draw it in grey, white where quality is to be higher.")
     return pixels[..., 0]
 
 
@@ -93,10 +93,10 @@ def _encode(args: argparse.Namespace) -> int:
     goal = _goal(args)
     if args.region_quality is not None and args.region is None:
         raise JndError("give --region-quality with --region")
-    region = {} if args.region is None else {"mask": _read_mask(args.region), "region_quality": args.region_quality}
+    mask = None if args.region is None else _read_mask(args.region)
     import jnd_jax
     from jnd_jax import images
-    from jnd_jax.metrics.psnr import psnr
+    from jnd_jax.image_codec import measure
 
     codec = jnd_jax.load(args.model)
     needs = None
@@ -113,6 +113,9 @@ def _encode(args: argparse.Namespace) -> int:
         picture = images.read_image(source)
         wanted = goal if needs is None else _from_label(needs, source.stem, args)
         extras = images.to_chunks(picture) | wanted.get("extras", {})
+        region = (
+            {} if mask is None else {"mask": images.as_stored(mask, picture), "region_quality": args.region_quality}
+        )
         data = codec.encode(picture.pixels, **wanted | region | {"extras": extras}, coder=args.coder)
         height, width = picture.pixels.shape[:2]
         line = f"{source}  {_bpp(len(data), width, height)}"
@@ -122,7 +125,7 @@ def _encode(args: argparse.Namespace) -> int:
         if "reached" in note:
             line += f"  {note['metric']} {note['reached']:g}"
         if args.verify:
-            line += f"  PSNR {psnr(picture.pixels, codec.decode(data)):.2f} dB"
+            line += f"  PSNR {measure('psnr', picture.pixels, codec.decode(data)):.2f} dB"
         write_bytes(target, data)
         return line
 
@@ -251,7 +254,7 @@ def _timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
 def _demo(args: argparse.Namespace) -> int:
     import jnd_jax
     from jnd_jax import images
-    from jnd_jax.metrics.psnr import psnr
+    from jnd_jax.image_codec import measure
 
     picture = images.read_image(args.image)
     codec = jnd_jax.load(args.model)
@@ -266,7 +269,7 @@ def _demo(args: argparse.Namespace) -> int:
     print(
         f"{args.image.name}  {_bpp(size, width, height)}\n"
         f"demo.jnd  {_bpp(len(data), width, height)}  1/{size / len(data):.1f} of {args.image.name}\n"
-        f"demo.png  PSNR {psnr(picture.pixels, decoded):.2f} dB\n"
+        f"demo.png  PSNR {measure('psnr', picture.pixels, decoded):.2f} dB\n"
         f"{codec.name}, quality {args.quality:g}: encoded in {encode:.2f} s, decoded in {decode:.2f} s "
         f"(the first time {first_encode:.2f} s and {first_decode:.2f} s)"
     )

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, features
 
 from jnd_jax.errors import JndError
+from jnd_jax.images import as_shown, parse_image
 
 # Qualities of a model's rate-distortion curve.
 MODEL_GRID = (0.0, 10.0, 25.0, 40.0, 55.0, 70.0, 85.0, 100.0)
@@ -79,8 +80,7 @@ def _pillow_encode(**options: Any) -> Callable[[np.ndarray, float], bytes]:
 
 
 def _pillow_decode(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
+    return as_shown(parse_image(data))
 
 
 def _package(name: str) -> ModuleType:

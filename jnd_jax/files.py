@@ -26,6 +26,15 @@ def complain(what: str, error: BaseException) -> None:
     print(*filter(None, ("jnd-jax", what, _reason(error))), sep=": ", file=sys.stderr, flush=True)
 
 
+def find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files below a folder that have one of the suffixes, in order; hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+    )
+
+
 def _sources(inputs: Sequence[str], suffixes: Sequence[str]) -> list[tuple[Path, Path]]:
     """The input files, each with its path relative to the folder it was found in."""
     found = []
@@ -33,7 +42,7 @@ def _sources(inputs: Sequence[str], suffixes: Sequence[str]) -> list[tuple[Path,
         if not path.is_dir():
             found.append((path, Path(path.name)))
             continue
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+        inside = find(path, suffixes)
         if not inside:
             raise JndError(f"give a folder with files of the suffixes {', '.join(suffixes)}: {path} holds none")
         found += [(file, file.relative_to(path)) for file in inside]

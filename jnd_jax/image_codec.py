@@ -1,4 +1,4 @@
-"""The codec that people use: 8-bit images to .jnd bytes and back, with one model file."""
+"""The codec that people use: images of 8 to 16 bits to .jnd bytes and back, with one model file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnd_jax import bitstream, codec, modelfile, residual, search, zoo
+from jnd_jax import bitstream, codec, images, metrics, modelfile, residual, search, zoo
 from jnd_jax import policy as policies
 from jnd_jax.codec import coding, complexity, hyper, regions
 from jnd_jax.codec.coding import Quality
@@ -38,7 +38,7 @@ _REGION_STEP = 25.0
 
 
 class ImageCodec:
-    """Encodes and decodes 8-bit RGB images of any size.
+    """Encodes and decodes RGB and grey images of any size and of 8 to 16 bits a sample.
 
     Attributes:
       name: the model's name.
@@ -73,7 +73,8 @@ class ImageCodec:
         """The .jnd file of an image.
 
         Args:
-          image: (H, W, 3) uint8 RGB, sides 1..65535.
+          image: (H, W, 3) RGB or (H, W) grey, sides 1..65535; uint8, or uint16, which is coded with the bits that its
+            largest sample needs, 9 at least.
           quality: 0..100 in steps of 0.1, default 50. Excludes `bpp`, `target` and `policy`.
           bpp: the best file of at most this many bits per pixel.
           target: what the smallest file must reach, as `search.parse_target` reads it: "psnr=38", "jnd", ... The
@@ -104,7 +105,7 @@ class ImageCodec:
         if bpp is None and target is None:
             return encode(image, 50.0 if quality is None else quality)
         goal = search.parse_target(target) if isinstance(target, str) else target or search.Target("bpp", bpp)
-        found = search.reach(image, encode, self.decode, QUALITIES, goal, typical=TYPICAL)
+        found = search.reach(image, encode, self.decode, QUALITIES, goal, measure=measure, typical=TYPICAL)
         return found.data if goal.metric == "bpp" else _with_note(found.data, _reached(goal, found.value))
 
     def _keep(self, image: np.ndarray, encode: Callable, policy: policies.Policy) -> bytes:
@@ -112,12 +113,19 @@ class ImageCodec:
             if policy.max_error is None:
                 return data
             header, chunks = bitstream.unpack(data)
-            return bitstream.pack(
-                header, chunks | {"residual": residual.pack(image, self.decode(data), policy.max_error)}
-            )
+            chunk = residual.pack(image, self.decode(data), policy.max_error, header.bit_depth)
+            return bitstream.pack(header, chunks | {"residual": chunk})
 
         found, kept = search.reach_above(
-            image, encode, self.decode, QUALITIES, policy.target, policy.floor, bounded, typical=TYPICAL
+            image,
+            encode,
+            self.decode,
+            QUALITIES,
+            policy.target,
+            policy.floor,
+            bounded,
+            measure=measure,
+            typical=TYPICAL,
         )
         note = {"policy": policy.name, **_reached(policy.target, found.value), "floor": _reached(policy.floor, kept)}
         if policy.max_error is not None:
@@ -139,22 +147,27 @@ class ImageCodec:
             inside = _level(min(quality + _REGION_STEP, 100.0) if region_quality is None else region_quality)
             levels = regions.from_mask(mask, level, inside, *(_padded(side) // BLOCK for side in mask.shape))
             chunks["regions"] = regions.pack(levels)
-        y = self.analyse(image, levels)
+        depth, grey = bit_depth(image), image.ndim == 2
+        y = self.analyse(np.broadcast_to(image[..., None], (*image.shape, 3)) if grey else image, levels, depth)
         z = self._latents.hyper_latents(y)
         chunks |= {"z": self._latents.encode_z(z, level, coder), "y": self._latents.encode_y(y, z, levels, coder)}
         height, width = image.shape[:2]
-        return bitstream.pack(bitstream.Header(self.hash, width, height, level, coder), chunks)
+        header = bitstream.Header(self.hash, width, height, level, coder, bit_depth=depth, grey=grey)
+        return bitstream.pack(header, chunks)
 
     def decode(self, data: bytes) -> np.ndarray:
-        """The (H, W, 3) uint8 RGB image of a .jnd file.
+        """The (H, W, 3) RGB or (H, W) grey image of a .jnd file, uint8, or uint16 for more than 8 bits.
 
         Raises:
           JndError: for a file that is damaged, not a .jnd file, or made with another model.
         """
         header, chunks = bitstream.unpack(data)
         y_hat = self.decode_latents(header, chunks).y_hat
-        pixels = self.synthesise(y_hat, regions.of_file(header, chunks))[: header.height, : header.width]
-        return residual.apply(chunks["residual"], pixels) if "residual" in chunks else pixels
+        pixels = self.synthesise(y_hat, regions.of_file(header, chunks), header.bit_depth)
+        pixels = pixels[: header.height, : header.width]
+        if header.grey:
+            pixels = images.mean_channel(pixels)
+        return residual.apply(chunks["residual"], pixels, header.bit_depth) if "residual" in chunks else pixels
 
     def decode_latents(self, header: bitstream.Header, chunks: Mapping[str, bytes]) -> coding.Latents:
         """The latents of an unpacked file; raises JndError as `decode` does."""
@@ -175,23 +188,26 @@ class ImageCodec:
         """Thousands of multiply-adds a pixel, see `codec.complexity`."""
         return complexity.multiply_adds(self._model, self._params)
 
-    def analyse(self, image: np.ndarray, quality: Quality) -> np.ndarray:
-        """Gained latents (h, w, M) of an (H, W, 3) uint8 image at integer qualities 0..1000: one, or (h, w)."""
+    def analyse(self, image: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
+        """Gained latents (h, w, M) of an (H, W, 3) image of this depth at integer qualities 0..1000: one, or (h, w)."""
         height, width = (_padded(side) for side in image.shape[:2])
         padded = _pad(image, height, width)[None]
         halo = _halo(self._model.analysis_depths)
-        run = partial(_analysis, self._model, self._params)
+        run = partial(_analysis, self._model, (1 << bit_depth) - 1, self._params)
         return _tiled(
             padded, np.asarray([quality], np.float32), (height // BLOCK, width // BLOCK), BLOCK, 1, halo, run, _pad
         )[0]
 
-    def synthesise(self, y_hat: np.ndarray, quality: Quality) -> np.ndarray:
-        """(16 h, 16 w, 3) uint8 image of gained latents (h, w, M) at integer qualities 0..1000: one, or (h, w)."""
-        return self.synthesise_batch(y_hat[None], [quality])[0]
+    def synthesise(self, y_hat: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
+        """(16 h, 16 w, 3) image of gained latents (h, w, M) at integer qualities 0..1000: one, or (h, w).
 
-    def synthesise_batch(self, y_hat: np.ndarray, qualities: Sequence[Quality]) -> np.ndarray:
-        """(B, 16 h, 16 w, 3) uint8 images of gained latents (B, h, w, M), as `synthesise`: all with one quality, or none."""
-        run = partial(_synthesis, self._model, self._params)
+        It is uint8, or uint16 for a `bit_depth` above 8.
+        """
+        return self.synthesise_batch(y_hat[None], [quality], bit_depth)[0]
+
+    def synthesise_batch(self, y_hat: np.ndarray, qualities: Sequence[Quality], bit_depth: int = 8) -> np.ndarray:
+        """(B, 16 h, 16 w, 3) images of gained latents (B, h, w, M), as `synthesise`: all with one quality, or none."""
+        run = partial(_synthesis, self._model, (1 << bit_depth) - 1, self._params)
         return _tiled(
             y_hat,
             np.asarray(qualities, np.float32),
@@ -214,10 +230,17 @@ def _with_note(data: bytes, note: Mapping[str, Any]) -> bytes:
 
 
 def check_image(image: np.ndarray) -> None:
-    """Raises JndError unless `image` is (H, W, 3) uint8 with sides in 1..65535."""
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    """Raises JndError unless `image` is (H, W, 3) or (H, W), uint8 or uint16, with sides in 1..65535."""
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype not in (np.uint8, np.uint16)
+        or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3))
+    ):
         what = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise JndError(f"An image must be a uint8 array of shape (height, width, 3), not {what}: convert it first.")
+        raise JndError(
+            f"An image must be a uint8 or uint16 array of shape (height, width, 3) or (height, width), not {what}: "
+            "convert it first."
+        )
     height, width = image.shape[:2]
     if not (
         0 < height <= bitstream.MAX_SIDE and 0 < width <= bitstream.MAX_SIDE and height * width <= bitstream.MAX_PIXELS
@@ -226,6 +249,26 @@ def check_image(image: np.ndarray) -> None:
             f"An image of {width}x{height} pixels cannot be coded: use sides of 1 to {bitstream.MAX_SIDE} "
             f"pixels and at most {bitstream.MAX_PIXELS} pixels in all."
         )
+
+
+def bit_depth(image: np.ndarray) -> int:
+    """Bits that the samples of an image are coded with: 8 of uint8, those of the largest sample of uint16, 9 at least."""
+    return 8 if image.dtype == np.uint8 else max(9, int(image.max()).bit_length())
+
+
+def measure(metric: str, reference: np.ndarray, image: np.ndarray) -> float:
+    """A metric of an image that was coded and of what was decoded: PSNR at full depth, all others of 8-bit versions."""
+    levels = (1 << bit_depth(reference)) - 1
+    if levels > 255 and metric == "psnr":
+        mse = float(np.mean((reference.astype(np.float64) - image) ** 2))
+        return float("inf") if mse == 0 else 10 * np.log10(levels**2 / mse)
+    return metrics.measure(metric, *(_as_seen(x, levels) for x in (reference, image)))
+
+
+def _as_seen(image: np.ndarray, levels: int) -> np.ndarray:
+    """(H, W, 3) uint8 of an image whose samples are 0..levels."""
+    image = images.eight_bits(image, levels)
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, 2)
 
 
 def _check_mask(mask: np.ndarray | None, region_quality: float | None, shape: tuple[int, int]) -> None:
@@ -307,16 +350,16 @@ def _tiled(x, quality, blocks, unit_in, unit_out, halo, run, pad):
     return out
 
 
-@partial(jax.jit, static_argnums=0)
-def _analysis(model: LappedCodec, params, tile, quality, blocks):
-    x = tile.astype(jnp.float32) / 255.0
+@partial(jax.jit, static_argnums=(0, 1))
+def _analysis(model: LappedCodec, levels: int, params, tile, quality, blocks):
+    x = tile.astype(jnp.float32) / float(levels)
     return model.apply({"params": params}, x, quality, blocks, method="analysis")
 
 
-@partial(jax.jit, static_argnums=0)
-def _synthesis(model: LappedCodec, params, tile, quality, blocks):
+@partial(jax.jit, static_argnums=(0, 1))
+def _synthesis(model: LappedCodec, levels: int, params, tile, quality, blocks):
     x = model.apply({"params": params}, tile, quality, blocks, method="synthesis")
-    return jnp.clip(jnp.round(255.0 * x), 0, 255).astype(jnp.uint8)
+    return jnp.clip(jnp.round(float(levels) * x), 0, levels).astype(jnp.uint8 if levels < 256 else jnp.uint16)
 
 
 @lru_cache(maxsize=8)

@@ -1,33 +1,65 @@
-"""Image files: 8-bit RGB pixels with what must survive beside them (opacity, colour profile, EXIF)."""
+"""The one reader and writer of images: pixels of 8 to 16 bits, with what must survive beside them."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
+import struct
+import sys
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import (  # each registers the formats that `FORMATS` names
+    AvifImagePlugin,  # noqa: F401
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    ImageCms,
+    Jpeg2KImagePlugin,  # noqa: F401
+    JpegImagePlugin,  # noqa: F401
+    MpoImagePlugin,  # noqa: F401
+    PngImagePlugin,
+    PpmImagePlugin,  # noqa: F401
+    TgaImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    WebPImagePlugin,
+)
 
 from jnd_jax.bitstream import MAX_PIXELS, MAX_SIDE
 from jnd_jax.errors import JndError
 from jnd_jax.files import write_bytes
+from jnd_jax.formats import exif, icc, png, tiff
 
-READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".avif", ".jp2")
+READ_SUFFIXES = tuple(
+    ".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .tif .tiff .bmp .dib .gif .ppm .pgm .pbm .pnm .tga .avif .jp2 .j2k".split()
+)
 # Written without loss, but for JPEG.
 _WRITERS = {
     ".png": {"format": "PNG"},
     ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     ".webp": {"format": "WEBP", "lossless": True, "exact": True},
-    ".tif": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
-    ".tiff": {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+    ".tif": {"format": "TIFF"},
+    ".tiff": {"format": "TIFF"},
 }
 WRITE_SUFFIXES = tuple(_WRITERS)
-PLAIN_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"}
-_EXIF_PREFIX = b"Exif\0\0"
+# Pillow's other readers start programs (EPS, WMF) or are seldom tested.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF", "JPEG2000")
+MAX_XMP = 16 << 20
+_GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"}
+PLAIN_MODES = _GREY_MODES | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"}
+_OTHER = "16B" if sys.byteorder == "little" else "16L"
+# Pillow keeps the high bytes of 16-bit colours; with the other byte order it keeps the low ones.
+_LOW_BYTES = {
+    f"{mode};{order}": f"{mode};{other}"
+    for mode in ("RGB", "RGBX", "RGBA")
+    for order, other in (("16B", "16L"), ("16L", "16B"), ("16N", _OTHER))
+}
+_PPM = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,136 +67,342 @@ class Picture:
     """An image as it is coded.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB in the colour space of `icc` (sRGB without one), not rotated.
-        alpha: (H, W) uint8 opacity, None for an opaque image.
+        pixels: (H, W, 3) RGB or (H, W) grey, uint8, or uint16 for more than 8 bits, in the colour space of `icc` (sRGB
+            without one), not rotated.
+        alpha: (H, W) opacity of the same type, None for an opaque image.
         icc: ICC profile of the pixels.
         exif: EXIF block from its TIFF header on; its orientation is still to be applied.
+        xmp: XMP packet.
+        density: pixels per metre, horizontally and vertically.
+        lost: what the source file holds and this picture does not, a clause for each.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     icc: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
+    density: tuple[int, int] | None = None
+    lost: tuple[str, ...] = ()
 
 
-def _bits(image: Image.Image, data: bytes) -> int:
-    """Bits a sample of an opened image file; Pillow reads some deeper files as 8 bits without a word."""
-    codec, _, _, args = image.tile[0] if image.tile else ("", None, 0, "")
-    raw_mode = args[0] if isinstance(args, tuple) else args
-    if image.mode in ("F", "I") or ";32" in str(raw_mode):
+@dataclass
+class _Source:
+    """An opened file: its bytes, the formats it may be of, Pillow's raw mode, and the parts of a PNG."""
+
+    data: bytes
+    formats: Sequence[str]
+    raw: str
+    png: png.Parts | None
+    lost: list[str] = field(default_factory=list)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    args = image.tile[0][3] if getattr(image, "tile", None) else ""
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _refused_bits(image: Image.Image, source: _Source) -> int:
+    """Bits a sample where these cannot be read in full; 8 for all that can."""
+    raw = source.raw
+    if image.mode in ("F", "I") or ";32" in raw:
         return 32
-    if image.mode.startswith("I;16") or ";16" in str(raw_mode) or (codec == "ppm" and args[1] > 255):
-        return 16
+    if ";16" in raw and image.format in ("PNG", "TIFF"):
+        readable = raw in _LOW_BYTES or raw == "LA;16B" or (image.mode in _GREY_MODES and "S" not in raw)
+        return 8 if readable else 16
     if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (8,)))
+        bits = max(image.tag_v2.get(258, (8,)))
+        return 8 if image.mode in _GREY_MODES and image.mode.startswith("I;16") else bits
     if image.format == "JPEG2000":
         # The depth of the first component in the codestream's SIZ marker (ISO 15444-1, A.5.1).
-        start = data.find(b"\xff\x4f\xff\x51")
-        return (data[start + 42] & 0x7F) + 1
-    if image.format == "AVIF" and (start := data.find(b"av1C")) >= 0:
+        start = source.data.find(b"\xff\x4f\xff\x51")
+        return (source.data[start + 42] & 0x7F) + 1
+    if image.format == "AVIF" and (start := source.data.find(b"av1C")) >= 0:
         # high_bitdepth and twelve_bit of the AV1 configuration (AV1-ISOBMFF, 2.3.3).
-        return {0: 8, 2: 10, 3: 12}.get(data[start + 6] >> 5 & 3, 8)
+        return {0: 8, 2: 10, 3: 12}.get(source.data[start + 6] >> 5 & 3, 8)
     return 8
 
 
-def _check(image: Image.Image, data: bytes) -> None:
-    width, height = image.size
+def check_size(width: int, height: int) -> None:
+    """Raises JndError for an image that is too large to be coded."""
     if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
         raise JndError(
-            f"cut the image into parts: {width}x{height} pixels are more than {MAX_SIDE} a side or {MAX_PIXELS} in all"
+            f"The image is too large, {width}x{height} pixels: cut the image into parts of at most {MAX_SIDE} pixels a "
+            f"side and {MAX_PIXELS} in all."
         )
-    bits = _bits(image, data)
+
+
+def _check(image: Image.Image, source: _Source, convert: bool) -> None:
+    check_size(*image.size)
+    bits = _refused_bits(image, source)
     if bits > 8:
         raise JndError(
-            "convert the image to 8 bits a sample first, or keep it in a lossless format: its "
-            f"{bits} bits would be lost"
+            f"The image has {bits} bits a sample in a form that is not read: convert the image to a PNG or TIFF of 8 or "
+            "16 bits."
         )
     # A phone's MPO holds the photo first, then views of it for other displays.
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":
         raise JndError(
-            f"extract the {frames} frames or pages as one image each: animations and multi-page files cannot be coded"
+            f"Animations and multi-page files cannot be coded: extract the {frames} frames or pages as one image each."
         )
-    if image.mode not in PLAIN_MODES:
-        raise JndError(f"convert the image to RGB first, by its colour profile: {image.mode} is not coded")
+    if image.mode not in PLAIN_MODES and not (convert and image.mode in ("CMYK", "LAB")):
+        raise JndError(
+            f"The image has the colour model {image.mode}, which is not coded: convert the image to RGB first, by its "
+            "colour profile."
+        )
 
 
-def _grey_to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+def _decode_raw(source: _Source, raw: str) -> np.ndarray:
+    """The bytes that Pillow unpacks with another raw mode."""
+    with Image.open(io.BytesIO(source.png.pixels if source.png else source.data), formats=source.formats) as image:
+        image.tile = [
+            tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw) for tile in image.tile
+        ]
+        image.load()
+        return np.asarray(image)
+
+
+def _deep_samples(image: Image.Image, source: _Source) -> tuple[np.ndarray, np.ndarray | None]:
+    """uint16 pixels and opacity of a loaded image."""
+    if image.mode.startswith("I;16"):
+        pixels = np.asarray(image).astype(np.uint16)
+        white_is_zero = image.format == "TIFF" and image.tag_v2.get(262) == 0
+        return (65535 - pixels if white_is_zero else pixels), None
+    if source.raw == "LA;16B":
+        samples = np.ascontiguousarray(_decode_raw(source, "RGBA")).view(">u2").astype(np.uint16)
+    else:
+        low = _decode_raw(source, _LOW_BYTES[source.raw])
+        samples = np.asarray(image).astype(np.uint16) << 8 | low
+    if samples.shape[2] == 2:
+        return samples[..., 0], samples[..., 1]
+    return samples[..., :3], samples[..., 3] if samples.shape[2] == 4 else None
+
+
+def _samples(image: Image.Image, source: _Source) -> tuple[np.ndarray, np.ndarray | None]:
+    """(H, W) or (H, W, 3) pixels, and opacity as the file has it, of a loaded image."""
+    key = image.info.get("transparency") if source.png else None
+    if image.mode.startswith("I;16") or (";16" in source.raw and image.format in ("PNG", "TIFF")):
+        pixels, alpha = _deep_samples(image, source)
+        if key is not None:
+            hidden = pixels == key if pixels.ndim == 2 else (pixels == key).all(-1)
+            alpha = np.where(hidden, np.uint16(0), np.uint16(65535))
+        return pixels, alpha
+    if image.mode in _GREY_MODES:
+        alpha = None
+        if image.mode in ("LA", "La"):
+            alpha = np.asarray(image.getchannel("A"))
+            image = image.convert("LA").getchannel("L")
+        pixels = np.asarray(image.convert("L"))
+        if key is not None and source.png is not None:
+            # Pillow scales samples of fewer bits, but not the key.
+            alpha = np.where(pixels == key * 255 // ((1 << source.png.bits) - 1), np.uint8(0), np.uint8(255))
+        return pixels, alpha
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return np.asarray(image.convert("RGB")), np.asarray(image.getchannel("A"))
+    return np.asarray(image.convert("RGB")), None
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """A loaded CMYK or Lab image in sRGB, by its profile."""
+    if image.mode == "CMYK" and (not profile or icc.space(profile) != "CMYK"):
+        raise JndError(
+            "The image is CMYK without a profile that says which: convert it to RGB with a program that knows."
+        )
+    source = ImageCms.createProfile("LAB") if image.mode == "LAB" else ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
     srgb = ImageCms.createProfile("sRGB")
-    return ImageCms.profileToProfile(image.convert("L"), profile, srgb, outputMode="RGB")
+    return ImageCms.profileToProfile(image, source, srgb, intent, outputMode="RGB", flags=flags)
+
+
+def _metadata(image: Image.Image, source: _Source) -> dict[str, bytes | None]:
+    """Profile, EXIF and XMP as the file has them."""
+    if source.png is not None:
+        return {"icc": source.png.profile, "exif": source.png.exif, "xmp": source.png.xmp}
+    xmp = image.info.get("xmp")
+    return {
+        "icc": image.info.get("icc_profile"),
+        "exif": exif.from_tiff(image) if image.format == "TIFF" else image.info.get("exif"),
+        "xmp": xmp.encode() if isinstance(xmp, str) else xmp,
+    }
+
+
+def _density(image: Image.Image, source: _Source) -> tuple[int, int] | None:
+    """Pixels per metre as the file itself has them; what EXIF says stays there."""
+    if source.png is not None:
+        density = source.png.density
+    elif image.format == "TIFF" or (image.format == "JPEG" and image.info.get("jfif_unit") not in (1, 2)):
+        density = None
+    else:
+        density = tuple(round(float(dots) / 0.0254) for dots in image.info.get("dpi", ()))
+    return density if density and len(density) == 2 and all(0 < dots < 1 << 32 for dots in density) else None
+
+
+def _within_limits(metadata: dict[str, bytes | None], lost: list[str]) -> dict[str, bytes | None]:
+    """Metadata without what is too large."""
+    limits = {"icc": icc.MAX_BYTES, "exif": exif.MAX_BYTES, "xmp": MAX_XMP}
+    for name, limit in limits.items():
+        if metadata[name] and len(metadata[name]) > limit:
+            lost.append(f"its {name.upper()} is larger than {limit >> 20} MiB, and is left out")
+            metadata[name] = None
+    return metadata
 
 
 def from_pillow(image: Image.Image) -> Picture:
-    """The picture of an 8-bit Pillow image, with the ICC profile and EXIF of its `info`."""
-    icc = image.info.get("icc_profile") or None
-    # Pillow applies a TIFF's orientation itself; the other tags of a TIFF say how that file is laid out.
-    exif = None if image.format == "TIFF" else image.info.get("exif") or None
-    alpha = None
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = np.asarray(image.getchannel("A"))
-        alpha = None if alpha.min() == 255 else alpha
-    if icc is not None and icc[16:20] == b"GRAY":
-        # The profile of a grey image does not fit the RGB pixels that the decoder writes.
-        image, icc = _grey_to_srgb(image, icc), None
-    exif = exif.removeprefix(_EXIF_PREFIX) if exif else None
-    return Picture(np.asarray(image.convert("RGB")), alpha, icc, exif)
+    """The picture of a loaded Pillow image of a mode in `PLAIN_MODES`, with ICC profile, EXIF and XMP of its `info`."""
+    return _to_picture(image, _Source(b"", (), "I;16" if image.mode.startswith("I;16") else "", None))
 
 
 def to_pillow(picture: Picture) -> Image.Image:
-    """An RGB or RGBA image of the pixels and the opacity."""
-    image = Image.fromarray(picture.pixels)
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
+    """An L, LA, RGB or RGBA image of the pixels and the opacity, or I;16; other pixels of more than 8 bits get 8."""
+    pixels, alpha = picture.pixels, picture.alpha
+    if pixels.dtype == np.uint16 and (pixels.ndim == 3 or alpha is not None):
+        pixels, alpha = eight_bits(pixels), None if alpha is None else eight_bits(alpha)
+    image = Image.fromarray(pixels)
+    if alpha is not None:
+        image.putalpha(Image.fromarray(alpha))
     return image
 
 
-def read_image(path: str | Path) -> Picture:
+def _to_picture(image: Image.Image, source: _Source) -> Picture:
+    metadata = _within_limits(_metadata(image, source), source.lost)
+    density = _density(image, source)
+    if image.mode in ("CMYK", "LAB"):
+        image, metadata["icc"] = _to_srgb(image, metadata["icc"]), None
+    pixels, alpha = _samples(image, source)
+    if alpha is not None and alpha.min() == np.iinfo(alpha.dtype).max:
+        alpha = None
+    profile = metadata["icc"] or None
+    space = icc.space(profile) if profile else None
+    if profile is not None and space not in (("GRAY", "RGB") if pixels.ndim == 2 else ("RGB",)):
+        source.lost.append(
+            f"its colour profile of the space {space} does not fit its pixels, and is left out"
+            if space
+            else "its colour profile is damaged, and is left out"
+        )
+        profile = None
+    if profile is not None and pixels.ndim == 2 and space == "RGB":
+        pixels = np.repeat(pixels[..., None], 3, 2)
+    block = metadata["exif"].removeprefix(exif.PREFIX) if metadata["exif"] else None
+    return Picture(pixels, alpha, profile, block, metadata["xmp"] or None, density, tuple(source.lost))
+
+
+def _deep_ppm(data: bytes) -> Picture | None:
+    """A binary PGM or PPM of more than 8 bits, scaled to 16; None for all other files."""
+    match = _PPM.match(data)
+    if match is None or not 255 < (largest := int(match[4])) < 65536:
+        return None
+    width, height = int(match[2]), int(match[3])
+    check_size(width, height)
+    shape = (height, width) if match[1] == b"5" else (height, width, 3)
+    size = 2 * int(np.prod(shape))
+    if len(data) < match.end() + size or size == 0:
+        raise JndError("The image is truncated: copy or download the image again.")
+    samples = np.frombuffer(data, ">u2", size // 2, match.end()).reshape(shape)
+    return Picture(((samples.astype(np.uint32) * 65535 + largest // 2) // largest).clip(0, 65535).astype(np.uint16))
+
+
+def read_image(path: str | Path, convert: bool = False) -> Picture:
     """Reads an image file; raises JndError as `parse_image`, or OSError."""
-    return parse_image(Path(path).read_bytes())
+    # A TGA has no mark of its own.
+    formats = ("TGA",) if Path(path).suffix.lower() == ".tga" else FORMATS
+    return parse_image(Path(path).read_bytes(), formats, convert)
 
 
-def parse_image(data: bytes) -> Picture:
-    """The picture in the bytes of an image file.
-
-    Raises:
-        JndError: not an image that Pillow reads, truncated, damaged or too large; more than 8 bits a sample,
-            CMYK or Lab, or more than one frame.
-    """
+@contextlib.contextmanager
+def _damage_as_error() -> Iterator[None]:
+    """Raises JndError for whatever Pillow raises on a file that is none, or damaged."""
     with warnings.catch_warnings():
-        # Pillow's limits on size are warnings; `_check` has its own.
+        # Pillow's limits on size are warnings; `check_size` has its own.
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(data)) as image:
-                _check(image, data)
-                image.load()
-                return from_pillow(image)
-        except JndError:
+            yield
+        except (JndError, MemoryError):
             raise
         except Image.UnidentifiedImageError as error:
             raise JndError(
-                "give an image that Pillow can read (PNG, JPEG, WebP, TIFF, AVIF, ...): this is "
-                "none, or damaged at its beginning"
+                "This is no image of a kind that is read, or damaged at its beginning: give an image of the kinds "
+                f"{', '.join(FORMATS)}."
             ) from error
         except Image.DecompressionBombError as error:
-            raise JndError(f"cut the image into parts: it is too large ({error})") from error
+            raise JndError(f"The image is too large ({error}): cut the image into parts.") from error
         # The parsers of Pillow's formats raise whatever they meet in a damaged file.
         except Exception as error:
-            raise JndError(f"copy or download the image again: it is truncated or damaged ({error})") from error
+            raise JndError(
+                f"The image is truncated or damaged ({error or type(error).__name__}): copy or download the image again."
+            ) from error
+
+
+def parse_image(data: bytes, formats: Sequence[str] = FORMATS, convert: bool = False) -> Picture:
+    """The picture in the bytes of an image file.
+
+    Args:
+        data: the file.
+        formats: Pillow's names of the formats it may have.
+        convert: whether CMYK (by its profile) and Lab become sRGB instead of being refused.
+
+    Raises:
+        JndError: no image that is read, truncated, damaged or too large; 32 bits a sample, CMYK or Lab, or more than one
+            frame.
+    """
+    with _damage_as_error():
+        if (deep := _deep_ppm(data)) is not None:
+            return deep
+        parts = png.take_apart(data) if data.startswith(png.SIGNATURE) else None
+        with Image.open(io.BytesIO(parts.pixels if parts else data), formats=formats) as image:
+            source = _Source(data, formats, _raw_mode(image), parts, list(parts.lost) if parts else [])
+            _check(image, source, convert)
+            image.load()
+            return _to_picture(image, source)
+
+
+def eight_bits(samples: np.ndarray, levels: int = 65535) -> np.ndarray:
+    """uint8 of uint16 samples 0..levels; uint8 samples as they are."""
+    if samples.dtype == np.uint8:
+        return samples
+    return ((samples.astype(np.uint32) * 255 + levels // 2) // levels).astype(np.uint8)
+
+
+def mean_channel(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) rounded means of (H, W, 3) samples."""
+    return ((2 * pixels.sum(-1, dtype=np.uint32) + 3) // 6).astype(pixels.dtype)
+
+
+def as_shown(picture: Picture) -> np.ndarray:
+    """(H, W, 3) uint8 of a picture as a viewer turns it; its opacity and its profile are left aside."""
+    pixels = eight_bits(picture.pixels)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, 2)
+    return np.ascontiguousarray(exif.as_shown(pixels, exif.orientation(picture.exif)))
+
+
+def as_stored(shown: np.ndarray, picture: Picture) -> np.ndarray:
+    """An (H, W, ...) array drawn on `as_shown(picture)`, such as a mask, on the picture's pixels as they are stored."""
+    return np.ascontiguousarray(exif.as_stored(shown, exif.orientation(picture.exif)))
+
+
+def read_rgb(path: str | Path) -> np.ndarray:
+    """`as_shown` of an image file: what metrics, targets and training see of it; raises JndError or OSError."""
+    return as_shown(read_image(path))
 
 
 def writable(path: str | Path) -> None:
     """Raises JndError unless the path's suffix names a format that `write_image` writes."""
     if Path(path).suffix.lower() not in _WRITERS:
-        raise JndError(f"name the output with one of the suffixes {', '.join(WRITE_SUFFIXES)}, not {Path(path).name!r}")
+        raise JndError(
+            f"Images are not written as {Path(path).name!r}: name the output with one of the suffixes "
+            f"{', '.join(WRITE_SUFFIXES)}."
+        )
 
 
 def write_image(path: str | Path, picture: Picture) -> None:
     """Writes PNG, lossless WebP, TIFF (deflate) or JPEG (quality 95, 4:4:4) by suffix, all of it or nothing.
 
     Raises:
-        JndError: another suffix, an alpha channel in JPEG, or a picture that the format cannot hold.
+        JndError: another suffix, opacity or more than 8 bits in a format without them, or a picture that the format
+            cannot hold.
         OSError: the file cannot be written.
     """
     writable(path)
@@ -175,26 +413,91 @@ def format_image(picture: Picture, suffix: str, **changes: object) -> bytes:
     """The file that `write_image` writes with this suffix; `changes` of Pillow's options, such as quality=80.
 
     Raises:
-        JndError: an alpha channel in JPEG, or a picture that the format cannot hold.
+        JndError: opacity or more than 8 bits in a format without them, or a picture that the format cannot hold.
     """
     options = _WRITERS[suffix.lower()] | changes
-    if picture.alpha is not None and options["format"] == "JPEG":
-        raise JndError("write the image as .png, .webp or .tiff: JPEG cannot hold its transparency")
-    image = to_pillow(picture)
-    metadata = {"icc_profile": picture.icc} if picture.icc else {}
-    if picture.exif:
-        metadata["exif"] = _EXIF_PREFIX + picture.exif
-    buffer = io.BytesIO()
+    kind = options["format"]
+    if picture.alpha is not None and kind == "JPEG":
+        raise JndError("JPEG cannot hold the image's transparency: write the image as .png, .webp or .tiff.")
+    deep = picture.pixels.dtype == np.uint16
+    if deep and kind in ("JPEG", "WEBP"):
+        raise JndError(f"{kind} cannot hold the image's {16} bits a sample: write the image as .png or .tiff.")
     try:
-        image.save(buffer, **options, **metadata)
+        if kind == "TIFF":
+            data = _format_tiff(picture)
+        elif deep:
+            data = _format_deep_png(picture)
+        else:
+            data = _format_by_pillow(picture, options)
+        back = parse_image(data)
     # Metadata of a damaged file, or sides beyond the format's limit.
     except Exception as error:
-        raise JndError(f"write the image in another format: {options['format']} cannot hold it ({error})") from error
+        raise JndError(f"{kind} cannot hold the image ({error}): write the image in another format.") from error
+    upright = exif.as_shown(_joined(picture), exif.orientation(picture.exif))
+    read = exif.as_shown(_joined(back), exif.orientation(back.exif))
+    own = kind == "TIFF" or deep
+    if read.shape[:2] != upright.shape[:2] or (own and not (read[..., [0, -1]] == upright[..., [0, -1]]).all()):
+        raise JndError(f"{kind} does not give the image back: write the image in another format.")
+    return data
+
+
+def _joined(picture: Picture) -> np.ndarray:
+    """(H, W, C) samples with opacity as the last channel."""
+    pixels = picture.pixels if picture.pixels.ndim == 3 else picture.pixels[..., None]
+    return pixels if picture.alpha is None else np.concatenate([pixels, picture.alpha[..., None]], 2)
+
+
+def _format_tiff(picture: Picture) -> bytes:
+    # What a TIFF says of orientation many readers pass over.
+    upright = exif.as_shown(_joined(picture), exif.orientation(picture.exif))
+    if upright.shape[2] == 2 and upright.dtype == np.uint16:
+        # Pillow does not read grey with opacity of 16 bits.
+        upright = upright[..., [0, 0, 0, 1]]
+    return tiff.build(upright, picture.icc, picture.exif, picture.xmp, picture.density)
+
+
+def _format_deep_png(picture: Picture) -> bytes:
+    chunks = {}
+    if picture.icc:
+        chunks[b"iCCP"] = b"ICC Profile\0\0" + png.deflate(picture.icc)
+    if picture.density:
+        chunks[b"pHYs"] = struct.pack(">IIB", *picture.density, 1)
+    if picture.exif:
+        chunks[b"eXIf"] = picture.exif
+    if picture.xmp:
+        chunks[b"iTXt"] = png.XMP_KEY.encode() + bytes(5) + picture.xmp
+    return png.build(_joined(picture), chunks)
+
+
+def _format_by_pillow(picture: Picture, options: Mapping[str, object]) -> bytes:
+    kind, profile = options["format"], picture.icc
+    image = to_pillow(picture)
+    if kind == "WEBP" and picture.pixels.ndim == 2 and profile:
+        # WebP has no grey images, which a grey profile would fit.
+        source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(Image.fromarray(picture.pixels), source, srgb, outputMode="RGB")
+        if picture.alpha is not None:
+            image.putalpha(Image.fromarray(picture.alpha))
+        profile = None
+    metadata: dict[str, object] = {"icc_profile": profile} if profile else {}
+    if picture.exif:
+        metadata["exif"] = exif.PREFIX + picture.exif
+    if picture.density:
+        metadata["dpi"] = tuple(dots * 0.0254 for dots in picture.density)
+    if picture.xmp and kind == "PNG":
+        metadata["pnginfo"] = PngImagePlugin.PngInfo()
+        metadata["pnginfo"].add_itxt(png.XMP_KEY, picture.xmp.decode("utf-8", "replace"))
+    elif picture.xmp:
+        metadata["xmp"] = picture.xmp
+    buffer = io.BytesIO()
+    image.save(buffer, **options, **metadata)
     return buffer.getvalue()
 
 
 def encode_lossless(samples: np.ndarray) -> bytes:
-    """(H, W) or (H, W, 3) uint8 as the smaller of a PNG and a lossless WebP."""
+    """(H, W) or (H, W, 3) uint8 as the smaller of a PNG and a lossless WebP, uint16 as a PNG."""
+    if samples.dtype == np.uint16:
+        return png.build(samples if samples.ndim == 3 else samples[..., None])
     image = Image.fromarray(samples)
     files = []
     for options in ({"format": "PNG", "optimize": True}, {"format": "WEBP", "lossless": True, "method": 4}):
@@ -206,26 +509,50 @@ def encode_lossless(samples: np.ndarray) -> bytes:
     return min(files, key=len)
 
 
+def _open_lossless(data: bytes) -> Image.Image:
+    # Not by Image.open, which refuses large images: this one's size is the header's.
+    file = io.BytesIO(data)
+    return PngImagePlugin.PngImageFile(file) if data.startswith(png.SIGNATURE) else WebPImagePlugin.WebPImageFile(file)
+
+
 def decode_lossless(data: bytes, shape: tuple[int, ...], what: str) -> np.ndarray:
-    """uint8 samples of `shape` from `encode_lossless`; for anything else JndError, which calls them `what`."""
+    """uint8 or uint16 samples of `shape` from `encode_lossless`; for anything else JndError, which calls them `what`."""
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "WEBP")) as image:
-            if image.size == (shape[1], shape[0]):
+        with _open_lossless(data) as image:
+            if image.size != (shape[1], shape[0]):
+                raise JndError(f"The file's {what} is not of the image's size: have the file written again.")
+            raw = _raw_mode(image)
+            if ";16" not in raw:
                 return np.asarray(image.convert("L" if len(shape) == 2 else "RGB"))
+            image.load()
+            parts = png.Parts(data, 16, len(shape) == 2)
+            samples, _ = _deep_samples(image, _Source(data, ("PNG",), raw, parts))
+    except JndError:
+        raise
     except Exception as error:
-        raise JndError(f"the file's {what} is damaged ({error}): copy or download it again") from error
-    raise JndError(f"the file's {what} is not of the image's size: have the file written again")
+        raise JndError(f"The file's {what} is damaged ({error}): copy or download it again.") from error
+    if samples.shape != shape:
+        raise JndError(f"The file's {what} has other channels than the image: have the file written again.")
+    return samples
 
 
 def to_chunks(picture: Picture) -> dict[str, bytes]:
     """What a .jnd file holds beside the coded pixels of `picture`."""
-    chunks = {"icc": picture.icc, "exif": picture.exif}
+    chunks = {"icc": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
     if picture.alpha is not None:
         chunks["alpha"] = encode_lossless(picture.alpha)
+    if picture.density is not None:
+        chunks["density"] = struct.pack("<II", *picture.density)
     return {name: chunk for name, chunk in chunks.items() if chunk is not None}
 
 
 def from_chunks(pixels: np.ndarray, chunks: Mapping[str, bytes]) -> Picture:
-    """The picture of decoded (H, W, 3) uint8 `pixels` and a file's chunks; JndError if these do not fit."""
+    """The picture of decoded (H, W, 3) or (H, W) `pixels` and a file's chunks; JndError if these do not fit."""
     alpha = decode_lossless(chunks["alpha"], pixels.shape[:2], "alpha channel") if "alpha" in chunks else None
-    return Picture(pixels, alpha, chunks.get("icc"), chunks.get("exif"))
+    if alpha is not None and alpha.dtype != pixels.dtype:
+        raise JndError("The file's alpha channel has another depth than the image: have the file written again.")
+    density = None
+    if "density" in chunks:
+        if len(chunks["density"]) != 8 or 0 in (density := struct.unpack("<II", chunks["density"])):
+            raise JndError("The file's density is damaged: copy or download it again.")
+    return Picture(pixels, alpha, chunks.get("icc"), chunks.get("exif"), chunks.get("xmp"), density)

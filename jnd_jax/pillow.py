@@ -19,7 +19,7 @@ from jnd_jax.errors import JndError
 FORMAT = "JND"
 MIME = "image/vnd.jnd"
 # Where Pillow keeps the contents of chunks.
-_INFO = {"icc": "icc_profile", "exif": "exif"}
+_INFO = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
 _GOALS = ("quality", "bpp", "target", "policy", "coder")
 
 _models: dict[str, str] = {}
@@ -58,7 +58,9 @@ class JndImageFile(ImageFile.ImageFile):
             raise SyntaxError(str(error)) from error
         self._size = self._full = header.width, header.height
         self._scale = 1
-        self._mode = "RGBA" if "alpha" in names else "RGB"
+        self._mode = ("L" if header.grey else "RGB") + ("A" if "alpha" in names else "")
+        if header.bit_depth > 8 and self._mode == "L":
+            self._mode = "I;16"
         self.info = {key: chunks[name] for name, key in _INFO.items() if name in chunks}
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]
 
@@ -79,6 +81,8 @@ class JndImageFile(ImageFile.ImageFile):
         width, height = self._full
         self._scale = preview.fitting_scale(width, height, size) if size else 1
         self._size = -(-width // self._scale), -(-height // self._scale)
+        if self._scale > 1 and self._mode == "I;16":
+            self._mode = "L"
         return self.mode, (0, 0, width / self._scale, height / self._scale)
 
     def load(self) -> Image.core.PixelAccess | None:

@@ -4,7 +4,7 @@ about = "Scans and X-rays: what is faint may matter."
 target = "jnd=0.5"            # what the smallest file should reach; where no quality does, the highest is taken
 floor = "psnr=40"             # what every file must reach, bounded: without it none is written
 region_quality = 100          # of what a mask marks, 0 to 100
-max_error = 4                 # levels that no sample is off by more, 2 to 127; without this line there is no bound
+max_error = 4                 # levels that no sample is off by more, 2 or above, 0 for lossless; without it no bound
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from jnd_jax import residual, search
+from jnd_jax import bitstream, residual, search
 from jnd_jax.errors import JndError
 
 FOLDER = Path(__file__).parent / "policies"
@@ -31,7 +31,7 @@ class Policy:
         target: what the smallest file should reach.
         floor: what every file must reach.
         region_quality: quality of marked regions, 0 to 100.
-        max_error: levels that no sample is off by more, None for no such bound.
+        max_error: levels that no sample is off by more, 0 for lossless, None for no bound.
     """
 
     name: str
@@ -74,10 +74,8 @@ def load(name_or_path: str) -> Policy:
         )
     if not 0 <= table["region_quality"] <= 100:
         raise JndError(f"give the policy {path} a region_quality of 0 to 100")
-    if "max_error" in table and table["max_error"] not in residual.MAX_ERRORS:
-        raise JndError(
-            f"give the policy {path} a max_error of {residual.MAX_ERRORS[0]} to {residual.MAX_ERRORS[-1]} levels"
-        )
+    if "max_error" in table:
+        residual.check_bound(table["max_error"], bitstream.BIT_DEPTHS[-1])
     return Policy(
         path.stem,
         table["about"],

@@ -30,7 +30,7 @@ class Previewer:
         self._synthesis, self._postfilter = linear["synthesis"], linear["postfilter"]
 
     def decode(self, data: bytes, scale: int) -> images.Picture:
-        """A picture of 1/`scale` of the file's width and height, rounded up, with its metadata.
+        """An 8-bit picture of 1/`scale` of the file's width and height, rounded up, with its metadata.
 
         Pixels are means over cells of `scale` x `scale` pixels of the linear synthesis: the residual network and the
         chunk `residual` are left out.
@@ -55,11 +55,13 @@ class Previewer:
         x = preview.preview(y * self._inverse_gain(quality), self._synthesis, self._postfilter, scale)
         height, width = (-(-side // scale) for side in (header.height, header.width))
         pixels = np.clip(np.round(255 * (x[:height, :width] + 0.5)), 0, 255).astype(np.uint8)
+        if header.grey:
+            pixels = images.mean_channel(pixels)
         alpha = None
         if "alpha" in chunks:
             alpha = images.decode_lossless(chunks["alpha"], (header.height, header.width), "alpha channel")
-            alpha = np.asarray(Image.fromarray(alpha).reduce(scale))
-        return images.Picture(pixels, alpha, chunks.get("icc"), chunks.get("exif"))
+            alpha = np.asarray(Image.fromarray(images.eight_bits(alpha)).reduce(scale))
+        return images.Picture(pixels, alpha, chunks.get("icc"), chunks.get("exif"), chunks.get("xmp"))
 
     def _inverse_gain(self, quality: coding.Quality) -> np.ndarray:
         """(M,) or (h, w, M) float32 of one quality 0..1000 or (h, w)."""

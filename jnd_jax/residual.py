@@ -1,49 +1,82 @@
-"""A bound on the error of every sample: what a decoded image lacks of the original, coarsely, as a lossless image.
+"""Near-lossless mode: the quantised difference of original and decoded image, stored losslessly, bounds every sample's error.
 
 docs/format.md has the normative form of the bytes.
 """
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 
 from jnd_jax import images
 from jnd_jax.errors import JndError
 
-MAX_ERRORS = range(2, 128)
 # Another runtime's decoder may round a sample to the next level: the bound leaves room for that.
 _ROUNDING = 1
-_ZERO = 128
+_STEP = struct.Struct("<H")
+LOSSLESS = 0
 
 
-def pack(image: np.ndarray, decoded: np.ndarray, max_error: int) -> bytes:
+def check_bound(max_error: int, bit_depth: int) -> None:
+    """Raises JndError unless `max_error` is a bound for images of this depth: 0, or 2 to half of the levels."""
+    largest = (1 << bit_depth - 1) - 1
+    if max_error != LOSSLESS and not 1 + _ROUNDING <= max_error <= largest:
+        raise JndError(
+            f"A largest error of {max_error} levels cannot be kept: give 0 (lossless) or {1 + _ROUNDING} to {largest}."
+        )
+
+
+def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int = 8) -> bytes:
     """The chunk that brings each sample of `decoded` within `max_error` of `image`, on every machine.
 
     Args:
-        image, decoded: (H, W, 3) uint8.
-        max_error: levels, one of `MAX_ERRORS`.
+        image, decoded: (H, W, 3) or (H, W), uint8, or uint16 for more than 8 bits.
+        max_error: levels; 0 stores the image itself.
+        bit_depth: of the samples.
 
     Raises:
-        JndError: another `max_error`.
+        JndError: a bound that cannot be kept.
     """
-    if max_error not in MAX_ERRORS:
-        raise JndError(
-            f"give a largest error of {MAX_ERRORS[0]} to {MAX_ERRORS[-1]} levels, not {max_error}; for none at all "
-            "keep the image in a lossless format"
-        )
+    check_bound(max_error, bit_depth)
+    if max_error == LOSSLESS:
+        return _STEP.pack(0) + images.encode_lossless(image)
     step = 2 * (max_error - _ROUNDING) + 1
-    difference = image.astype(np.int16) - decoded
+    difference = image.astype(np.int32) - decoded
     steps = np.sign(difference) * ((np.abs(difference) + step // 2) // step)
-    return bytes([step]) + images.encode_lossless((steps + _ZERO).astype(np.uint8))
+    if abs(steps).max() < 128:
+        return _STEP.pack(step) + images.encode_lossless((steps + 128).astype(np.uint8))
+    return _STEP.pack(step) + images.encode_lossless((steps + 32768).astype(np.uint16))
 
 
-def apply(chunk: bytes, decoded: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 `decoded` with the steps of a chunk that `pack` made; JndError for a damaged one."""
-    step = chunk[0] if chunk else 0
-    steps = images.decode_lossless(chunk[1:], decoded.shape, "record of errors").astype(np.int16) - _ZERO
-    return np.clip(decoded + step * steps, 0, 255).astype(np.uint8)
+def _step(chunk: bytes) -> int:
+    step = _STEP.unpack_from(chunk)[0] if len(chunk) >= _STEP.size else -1
+    if step < 0 or (step and step % 2 == 0):
+        raise JndError("The file's record of errors is damaged: copy or download it again.")
+    return step
+
+
+def apply(chunk: bytes, decoded: np.ndarray, bit_depth: int = 8) -> np.ndarray:
+    """`decoded` corrected by a chunk that `pack` made; JndError for a damaged one.
+
+    Args:
+        chunk: as `pack` made it.
+        decoded: (H, W, 3) or (H, W), uint8, or uint16 for more than 8 bits.
+        bit_depth: of the samples.
+    """
+    step, levels = _step(chunk), (1 << bit_depth) - 1
+    stored = images.decode_lossless(chunk[_STEP.size :], decoded.shape, "record of errors")
+    if step == 0:
+        if stored.dtype != decoded.dtype or stored.max() > levels:
+            raise JndError(
+                "The file's lossless image has another depth than its header says: have the file written again."
+            )
+        return stored
+    steps = stored.astype(np.int64) - (128 if stored.dtype == np.uint8 else 32768)
+    return np.clip(decoded + step * steps, 0, levels).astype(decoded.dtype)
 
 
 def max_error(chunk: bytes) -> int:
-    """The bound that a chunk was made for."""
-    return chunk[0] // 2 + _ROUNDING
+    """The bound that a chunk was made for; JndError for a damaged one."""
+    step = _step(chunk)
+    return step // 2 + _ROUNDING if step else LOSSLESS

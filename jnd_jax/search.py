@@ -227,17 +227,19 @@ def reach(
     target: Target,
     *,
     tolerance: float = 0.01,
+    measure: Callable[[str, np.ndarray, np.ndarray], float] = metrics.measure,
     typical: Mapping[str, Callable[[float], float]] = MappingProxyType({}),
 ) -> Found:
     """The smallest file of `reference` that reaches `target`; for bpp the best file that stays within it.
 
     Args:
-        reference: (H, W, 3) uint8.
+        reference: an image that `encode` takes: (H, W, 3) uint8, unless `measure` takes others.
         encode: (image, quality) -> file.
         decode: file -> image.
         qualities: all qualities the codec has, ascending.
         target: see `parse_target`.
         tolerance: fraction of the target's value by which the search may overshoot.
+        measure: (metric's name, reference, decoded image) -> value.
         typical: by metric, its value at each quality for a typical image, strictly monotone: where searches begin.
 
     Returns:
@@ -258,7 +260,7 @@ def reach(
         found = smallest(
             lambda q: encode(reference, q),
             decode,
-            lambda image: margin_of(_measure(target, reference, image)),
+            lambda image: margin_of(_measure(measure, target, reference, image)),
             qualities,
             tolerance=tolerance * abs(target.value),
             expected=None if curve is None else [margin_of(curve(q)) for q in qualities],
@@ -269,9 +271,9 @@ def reach(
     return Found(found.quality, found.data, target.value + sign * found.value, found.encodes)
 
 
-def _measure(target: Target, reference: np.ndarray, image: np.ndarray) -> float:
+def _measure(measure: Callable, target: Target, reference: np.ndarray, image: np.ndarray) -> float:
     # A lossless file has infinite PSNR, which no interpolation bears.
-    return min(metrics.measure(target.metric, reference, image), 1e3)
+    return min(measure(target.metric, reference, image), 1e3)
 
 
 def reach_above(
@@ -282,6 +284,7 @@ def reach_above(
     target: Target,
     floor: Target,
     finish: Callable[[bytes], bytes] = lambda data: data,
+    measure: Callable[[str, np.ndarray, np.ndarray], float] = metrics.measure,
     **options,
 ) -> tuple[Found, float]:
     """The smallest file that reaches `target`, or the best where none does, finished, and in any case one that then
@@ -291,6 +294,7 @@ def reach_above(
         reference, encode, decode, qualities: as for `reach`.
         target, floor: no bpp.
         finish: file -> the file that is kept; the target is searched before, the floor holds after it.
+        measure: as for `reach`.
         options: of `reach`.
 
     Returns:
@@ -307,12 +311,12 @@ def reach_above(
         return encode(image, quality)
 
     try:
-        found = reach(reference, counted, decode, qualities, target, **options)
+        found = reach(reference, counted, decode, qualities, target, measure=measure, **options)
         quality, data = found.quality, finish(found.data)
     except OutOfReach:
         quality, data = qualities[-1], finish(counted(reference, qualities[-1]))
     pixels = decode(data)
-    kept = _measure(floor, reference, pixels)
+    kept = _measure(measure, floor, reference, pixels)
     if metrics.margin(floor.metric, kept, floor.value) < 0:
         higher = [other for other in qualities if other > quality]
         if not higher:
@@ -320,6 +324,8 @@ def reach_above(
                 f"even quality {quality:g} does not keep {floor.metric} {floor.value:g} "
                 f"(it reaches {kept:.4g}): keep this image in a lossless format"
             )
-        raised = reach(reference, lambda image, q: finish(counted(image, q)), decode, higher, floor, **options)
+        raised = reach(
+            reference, lambda image, q: finish(counted(image, q)), decode, higher, floor, measure=measure, **options
+        )
         quality, data, kept, pixels = raised.quality, raised.data, raised.value, decode(raised.data)
-    return Found(quality, data, _measure(target, reference, pixels), encodes), kept
+    return Found(quality, data, _measure(measure, target, reference, pixels), encodes), kept

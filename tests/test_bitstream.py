@@ -77,9 +77,9 @@ def damaged(position: int, value: bytes) -> bytes:
         (16, struct.pack("<II", 65535, 65535), "65535x65535 pixels"),
         (16, struct.pack("<II", 2**32 - 1, 2**32 - 1), "does not fit"),
         (24, struct.pack("<H", 1001), "quality of 0 to 1000"),
-        (26, b"\x10", "newer format"),
-        (27, b"\x01", "newer format"),
-        (32, b"\x09", "unknown kind 9: update"),
+        (26, b"\x11", "newer format"),
+        (27, b"\x02", "newer format"),
+        (32, b"\x0c", "unknown kind 12: update"),
         (32, b"\x00", "unknown kind 0"),
         (32, b"\x02", "out of order"),
         (33, struct.pack("<I", 2**32 - 1), "ends after"),
@@ -110,7 +110,7 @@ def test_a_damaged_chunk_is_named():
         Header("00" * 8, 1, 1, -1),
         Header("00" * 8, 1, 1, 0, coder="zip"),
         Header("00" * 8, 1, 1, 0, passes=3),
-        Header("00" * 8, 1, 1, 0, bit_depth=16),
+        Header("00" * 8, 1, 1, 0, bit_depth=17),
     ],
 )
 def test_a_header_out_of_range_is_not_written(header):

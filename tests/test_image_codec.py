@@ -13,6 +13,7 @@ import jnd_jax
 from jnd_jax import bitstream, codec, image_codec, modelfile, zoo
 from jnd_jax.codec import hyper
 from jnd_jax.codec.freeze import coding_tables
+from jnd_jax.image_codec import measure
 from jnd_jax.metrics.psnr import psnr
 
 PHOTO = data.astronaut()
@@ -128,10 +129,23 @@ def test_the_shipped_model_beats_jpeg():
     assert psnr(image, jnd_jax.load().decode(ours)) > psnr(image, codecs.decode("jpeg", jpeg)) + 1
 
 
-@pytest.mark.parametrize("image", [PHOTO[..., 0], PHOTO / 255, PHOTO[:0], PHOTO.astype(np.uint16), "photo.png"])
-def test_what_is_no_8_bit_image_is_refused(tiny_model, image):
+@pytest.mark.parametrize("image", [PHOTO[..., :2], PHOTO / 255, PHOTO[:0], PHOTO.astype(np.int16), "photo.png"])
+def test_what_is_no_image_is_refused(tiny_model, image):
     with pytest.raises(jnd_jax.JndError, match="convert|pixels cannot be coded"):
         jnd_jax.load(tiny_model).encode(image)
+
+
+def test_grey_stays_grey_and_deep_stays_deep(tiny_model):
+    model, deep = jnd_jax.load(tiny_model), PHOTO.astype(np.uint16) * 13
+    for image, bits in ((PHOTO[..., 1], 8), (deep, 12), (deep[..., 1], 12)):
+        data = model.encode(image, 60)
+        decoded = model.decode(data)
+        assert bitstream.unpack(data)[0].bit_depth == bits
+        assert decoded.shape == image.shape and decoded.dtype == image.dtype
+        assert measure("psnr", image, decoded) > 20
+    # Where the levels are as fine as those of 8 bits, so is the image.
+    ratio = model.decode(model.encode(deep, 60)) / 13 - model.decode(model.encode(PHOTO, 60))
+    assert abs(ratio).mean() < 4
 
 
 @pytest.mark.parametrize("quality", [-1, 100.1, float("nan"), float("inf")])

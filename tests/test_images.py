@@ -10,6 +10,7 @@ from PIL import Image, ImageCms, ImageOps, features
 from jnd_jax.errors import JndError
 from jnd_jax.images import (
     Picture,
+    as_shown,
     decode_lossless,
     encode_lossless,
     from_chunks,
@@ -108,7 +109,9 @@ def test_modes_become_the_rgb_that_is_seen(tmp_path, mode):
     image = MODES[mode](Image.fromarray(pixels()))
     image.save(tmp_path / "a.png")
     picture = read_image(tmp_path / "a.png")
-    np.testing.assert_array_equal(picture.pixels, np.asarray(image.convert("RGB")))
+    seen = image.convert("L" if mode in ("1", "L", "LA") else "RGB")
+    np.testing.assert_array_equal(picture.pixels, np.asarray(seen))
+    np.testing.assert_array_equal(as_shown(picture), np.asarray(image.convert("RGB")))
     assert picture.alpha is None
 
 
@@ -124,37 +127,84 @@ def test_transparent_palette_and_colour_keys_become_alpha(tmp_path):
     np.testing.assert_array_equal(picture.alpha, np.where(grey == 7, 0, 255))
 
 
-def test_grey_with_its_own_profile_becomes_srgb(tmp_path):
+def test_grey_keeps_its_own_profile_or_becomes_srgb(tmp_path):
     grey = np.full((4, 4), 128, np.uint8)
     Image.fromarray(grey).save(tmp_path / "a.png", icc_profile=grey_profile(gamma=1))
     picture = read_image(tmp_path / "a.png")
+    assert picture.icc == grey_profile(gamma=1) and (picture.pixels == 128).all()
+    write_image(tmp_path / "a.webp", picture)
+    picture = read_image(tmp_path / "a.webp")
     assert picture.icc is None
     # Half the light is 188 in sRGB.
     np.testing.assert_allclose(picture.pixels, 188, atol=1)
 
 
+def tiff(array, **options):
+    tifffile = pytest.importorskip("tifffile")
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, **options)
+    return buffer.getvalue()
+
+
+DEEP = np.random.default_rng(0).integers(0, 65536, (8, 9, 4), dtype=np.uint16)
+
+
 def deep_files():
-    import imagecodecs
-    import tifffile
+    """Name, file, and the samples in it."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    colour, grey = np.ascontiguousarray(DEEP[..., :3]), np.ascontiguousarray(DEEP[..., 0])
+    yield "rgb.png", imagecodecs.png_encode(colour), colour
+    yield "grey.png", imagecodecs.png_encode(grey), grey
+    yield "rgba.png", imagecodecs.png_encode(DEEP), DEEP
+    yield "la.png", imagecodecs.png_encode(np.ascontiguousarray(DEEP[..., :2])), DEEP[..., :2]
+    for order in "<>":
+        yield "rgb.tif", tiff(colour, photometric="rgb", byteorder=order), colour
+        yield "rgba.tif", tiff(DEEP, photometric="rgb", extrasamples=["unassalpha"], byteorder=order), DEEP
+        yield "grey.tif", tiff(grey, byteorder=order), grey
+        yield "lzw.tif", tiff(colour, photometric="rgb", compression="lzw", predictor=True, byteorder=order), colour
+    yield "inverse.tif", tiff(65535 - grey, photometric="miniswhite"), grey
+    yield "rgb.ppm", b"P6\n9 8\n65535\n" + colour.byteswap().tobytes(), colour
+    yield "grey.pgm", b"P5\n# a comment\n9 8\n65535\n" + grey.byteswap().tobytes(), grey
+    yield "ten-bit.pgm", b"P5\n9 8\n1023\n" + (grey >> 6).byteswap().tobytes(), ((grey >> 6) * (65535 / 1023)).round()
 
-    colour = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), dtype=np.uint16)
 
-    def tiff(array, **options):
-        buffer = io.BytesIO()
-        tifffile.imwrite(buffer, array, **options)
-        return buffer.getvalue()
+def test_sixteen_bits_are_read_in_full(tmp_path):
+    for name, data, samples in deep_files():
+        (tmp_path / name).write_bytes(data)
+        picture = read_image(tmp_path / name)
+        assert picture.pixels.dtype == np.uint16, name
+        found = picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+        np.testing.assert_array_equal(found, samples, name)
 
-    yield "rgb.png", imagecodecs.png_encode(colour)
-    yield "grey.png", imagecodecs.png_encode(colour[..., 0].copy())
-    yield "rgba.png", imagecodecs.png_encode(np.dstack([colour, colour[..., :1]]))
-    yield "la.png", imagecodecs.png_encode(colour[..., :2].copy())
-    yield "rgb.tif", tiff(colour, photometric="rgb")
-    yield "grey.tif", tiff(colour[..., 0])
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bits_are_written_in_full(tmp_path, suffix, channels):
+    imagecodecs = pytest.importorskip("imagecodecs")
+    colours = DEEP[..., 0] if channels < 3 else DEEP[..., :3]
+    alpha = None if channels % 2 else DEEP[..., 3]
+    write_image(tmp_path / f"a.{suffix}", Picture(colours, alpha, density=(11811, 11811), xmp=b"<x/>"))
+    data = (tmp_path / f"a.{suffix}").read_bytes()
+    decode = imagecodecs.png_decode if suffix == "png" else lambda data: tifffile_read(data)
+    expected = colours if alpha is None else np.dstack([colours, alpha])
+    if (suffix, channels) == ("tiff", 2):  # which few programs read as grey
+        expected = expected[..., [0, 0, 0, 1]]
+    np.testing.assert_array_equal(decode(data), expected)
+    with Image.open(tmp_path / f"a.{suffix}") as image:
+        assert round(image.info["dpi"][0]) == 300
+
+
+def tifffile_read(data):
+    return pytest.importorskip("tifffile").imread(io.BytesIO(data))
+
+
+def unreadable_files():
+    imagecodecs = pytest.importorskip("imagecodecs")
+    colour = np.ascontiguousarray(DEEP[..., :3])
     yield "float.tif", tiff(colour[..., 0].astype(np.float32))
     yield "int.tif", tiff(colour[..., 0].astype(np.int32))
-    yield "rgb.ppm", b"P6\n8 8\n65535\n" + colour.byteswap().tobytes()
-    yield "ten-bit.ppm", b"P6\n8 8\n1023\n" + (colour >> 6).byteswap().tobytes()
-    yield "grey.pgm", b"P5\n8 8\n65535\n" + colour[..., 0].byteswap().tobytes()
+    yield "signed.tif", tiff(colour[..., 0].astype(np.int16))
+    yield "planar.tif", tiff(colour.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
     yield "rgb.jp2", imagecodecs.jpeg2k_encode(colour)
     yield "grey.jp2", imagecodecs.jpeg2k_encode(colour[..., 0].copy())
     if features.check("avif"):
@@ -162,12 +212,10 @@ def deep_files():
         yield "twelve-bit.avif", imagecodecs.avif_encode(colour >> 4, bitspersample=12)
 
 
-def test_more_than_8_bits_are_refused(tmp_path):
-    pytest.importorskip("imagecodecs")
-    pytest.importorskip("tifffile")
-    for name, data in deep_files():
+def test_more_than_8_bits_that_are_not_read_in_full_are_refused(tmp_path):
+    for name, data in unreadable_files():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(JndError, match="convert the image to 8 bits"):
+        with pytest.raises(JndError, match="convert the image to a PNG or TIFF of 8 or 16 bits"):
             read_image(tmp_path / name)
 
 
@@ -201,7 +249,7 @@ def test_the_photo_in_a_multi_picture_jpeg_is_read(tmp_path):
 @pytest.mark.parametrize(("mode", "suffix"), [("CMYK", "jpg"), ("CMYK", "tif"), ("LAB", "tif")])
 def test_other_colour_models_are_refused(tmp_path, mode, suffix):
     Image.new(mode, (8, 8)).save(tmp_path / f"a.{suffix}")
-    with pytest.raises(JndError, match=f"convert the image to RGB first.*{mode}"):
+    with pytest.raises(JndError, match=f"{mode}, which is not coded: convert the image to RGB first"):
         read_image(tmp_path / f"a.{suffix}")
 
 

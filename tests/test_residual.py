@@ -69,14 +69,24 @@ def test_a_damaged_record_of_errors_is_refused(tiny_model, policy):
             model.decode(bitstream.pack(header, chunks | {"residual": damaged}))
 
 
-@pytest.mark.parametrize("max_error", [0, 1, 128])
+@pytest.mark.parametrize("max_error", [-1, 1, 128])
 def test_a_bound_out_of_range_is_refused(policy, max_error):
     from jnd_jax import policy as policies
 
-    with pytest.raises(JndError, match="max_error of 2 to 127"):
-        policies.load(policy(max_error))
-    with pytest.raises(JndError, match="2 to 127 levels"):
+    with pytest.raises(JndError, match="lossless.* or 2 to 127"):
         residual.pack(PHOTO, PHOTO, max_error)
+    if max_error < 2:
+        with pytest.raises(JndError, match="lossless.* or 2 to 32767"):
+            policies.load(policy(max_error))
+
+
+def test_no_error_at_all_is_lossless_on_every_machine(tiny_model, policy):
+    model = jnd_jax.load(tiny_model)
+    stream = model.encode(PHOTO, policy=policy(0))
+    np.testing.assert_array_equal(model.decode(stream), PHOTO)
+    chunk = bitstream.unpack(stream)[1]["residual"]
+    np.testing.assert_array_equal(residual.apply(chunk, 255 - PHOTO), PHOTO)
+    assert residual.max_error(chunk) == 0
 
 
 def test_info_shows_the_bound(tiny_model, policy, tmp_path, capsys):

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from jnd_jax.errors import JndError
+from jnd_jax.files import find
+from jnd_jax.images import READ_SUFFIXES, read_rgb
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .jxl .avif .png .pgm .pnm .ppm .tga .tif .tiff .webp".split())
 SAMPLE_PHOTOS = (
     "astronaut.png",
     "chelsea.png",
@@ -73,20 +73,10 @@ def find_images(path: str | Path) -> list[Path]:
     root = Path(path).expanduser()
     if not root.is_dir():
         raise JndError(f"{root} is not a folder; give data.path a folder of images.")
-    found = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    found = find(root, READ_SUFFIXES)
     if not found:
         raise JndError(f"{root} holds no image; give data.path a folder of images.")
     return found
-
-
-def decode_rgb(path: str | Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB, turned upright; raises what Pillow raises for a broken file."""
-    with Image.open(path) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16") or image.mode == "I":
-            # Pillow would clip sixteen-bit samples to 255 instead of scaling them.
-            image = Image.fromarray((np.asarray(image, np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-        return np.asarray(image.convert("RGB"))
 
 
 def load_images(path: str | Path | Sequence[str | Path] | None = None, cache: str | Path | None = None) -> ImageSet:
@@ -135,8 +125,8 @@ def _decode_into(folder: Path, files: Sequence[Path], names: Sequence[str]) -> N
         with open(work / "images.u8", "wb") as out:
             for file, name in zip(files, names):
                 try:
-                    image = decode_rgb(file)
-                except Exception as error:  # Pillow raises many types for broken files
+                    image = read_rgb(file)
+                except (JndError, OSError, MemoryError) as error:
                     log.warning("cannot decode %s: %s", file, error)
                     broken.append(name)
                     continue

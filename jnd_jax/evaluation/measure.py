@@ -17,7 +17,8 @@ from jnd_jax.codecs import Codec
 from jnd_jax.devices import spread
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import page
-from jnd_jax.evaluation.results import Results, TestImage, finite, load_image
+from jnd_jax.evaluation.results import Results, TestImage, finite
+from jnd_jax.images import read_rgb
 
 
 def _timed(function: Callable, *arguments: object) -> tuple[object, float]:
@@ -213,7 +214,7 @@ def evaluate(
     jnd_metrics = [name for name in names if metrics.lookup(name).jnd is not None]
 
     def one_image(image: TestImage) -> None:
-        pixels = load_image(image.path)
+        pixels = read_rgb(image.path)
         for codec in codecs:
             measure_points(codec, image, pixels, names, results, warm_up)
             for name in jnd_metrics:

@@ -11,8 +11,9 @@ from jnd_jax import metrics
 from jnd_jax.codecs import Codec
 from jnd_jax.evaluation import page
 from jnd_jax.evaluation.curves import published
-from jnd_jax.evaluation.results import Results, TestImage, load_image
+from jnd_jax.evaluation.results import Results, TestImage
 from jnd_jax.evaluation.summary import KODAK, Summary
+from jnd_jax.images import read_rgb
 
 
 def verdict(summary: Summary) -> list[str]:
@@ -53,7 +54,7 @@ def _viewer(
 ) -> list[dict[str, Any]]:
     entries = []
     for image in images:
-        pixels = load_image(image.path)
+        pixels = read_rgb(image.path)
         budget = int(viewer_bpp * pixels.shape[0] * pixels.shape[1] / 8)
         views = {}
         for codec in codecs:

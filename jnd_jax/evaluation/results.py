@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from jnd_jax.codecs import Codec
 from jnd_jax.errors import JndError
+from jnd_jax.files import find
+from jnd_jax.images import READ_SUFFIXES, read_rgb
 
 # Stands for an infinite PSNR, so that means stay finite.
 CEILING = 100.0
@@ -36,31 +35,21 @@ class TestImage:
     digest: str
 
 
-def load_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 of an image file."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
 def find_images(folder: Path, limit: int | None = None) -> list[TestImage]:
-    """The images directly in `folder`, in order of name.
+    """The images below `folder`, in order of path.
 
     Raises:
         JndError: the folder holds none.
     """
-    paths = [
-        path
-        for path in sorted(folder.glob("*"))
-        if path.suffix.lower() in {".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm"}
-    ][:limit]
+    paths = find(folder, READ_SUFFIXES)[:limit]
     if not paths:
-        raise JndError(f"put at least one PNG, WebP, TIFF, BMP, PPM or JPEG image into {folder}")
+        raise JndError(f"put at least one image into {folder}, of the suffixes {', '.join(READ_SUFFIXES)}")
     names = [path.stem for path in paths]
     if len(set(names)) < len(names):
         raise JndError(f"give the images in {folder} different names, apart from their extensions")
     images = []
     for path in paths:
-        pixels = load_image(path)
+        pixels = read_rgb(path)
         digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
         images.append(TestImage(path.stem, path, digest))
     return images

@@ -102,9 +102,8 @@ def klt(image: np.ndarray) -> tuple[np.ndarray, int]:
 def read_pixels(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 of an image file, upright; JndError naming the file if it is missing or cannot be read."""
     try:
-        return cache.decode_rgb(path)
-    # Pillow's parsers raise whatever they meet in a damaged file.
-    except Exception as error:
+        return images.read_rgb(path)
+    except (JndError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise JndError(f"copy or download {path} again, or leave it out: it cannot be read ({reason})") from error
 

@@ -373,7 +373,7 @@ class _Connection(H11Protocol):
 def _image_size(data: bytes) -> tuple[int, int]:
     """Width and height that an image file declares; zeros where `parse_image` will say what is wrong."""
     try:
-        with Image.open(bytesio.BytesIO(data)) as image:
+        with Image.open(bytesio.BytesIO(data), formats=images.FORMATS) as image:
             return image.size
     except Exception:
         return 0, 0

@@ -8,6 +8,7 @@ from PIL import Image
 
 from jnd_jax.data import cache
 from jnd_jax.errors import JndError
+from jnd_jax.images import read_rgb
 
 
 def write(path, value, shape=(10, 12)):
@@ -53,7 +54,7 @@ def test_the_cache_follows_its_source_and_leaves_no_old_copy(tmp_path):
 def test_a_second_load_decodes_nothing(tmp_path, monkeypatch):
     write(tmp_path / "photos/a.png", 1)
     cache.load_images(tmp_path / "photos", tmp_path / "cache")
-    monkeypatch.setattr(cache, "decode_rgb", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(cache, "read_rgb", lambda path: pytest.fail("decoded again"))
     assert len(cache.load_images(tmp_path / "photos", tmp_path / "cache")) == 1
 
 
@@ -66,7 +67,7 @@ def test_several_folders_are_one_set(tmp_path):
 
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
     Image.fromarray(np.full((4, 4), 0x8040, np.uint16)).save(tmp_path / "deep.png")
-    assert cache.decode_rgb(tmp_path / "deep.png")[0, 0].tolist() == [128, 128, 128]
+    assert read_rgb(tmp_path / "deep.png")[0, 0].tolist() == [128, 128, 128]
 
 
 def test_no_folder_and_no_image_say_what_to_do(tmp_path):

@@ -11,7 +11,8 @@ import jnd_jax
 from jnd_jax import codecs, metrics
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import measure, run, summary
-from jnd_jax.evaluation.results import Results, find_images, load_image
+from jnd_jax.evaluation.results import Results, find_images
+from jnd_jax.images import read_rgb
 
 from .conftest import call
 
@@ -63,7 +64,7 @@ def records(folder) -> list[dict]:
 def test_points_hold_real_bytes_and_metrics_of_the_decoded_file(comparison, photos):
     folder, _ = comparison
     point = next(r for r in records(folder) if r["kind"] == "point" and r["codec"] == "jpeg" and r["quality"] == 50)
-    image = load_image(photos / f"{point['image']}.png")
+    image = read_rgb(photos / f"{point['image']}.png")
     data = codecs.encode("jpeg", image, 50)
     assert point["bytes"] == len(data)
     assert point["bpp"] == len(data) * 8 / (image.shape[0] * image.shape[1])
@@ -124,7 +125,7 @@ def test_bits_at_jnd_are_those_of_the_smallest_passing_file(comparison, photos):
     folder, _ = comparison
     for record in records(folder):
         if record["kind"] == "jnd" and record["codec"] == "jpeg" and record["metric"] == "ssimulacra2":
-            image = load_image(photos / f"{record['image']}.png")
+            image = read_rgb(photos / f"{record['image']}.png")
             passing = [
                 q
                 for q in range(1, 96)

@@ -14,7 +14,8 @@ import numpy as np
 from jnd_jax import codecs, search
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import page
-from jnd_jax.evaluation.results import find_images, load_image
+from jnd_jax.evaluation.results import find_images
+from jnd_jax.images import read_rgb
 
 CONSENT = Path(__file__).parents[1] / "templates" / "consent.txt"
 
@@ -145,7 +146,7 @@ def build(
     sources = _Sources(crop)
     pairs, bad, flickers, files = [], [], [], []
     for number, image in enumerate(images):
-        pixels = load_image(image.path)
+        pixels = read_rgb(image.path)
         sources.add(f"{image.name}|original", pixels)
         of_image, weights = _pairs(image.name, pixels, parsed, sources)
         pairs += of_image

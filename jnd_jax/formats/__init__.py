@@ -1,0 +1,1 @@
+"""Parts of image files that Pillow leaves out: ICC profiles, EXIF blocks, PNG chunks, deep PNG and TIFF, DICOM."""
