@@ -4,17 +4,18 @@ A strided convolution equals space_to_depth followed by a stride-1 convolution, 
 convolution followed by depth_to_space. XLA's CPU back end has no fast path for the dilated convolutions that the
 direct form needs (in a transposed convolution and in the gradient of a strided one), so there the polyphase form is
 several times faster; on other back ends the direct form is. For the same reason the kernels of wide layers get their
-gradients as products of matrices in the polyphase form. Parameters are the same, numbers agree within float error.
+gradients as products of matrices on CPUs. Parameters are the same, numbers agree within float error. The platform that
+runs a program decides, not the one that traces it.
 
-Everything is NHWC with HWIO kernels of odd size k. Padding is k // 2 on each side (a stride-s convolution maps H to
-ceil(H / s), a transposed one H to s * H), which is CompressAI's `conv` and `deconv`.
+Everything is NHWC with HWIO kernels of odd size k. Padding is k // 2 zeros on each side (a stride-s convolution maps H
+to ceil(H / s), a transposed one H to s * H), which is CompressAI's `conv` and `deconv`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal
 
@@ -26,7 +27,6 @@ from jnd_jax.entropy.densities import lower_bound
 from jnd_jax.errors import JndError
 
 Lowering = Literal["polyphase", "strided"]
-Padding = Literal["zero", "edge"]
 
 _forced_lowering: contextvars.ContextVar[Lowering | None] = contextvars.ContextVar("lowering", default=None)
 
@@ -37,22 +37,23 @@ _uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 _GDN_PEDESTAL = 2.0**-36
 _GDN_BETA_MIN = 1e-6
 
-# Channels, of input or output, from which on a kernel's gradient is a product of matrices: patches are made of the other
-# side, so that this many products stand against each element that is copied.
+# Use im2col and a product of matrices for a kernel's gradient if either channel count is at least this.
 _WIDE = 128
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
-# Elements of the patches of one image or more that a gradient makes at once: 64 MB of float32.
+# Upper bound on the im2col elements that are materialised at once: 64 MB in float32.
 _PATCHES_MAX = 2**24
 
 
 @contextlib.contextmanager
 def use_lowering(lowering: Lowering) -> Iterator[None]:
-    """Traces strided and transposed convolutions inside the block in this form, whatever the back end.
+    """Traces convolutions inside the block in this form, whatever the platform.
 
     The choice is made at trace time: a function that was already jitted keeps the form it was traced with.
     """
+    if lowering not in ("polyphase", "strided"):
+        raise JndError(f"No lowering is named {lowering!r}; use polyphase or strided.")
     token = _forced_lowering.set(lowering)
     try:
         yield
@@ -60,20 +61,19 @@ def use_lowering(lowering: Lowering) -> Iterator[None]:
         _forced_lowering.reset(token)
 
 
-def _resolve_lowering(lowering: Lowering | None) -> Lowering:
-    lowering = lowering or _forced_lowering.get()
-    if lowering is None:
-        return "polyphase" if jax.default_backend() == "cpu" else "strided"
-    if lowering not in ("polyphase", "strided"):
-        raise JndError(f"lowering must be 'polyphase' or 'strided', not {lowering!r}")
-    return lowering
+def _by_platform(polyphase: Callable[..., jax.Array], strided: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
+    """`polyphase(*args)` where it runs on a CPU, else `strided(*args)`, which is equal."""
+    forced = _forced_lowering.get()
+    if forced is None:
+        return jax.lax.platform_dependent(*args, cpu=polyphase, default=strided)
+    return (polyphase if forced == "polyphase" else strided)(*args)
 
 
 def space_to_depth(x: jax.Array, block: int) -> jax.Array:
     """(..., H, W, C) -> (..., H/block, W/block, block^2 C); channels ordered (row, column, C) within a block."""
     *batch, height, width, channels = x.shape
     if height % block or width % block:
-        raise JndError(f"height and width must be multiples of {block}, not {height} x {width}")
+        raise JndError(f"Blocks of {block} do not divide {height} x {width}; pad height and width to multiples of it.")
     x = x.reshape(*batch, height // block, block, width // block, block, channels)
     return jnp.swapaxes(x, -4, -3).reshape(*batch, height // block, width // block, block * block * channels)
 
@@ -82,74 +82,69 @@ def depth_to_space(x: jax.Array, block: int) -> jax.Array:
     """(..., H, W, block^2 C) -> (..., block H, block W, C): the inverse of space_to_depth."""
     *batch, height, width, channels = x.shape
     if channels % block**2:
-        raise JndError(f"the number of channels must be a multiple of {block**2}, not {channels}")
+        raise JndError(f"Blocks of {block} need a multiple of {block**2} channels, not {channels}.")
     x = x.reshape(*batch, height, width, block, block, channels // block**2)
     return jnp.swapaxes(x, -4, -3).reshape(*batch, height * block, width * block, channels // block**2)
 
 
-def conv(
-    x: jax.Array,
-    kernel: jax.Array,
-    stride: int = 1,
-    padding: Padding = "zero",
-    lowering: Lowering | None = None,
-) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Convolution (cross-correlation) of x (B, H, W, I) with kernel (k, k, I, O) -> (B, ceil(H/s), ceil(W/s), O).
 
-    Torch's Conv2d(k, stride, padding=k // 2); padding "edge" repeats the border pixels instead of zeros.
-    Raises JndError for an even kernel, an unknown padding or an unknown lowering.
+    Torch's Conv2d(k, stride, padding=k // 2).
+
+    Raises:
+        JndError: the kernel is not square, or of even size.
     """
-    half = _half_width(kernel, padding)
-    if stride == 1 or _resolve_lowering(lowering) == "strided":
-        return _convolve(x, kernel, [(half, half)] * 2, padding, lowering, stride=stride)
-    phases = _phases(kernel, stride)
+    half = _half_width(kernel)
+    if stride == 1:
+        return _dense(x, kernel, [(half, half)] * 2)
+    polyphase = partial(_polyphase_conv, stride=stride)
+    return _by_platform(polyphase, lambda x, k: _convolve(x, k, [(half, half)] * 2, stride=stride), x, kernel)
+
+
+def _polyphase_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    half, phases = kernel.shape[0] // 2, _phases(kernel, stride)
     taps, _, _, _, features_in, features = phases.shape
     kernel = phases.swapaxes(1, 2).reshape(taps, taps, stride * stride * features_in, features)
     low = -(-half // stride)
-    high = taps - 1 - low
     missing = [-size % stride for size in x.shape[1:3]]
-    if padding == "edge":
-        # Pixels are repeated, not blocks of them; the kernel's zeros meet what this pads too far.
-        x = _pad(x, [(stride * low, extra + stride * high) for extra in missing], "edge")
-        low = high = 0
-    elif any(missing):
-        x = _pad(x, [(0, extra) for extra in missing], "zero")
-    return _convolve(space_to_depth(x, stride), kernel, [(low, high)] * 2, "zero", lowering)
+    if any(missing):
+        x = _pad(x, [(0, extra) for extra in missing])
+    return _dense(space_to_depth(x, stride), kernel, [(low, taps - 1 - low)] * 2)
 
 
-def conv_transpose(
-    x: jax.Array,
-    kernel: jax.Array,
-    stride: int = 1,
-    padding: Padding = "zero",
-    lowering: Lowering | None = None,
-) -> jax.Array:
+def conv_transpose(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Transposed convolution of x (B, H, W, I) with kernel (k, k, I, O) -> (B, s H, s W, O).
 
-    Torch's ConvTranspose2d(k, stride, padding=k // 2, output_padding=s - 1); padding "edge" continues x by its border.
-    Raises JndError for an even kernel, an unknown padding or an unknown lowering.
+    Torch's ConvTranspose2d(k, stride, padding=k // 2, output_padding=s - 1).
+
+    Raises:
+        JndError: the kernel is not square, or of even size.
     """
-    half = _half_width(kernel, padding)
-    low, high = half // stride, (half + stride - 1) // stride
-    if _resolve_lowering(lowering) == "strided":
-        pads = [(half, half + stride - 1)] * 2
-        if padding == "edge":
-            x = _pad(x, [(low, high)] * 2, "edge")
-            pads = [(half - stride * low, half + stride - 1 - stride * high)] * 2
-        return _convolve(x, kernel[::-1, ::-1], pads, "zero", lowering, dilation=stride)
-    phases = _phases(kernel, stride)
+    half = _half_width(kernel)
+    if stride == 1:
+        return _dense(x, kernel[::-1, ::-1], [(half, half)] * 2)
+    pads = [(half, half + stride - 1)] * 2
+    return _by_platform(
+        partial(_polyphase_conv_transpose, stride=stride),
+        lambda x, k: _convolve(x, k[::-1, ::-1], pads, dilation=stride),
+        x,
+        kernel,
+    )
+
+
+def _polyphase_conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    half, phases = kernel.shape[0] // 2, _phases(kernel, stride)
     taps, _, _, _, features_in, features = phases.shape
     kernel = phases[::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
     kernel = kernel.reshape(taps, taps, features_in, stride * stride * features)
-    return depth_to_space(_convolve(x, kernel, [(low, high)] * 2, padding, lowering), stride)
+    return depth_to_space(_dense(x, kernel, [(half // stride, (half + stride - 1) // stride)] * 2), stride)
 
 
-def _half_width(kernel: jax.Array, padding: Padding) -> int:
+def _half_width(kernel: jax.Array) -> int:
     height, width = kernel.shape[:2]
     if height != width or height % 2 == 0:
-        raise JndError(f"a kernel must be square and of odd size, not {height} x {width}")
-    if padding not in ("zero", "edge"):
-        raise JndError(f"padding must be 'zero' or 'edge', not {padding!r}")
+        raise JndError(f"A kernel of {height} x {width} cannot be; make it square and of odd size.")
     return height // 2
 
 
@@ -162,41 +157,30 @@ def _phases(kernel: jax.Array, stride: int) -> jax.Array:
     return jnp.pad(kernel, (pads, pads, (0, 0), (0, 0))).reshape(taps, stride, taps, stride, features_in, features)
 
 
-def _pad(x: jax.Array, pads: list[tuple[int, int]], padding: Padding) -> jax.Array:
-    return jnp.pad(x, [(0, 0), *pads, (0, 0)], mode="edge" if padding == "edge" else "constant")
+def _pad(x: jax.Array, pads: list[tuple[int, int]]) -> jax.Array:
+    return jnp.pad(x, [(0, 0), *pads, (0, 0)])
 
 
 def _convolve(
-    x: jax.Array,
-    kernel: jax.Array,
-    pads: list[tuple[int, int]],
-    padding: Padding,
-    lowering: Lowering | None,
-    *,
-    stride: int = 1,
-    dilation: int = 1,
+    x: jax.Array, kernel: jax.Array, pads: list[tuple[int, int]], *, stride: int = 1, dilation: int = 1
 ) -> jax.Array:
-    if padding == "edge":
-        x, pads = _pad(x, pads, "edge"), [(0, 0)] * 2
-    by_product = kernel.shape[:2] == (1, 1) or max(kernel.shape[2:]) >= _WIDE
-    if stride == dilation == 1 and by_product and _resolve_lowering(lowering) == "polyphase":
-        return _convolve_densely(tuple(pads), x, kernel)
     return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        pads,
-        lhs_dilation=(dilation, dilation),
-        dimension_numbers=_DIMENSIONS,
+        x, kernel, (stride, stride), pads, lhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS
     )
+
+
+def _dense(x: jax.Array, kernel: jax.Array, pads: list[tuple[int, int]]) -> jax.Array:
+    """A stride-1 convolution, with a gradient that is fast on every platform."""
+    by_product = kernel.shape[:2] == (1, 1) or max(kernel.shape[2:]) >= _WIDE
+    return _convolve_densely(tuple(pads), x, kernel) if by_product else _convolve(x, kernel, pads)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _convolve_densely(pads: tuple[tuple[int, int], ...], x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A stride-1 convolution whose gradient in the kernel is a product of matrices: on a CPU, XLA's own takes three times
-    as long where there are many channels.
+    """A stride-1 convolution whose gradient in the kernel is a product of matrices on a CPU, where XLA's own takes three
+    times as long if there are many channels.
     """
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_DIMENSIONS)
+    return _convolve(x, kernel, pads)
 
 
 def _convolve_densely_forward(pads, x, kernel):
@@ -205,17 +189,26 @@ def _convolve_densely_forward(pads, x, kernel):
 
 def _convolve_densely_backward(pads, saved, gradient):
     x, kernel = saved
-    rows, columns, features_in, features = kernel.shape
-    inverse = [(n - 1 - low, n - 1 - high) for n, (low, high) in zip((rows, columns), pads)]
-    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    x_gradient = jax.lax.conv_general_dilated(gradient, flipped, (1, 1), inverse, dimension_numbers=_DIMENSIONS)
+    x_gradient = jax.vjp(lambda x: _convolve(x, kernel, pads), x)[1](gradient)[0]
+    direct = lambda x, gradient: jax.vjp(lambda k: _convolve(x, k, pads), kernel)[1](gradient)[0]
+    return x_gradient, _by_platform(partial(_kernel_gradient, pads, kernel.shape), direct, x, gradient)
 
+
+_convolve_densely.defvjp(_convolve_densely_forward, _convolve_densely_backward)
+
+
+def _kernel_gradient(
+    pads: tuple[tuple[int, int], ...], shape: tuple[int, ...], x: jax.Array, gradient: jax.Array
+) -> jax.Array:
+    """Gradient (k, k, I, O) of a stride-1 convolution in its kernel, by im2col and a product of matrices."""
+    rows, columns, features_in, features = shape
+    inverse = [(n - 1 - low, n - 1 - high) for n, (low, high) in zip((rows, columns), pads)]
     # Patches are made of the one with fewer channels.
     if features_in > features:
-        wide, narrow, size = x, _pad(gradient, inverse, "zero"), x.shape[1:3]
+        wide, narrow, size = x, _pad(gradient, inverse), x.shape[1:3]
         offsets = [(rows - 1 - i, columns - 1 - j) for i in range(rows) for j in range(columns)]
     else:
-        wide, narrow, size = gradient, _pad(x, pads, "zero"), gradient.shape[1:3]
+        wide, narrow, size = gradient, _pad(x, pads), gradient.shape[1:3]
         offsets = [(i, j) for i in range(rows) for j in range(columns)]
 
     def product(wide, narrow):
@@ -230,30 +223,21 @@ def _convolve_densely_backward(pads, saved, gradient):
         zero = jnp.zeros((wide.shape[-1], len(offsets) * narrow.shape[-1]), x.dtype)
         total, _ = jax.lax.scan(add, zero, (wide, narrow))
     total = total.reshape(wide.shape[-1], rows, columns, narrow.shape[-1])
-    return x_gradient, total.transpose((1, 2, 0, 3) if features_in > features else (1, 2, 3, 0))
-
-
-_convolve_densely.defvjp(_convolve_densely_forward, _convolve_densely_backward)
+    return total.transpose((1, 2, 0, 3) if features_in > features else (1, 2, 3, 0))
 
 
 class _Convolution(nn.Module):
     features: int
     kernel_size: int = 5
     stride: int = 1
-    padding: Padding = "zero"
-    use_bias: bool = True
     kernel_init: nn.initializers.Initializer = _uniform_fan_in
-    bias_init: nn.initializers.Initializer = nn.initializers.zeros
-    lowering: Lowering | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
-        y = self._function(x, kernel, self.stride, self.padding, self.lowering)
-        if self.use_bias:
-            y += self.param("bias", self.bias_init, (self.features,))
-        return y
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return self._function(x, kernel, self.stride) + bias
 
 
 class Conv(_Convolution):
