@@ -56,7 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     config = base.get_config()
     config.data.path = args.data
-    images, _, _ = load_data(config)
+    (images, _), _ = load_data(config)
     data = config.data
     augmentation = pipeline.Augmentation(data.flip, data.rotate, data.downscale)
     examples = pipeline.Examples(images, data.crop, config.seed, augmentation)

@@ -6,17 +6,19 @@ Result: not run.
 
 from ml_collections import ConfigDict
 
+from jnd_jax import codec, losses
+
 
 def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             seed=0,
             log_every=20,  # steps between progress lines; also how often several hosts agree on stopping and saving
-            model=dict(name="jnd"),
-            loss=dict(name="rate_distortion"),
+            model=codec.settings("jnd"),
+            loss=losses.settings("rate_distortion"),
             data=dict(
                 path="",  # folders, separated by commas; empty: the photos that scikit-image ships
-                jnd_path="",  # folders of just-noticeable versions, paired by file name
+                jnd_path="",  # for each folder one of just-noticeable versions, paired by file name
                 cache="",  # decoded images; empty: ~/.cache/jnd_jax
                 validation_every=10,  # each tenth file by name validates
                 crop=128,

@@ -7,11 +7,12 @@ Result: not run.
 from ml_collections import ConfigDict
 
 from configs import base
+from jnd_jax import codec
 
 
 def get_config() -> ConfigDict:
     config = base.get_config()
-    config.model.name = "bmshj2018-hyperprior"
+    config.model = codec.settings("bmshj2018-hyperprior")
     config.data.update(crop=256, batch=8)
     config.train.update(lmbda=0.013, optimizer="adam", betas=(0.9, 0.999), learning_rate=1e-4, steps=1_000_000)
     return config

@@ -1,10 +1,8 @@
-"""`jnd-base` fine-tuned to put its error where it is seen least: masked DCT error, with a little squared error.
+"""`jnd-base-1` fine-tuned with the three JND losses together, each pulling equally hard: pixel-, image- and feature-wise.
 
-Needs no just-noticeable images. Its family is that of PSNR-HVS: judge it by SSIMULACRA2, MS-SSIM and Butteraugli.
-
-python train.py --config configs/jnd_combined.py --workdir runs/jnd_combined --config.data.path=photos/
-Result: 7 minutes on one CPU core; Kodak BD-rate against the control -10.5 % by SSIMULACRA2, -11.9 % by Butteraugli
-(docs/training-log.md). `jnd-perceptual` has the same loss and had more steps.
+jnd-jax targets photos/ -o set/ --codec jnd-base-1 --metric psnr-hvs
+python train.py --config configs/jnd_combined.py --workdir runs/jnd_combined --config.data.path=set/Ref --config.data.jnd_path=set/JND1
+Result: 11 minutes on one CPU core, as the arm `combined` of configs/jnd_arms.py (docs/training-log.md).
 """
 
 from ml_collections import ConfigDict
@@ -13,4 +11,4 @@ from configs import jnd_arms
 
 
 def get_config() -> ConfigDict:
-    return jnd_arms.get_config("masked")
+    return jnd_arms.get_config("combined")

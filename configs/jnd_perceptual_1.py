@@ -11,9 +11,10 @@ Result: 70 minutes on one CPU core; Kodak bits at one JND against `jnd-base-1`: 
 from ml_collections import ConfigDict
 
 from configs import jnd_base_1
+from jnd_jax import losses
 
 
 def get_config() -> ConfigDict:
     config = jnd_base_1.get_config()
-    config.loss = ConfigDict(dict(name="rate_distortion", distance={"masked-dct": 0.95, "mse": 0.05}))
+    config.loss = ConfigDict(losses.settings("rate_distortion", distance={"masked-dct": 0.95, "mse": 0.05}))
     return config

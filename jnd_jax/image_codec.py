@@ -16,7 +16,7 @@ from jnd_jax import policy as policies
 from jnd_jax.codec import coding, complexity, hyper, regions
 from jnd_jax.codec.coding import Quality
 from jnd_jax.codec.lapped import LappedCodec
-from jnd_jax.codec.linear import BLOCK, BUCKET, FOOTPRINT, TILE
+from jnd_jax.codec.linear import BLOCK, BUCKET, FOOTPRINT, TILE, round_up
 from jnd_jax.errors import JndError
 
 QUALITIES = tuple(q / 10 for q in range(hyper.QUALITY_MAX + 1))
@@ -145,7 +145,7 @@ class ImageCodec:
         levels: Quality = level
         if mask is not None:
             inside = _level(min(quality + _REGION_STEP, 100.0) if region_quality is None else region_quality)
-            levels = regions.from_mask(mask, level, inside, *(_padded(side) // BLOCK for side in mask.shape))
+            levels = regions.from_mask(mask, level, inside, *(round_up(side) // BLOCK for side in mask.shape))
             chunks["regions"] = regions.pack(levels)
         depth, grey = bit_depth(image), image.ndim == 2
         y = self.analyse(np.broadcast_to(image[..., None], (*image.shape, 3)) if grey else image, levels, depth)
@@ -179,7 +179,7 @@ class ImageCodec:
         for name in ("z", "y"):
             if name not in chunks:
                 raise JndError(f"This file has no {name!r} chunk: get a fresh copy of it.")
-        h, w = (_padded(side) // FOOTPRINT for side in (header.height, header.width))
+        h, w = (round_up(side) // FOOTPRINT for side in (header.height, header.width))
         self._latents.check_size(len(chunks["z"]), h * w, header.quality)
         z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
         return self._latents.decode_y(chunks["y"], z, regions.of_file(header, chunks), header.coder)
@@ -190,12 +190,12 @@ class ImageCodec:
 
     def analyse(self, image: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
         """Gained latents (h, w, M) of an (H, W, 3) image of this depth at integer qualities 0..1000: one, or (h, w)."""
-        height, width = (_padded(side) for side in image.shape[:2])
-        padded = _pad(image, height, width)[None]
+        height, width = (round_up(side) for side in image.shape[:2])
+        pixels = _pad(image, height, width)[None]
         halo = _halo(self._model.analysis_depths)
         run = partial(_analysis, self._model, (1 << bit_depth) - 1, self._params)
         return _tiled(
-            padded, np.asarray([quality], np.float32), (height // BLOCK, width // BLOCK), BLOCK, 1, halo, run, _pad
+            pixels, np.asarray([quality], np.float32), (height // BLOCK, width // BLOCK), BLOCK, 1, halo, run, _pad
         )[0]
 
     def synthesise(self, y_hat: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
@@ -288,10 +288,6 @@ def _level(quality: float) -> int:
     return level
 
 
-def _padded(side: int) -> int:
-    return -(-side // FOOTPRINT) * FOOTPRINT
-
-
 def _pad(x: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.pad(x, _missing(x, height, width), mode="edge")
 
@@ -307,7 +303,7 @@ def _missing(x: np.ndarray, height: int, width: int) -> list[tuple[int, int]]:
 
 def _halo(depths: tuple[int, int]) -> int:
     """Blocks around a block that its transform reads: 3x3 convolutions at 1/4 and 1/8, and the border filter."""
-    return -(-max(BLOCK // 2, 4 * (1 + depths[0]) + 8 * depths[1]) // BLOCK)
+    return round_up(max(BLOCK // 2, 4 * (1 + depths[0]) + 8 * depths[1]), BLOCK) // BLOCK
 
 
 def _spans(blocks: int, halo: int) -> list[tuple[int, int, int]]:
@@ -334,7 +330,7 @@ def _tiled(x, quality, blocks, unit_in, unit_out, halo, run, pad):
         for left, keep_left, right in _spans(blocks[1], halo):
             rows, columns = min(blocks[0], TILE), min(blocks[1], TILE)
             tile = x[:, top * unit_in : (top + rows) * unit_in, left * unit_in : (left + columns) * unit_in]
-            bucket = [-(-n // BUCKET) * BUCKET for n in (rows, columns)]
+            bucket = [round_up(n, BUCKET) for n in (rows, columns)]
             here = quality
             if quality.ndim > 1:
                 here = _pad(quality[:, top : top + rows, left : left + columns, None], *bucket)[..., 0]

@@ -5,30 +5,78 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jnd_jax.codec.hyper import lmbda
 from jnd_jax.errors import JndError
+from jnd_jax.imports import import_path, imported, is_import_path
 
 if TYPE_CHECKING:
     import flax.linen as nn
 
-__all__ = ["build", "lmbda"]
+__all__ = ["build", "describe", "lmbda", "settings"]
 
 
-def build(config: Mapping[str, Any]) -> nn.Module:
-    """The model that `config` describes: {"name": ..., and the module's attributes}.
-
-    Raises:
-      JndError: for a name that is not a model's.
-    """
+def _models() -> dict[str, type[nn.Module]]:
     from jnd_jax.codec.hyperprior import MeanScaleHyperprior, ScaleHyperprior
     from jnd_jax.codec.lapped import LappedCodec
 
-    models = {"jnd": LappedCodec, "bmshj2018-hyperprior": ScaleHyperprior, "mbt2018-mean": MeanScaleHyperprior}
-    name = config.get("name")
-    if name not in models:
-        raise JndError(f"No model is named {name!r}: use one of {', '.join(models)}.")
-    attributes = {k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in config.items() if k != "name"}
-    return models[name](**attributes)
+    return {"jnd": LappedCodec, "bmshj2018-hyperprior": ScaleHyperprior, "mbt2018-mean": MeanScaleHyperprior}
+
+
+def _class(name: Any) -> type[nn.Module]:
+    import flax.linen as nn
+
+    known = _models()
+    if name in known:
+        return known[name]
+    if not is_import_path(name):
+        raise JndError(
+            f"No model is named {name!r}; use one of {', '.join(known)}, or the import path of your own: package.module:Class."
+        )
+    found = imported(name)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise JndError(f"{name} is no flax.linen.Module; a model has to be one.")
+    return found
+
+
+def _options(model: type[nn.Module] | nn.Module) -> list[str]:
+    """Names of a model's attributes that a config can set."""
+    return [field.name for field in dataclasses.fields(model) if field.name not in ("name", "parent")]
+
+
+def build(config: Mapping[str, Any]) -> nn.Module:
+    """The model that `config` describes.
+
+    Args:
+      config: {"name": ..., and the module's attributes}. The name is one of this package's models or an import path,
+        "package.module:Class".
+
+    Raises:
+      JndError: no such model, or it has no such attribute.
+    """
+    name, given = config.get("name"), {k: v for k, v in config.items() if k != "name"}
+    model = _class(name)
+    if unknown := sorted(given.keys() - set(_options(model))):
+        raise JndError(f"The model {name} has no option {', '.join(unknown)}; it has {', '.join(_options(model))}.")
+    return model(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in given.items()})
+
+
+def describe(model: nn.Module) -> dict[str, Any]:
+    """The config that `build` makes `model` of, every attribute written down.
+
+    A default that changes one day must not change what old files mean; and a subclass of a model is not that model.
+
+    Raises:
+      JndError: a class that cannot be imported.
+    """
+    names = {model: name for name, model in _models().items()}
+    name = names.get(type(model)) or import_path(type(model))
+    return {"name": name, **{option: getattr(model, option) for option in _options(model)}}
+
+
+def settings(name: str) -> dict[str, Any]:
+    """The config of a model with every option at its default: what an experiment's config starts from."""
+    return describe(build({"name": name}))

@@ -22,6 +22,15 @@ GRID, BUCKET, TILE = 4, 8, 64
 # Pixels a side of a hyper-latent's footprint: sides are padded to a multiple of it.
 FOOTPRINT = GRID * BLOCK
 
+
+def round_up(length: int, unit: int = FOOTPRINT) -> int:
+    """`length` rounded up to a multiple of `unit`; by default a side in pixels to whole hyper-latents.
+
+    Also takes integer tensors and arrays.
+    """
+    return -(-length // unit) * unit
+
+
 # Linear parameters are stored in these units, so that their entries are about 1 and an optimizer that moves
 # every parameter by the same amount (Adam) neither shakes nor freezes them.
 LINEAR_UNITS = {"analysis": 0.4, "synthesis": 0.004, "prefilter": 0.25, "postfilter": 0.25}

@@ -12,7 +12,7 @@ import numpy as np
 
 from jnd_jax.bitstream import Header
 from jnd_jax.codec.hyper import QUALITY_MAX
-from jnd_jax.codec.linear import BLOCK, FOOTPRINT, GRID
+from jnd_jax.codec.linear import BLOCK, round_up
 from jnd_jax.errors import JndError
 
 _DAMAGED = "The file's map of regions is damaged: get a fresh copy of it."
@@ -71,4 +71,4 @@ def of_file(header: Header, chunks: Mapping[str, bytes]) -> int | np.ndarray:
     """The quality of y in an unpacked file: the header's, or (h, w) of its blocks; raises JndError for a damaged map."""
     if "regions" not in chunks:
         return header.quality
-    return unpack(chunks["regions"], *(-(-length // FOOTPRINT) * GRID for length in (header.height, header.width)))
+    return unpack(chunks["regions"], *(round_up(side) // BLOCK for side in (header.height, header.width)))

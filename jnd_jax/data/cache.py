@@ -6,6 +6,7 @@ Decoding a JPEG of 1.5 megapixels for every crop starves the processor that trai
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -24,7 +25,7 @@ from jnd_jax.images import READ_SUFFIXES, read_rgb
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 SAMPLE_PHOTOS = (
     "astronaut.png",
     "chelsea.png",
@@ -37,9 +38,19 @@ SAMPLE_PHOTOS = (
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Decoded images: `names` (path below the source folder), `shapes` (height, width), and their samples on disk."""
+    """Decoded images on disk.
+
+    Attributes:
+        names: path of each below its source folder, beginning with that folder's own name.
+        roots: number of each one's source folder.
+        shapes: (height, width) of each.
+        offsets: where each begins in `samples`.
+        samples: (bytes,) uint8, RGB.
+        broken: names of the files that could not be decoded.
+    """
 
     names: tuple[str, ...]
+    roots: tuple[int, ...]
     shapes: tuple[tuple[int, int], ...]
     offsets: tuple[int, ...]
     samples: np.ndarray
@@ -57,7 +68,9 @@ class ImageSet:
     def select(self, indices: Sequence[int]) -> ImageSet:
         """The images at `indices`, in that order; no sample is copied."""
         pick = lambda values: tuple(values[i] for i in indices)
-        return ImageSet(pick(self.names), pick(self.shapes), pick(self.offsets), self.samples, self.broken)
+        return ImageSet(
+            pick(self.names), pick(self.roots), pick(self.shapes), pick(self.offsets), self.samples, self.broken
+        )
 
 
 def sample_photos() -> list[Path]:
@@ -93,7 +106,7 @@ def load_images(path: str | Path | Sequence[str | Path] | None = None, cache: st
     else:
         files = [(file.parent, file) for file in sample_photos()]
         roots = sorted({root for root, _ in files})
-    names = [str(Path(root.name, file.relative_to(root))) for root, file in files]
+    names = [(str(Path(root.name, file.relative_to(root))), roots.index(root)) for root, file in files]
 
     described = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for _, file in files]
     source = hashlib.sha256(json.dumps([str(root) for root in roots]).encode()).hexdigest()[:12]
@@ -117,13 +130,13 @@ def load_images(path: str | Path | Sequence[str | Path] | None = None, cache: st
     return images
 
 
-def _decode_into(folder: Path, files: Sequence[Path], names: Sequence[str]) -> None:
+def _decode_into(folder: Path, files: Sequence[Path], names: Sequence[tuple[str, int]]) -> None:
     """Write the cache beside its final place and rename it, so that a half-written cache is never read."""
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     entries, broken, offset = [], [], 0
     try:
         with open(work / "images.u8", "wb") as out:
-            for file, name in zip(files, names):
+            for file, (name, root) in zip(files, names):
                 try:
                     image = read_rgb(file)
                 except (JndError, OSError, MemoryError) as error:
@@ -131,7 +144,7 @@ def _decode_into(folder: Path, files: Sequence[Path], names: Sequence[str]) -> N
                     broken.append(name)
                     continue
                 out.write(image.tobytes())
-                entries.append({"name": name, "shape": image.shape[:2], "offset": offset})
+                entries.append({"name": name, "root": root, "shape": image.shape[:2], "offset": offset})
                 offset += image.size
         if not entries:
             raise JndError(f"None of {len(files)} files can be decoded; give data.path a folder of images.")
@@ -151,6 +164,7 @@ def _open(folder: Path) -> ImageSet:
     entries = index["images"]
     return ImageSet(
         names=tuple(entry["name"] for entry in entries),
+        roots=tuple(entry["root"] for entry in entries),
         shapes=tuple(tuple(entry["shape"]) for entry in entries),
         offsets=tuple(entry["offset"] for entry in entries),
         samples=samples,
@@ -159,7 +173,10 @@ def _open(folder: Path) -> ImageSet:
 
 
 def split(images: ImageSet, every: int) -> tuple[ImageSet, ImageSet]:
-    """(training, validation): each `every`-th image by sorted name validates; 0 keeps all for both."""
+    """(training, validation): each `every`-th image by sorted name validates.
+
+    With 0, or fewer images than `every`, all of them do both.
+    """
     if every <= 0 or len(images) < every:
         return images, images
     order = sorted(range(len(images)), key=lambda i: images.names[i])
@@ -168,12 +185,20 @@ def split(images: ImageSet, every: int) -> tuple[ImageSet, ImageSet]:
 
 
 def pair_by_name(reference: ImageSet, other: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Images of the same stem and shape in both sets, in the order of `reference`; raises JndError where none pairs.
+    """Images of the same name and size in both sets, in the order of `reference` and under its names.
 
-    Pairs by name: pairing by sorted order would silently pair wrong images where one side lacks a file.
+    The first folder of the one pairs with the first of the other, and so on, by the path below the folder without its
+    suffix. (Pairing by sorted order would silently pair wrong images where one side lacks a file.)
+
+    Raises:
+        JndError: the sets come from different numbers of folders, or none pairs.
     """
-    by_stem = {Path(name).stem: i for i, name in enumerate(other.names)}
-    pairs = [(i, by_stem[Path(name).stem]) for i, name in enumerate(reference.names) if Path(name).stem in by_stem]
+    if len(set(reference.roots)) != len(set(other.roots)):
+        raise JndError("data.path and data.jnd_path name different numbers of folders; give each folder its partner.")
+    below = lambda name: Path(*Path(name).parts[1:]).with_suffix("")
+    partners = {(root, below(name)): i for i, (root, name) in enumerate(zip(other.roots, other.names))}
+    keys = [(root, below(name)) for root, name in zip(reference.roots, reference.names)]
+    pairs = [(i, partners[key]) for i, key in enumerate(keys) if key in partners]
     pairs = [(i, j) for i, j in pairs if reference.shapes[i] == other.shapes[j]]
     if not pairs:
         raise JndError("No two images of data.path and data.jnd_path share name and size; check the two folders.")
@@ -181,4 +206,5 @@ def pair_by_name(reference: ImageSet, other: ImageSet) -> tuple[ImageSet, ImageS
         log.warning(
             "%d of %d images have no partner of the same name and size", len(reference) - len(pairs), len(reference)
         )
-    return reference.select([i for i, _ in pairs]), other.select([j for _, j in pairs])
+    images = reference.select([i for i, _ in pairs])
+    return images, dataclasses.replace(other.select([j for _, j in pairs]), names=images.names)

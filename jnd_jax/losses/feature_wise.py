@@ -1,4 +1,4 @@
-"""Feature-wise JND losses: a frozen network's view of the reconstruction."""
+"""Feature-wise JND distortions: a frozen network's view of the reconstruction."""
 
 from __future__ import annotations
 
@@ -13,26 +13,22 @@ def feature_wise(
     x: jax.Array,
     x_hat: jax.Array,
     x_jnd: jax.Array,
-    bpp: jax.Array,
-    lmbda: jax.Array,
     features: Features,
     weight: float = 0.9,
     scale: float = 1.0,
     distance: Distance = squared_error,
 ) -> jax.Array:
-    """FWL: R + lambda * (w * d(x, x_hat) + (1 - w) * s * MSE(phi(x_hat), phi(x_jnd))).
+    """FWL: w * d(x, x_hat) + (1 - w) * s * MSE(phi(x_hat), phi(x_jnd)).
 
     Pakdaman, Nami, Gabbouj (ICIP 2024) have w = .9, s = 1 and phi = VGG16's relu5_3 (`features.vgg16`). There the
-    feature term is of the order of .01 to 1 beside a d of 10 to 80, so that the loss is nearly `rate_distortion` with
+    feature term is of the order of .01 to 1 beside a d of 10 to 80, so that the loss is nearly that of d alone with
     a lambda of .9; give s a value that makes both terms alike. Several depths count equally.
 
     Args:
         x: (B, H, W, 3) originals in [0, 1].
         x_hat: (B, H, W, 3) reconstructions.
         x_jnd: (B, H, W, 3) just-noticeable versions of x.
-        bpp: (B,) bits per pixel.
-        lmbda: (B,) Lagrange multipliers.
-        features: see `jnd_jax.perception.features`.
+        features: phi, see `jnd_jax.perception.features`.
         weight: w.
         scale: s.
         distance: d, see `jnd_jax.losses.distances`.
@@ -42,20 +38,18 @@ def feature_wise(
     """
     pairs = list(zip(features(x_hat), jax.lax.stop_gradient(features(x_jnd))))
     error = sum(jnp.mean((a - b) ** 2, (1, 2, 3)) for a, b in pairs) / len(pairs)
-    return bpp + lmbda * (weight * distance(x, x_hat) + (1.0 - weight) * scale * error)
+    return weight * distance(x, x_hat) + (1.0 - weight) * scale * error
 
 
 def feature_wise_jnd(
     x: jax.Array,
     x_hat: jax.Array,
     x_jnd: jax.Array,
-    bpp: jax.Array,
-    lmbda: jax.Array,
     features: Features,
     weight: float = 0.5,
     distance: Distance = squared_error,
 ) -> jax.Array:
-    """R + lambda * (w * d(x, x_hat) + (1 - w) * d(x, x_jnd) * F), with feature errors counted in JNDs.
+    """w * d(x, x_hat) + (1 - w) * d(x, x_jnd) * F, with feature errors counted in JNDs.
 
         F = mean over depths and channels of  mean (phi_c(x_hat) - phi_c(x))^2 / (mean (phi_c(x_jnd) - phi_c(x))^2 + e)
 
@@ -67,9 +61,7 @@ def feature_wise_jnd(
         x: (B, H, W, 3) originals in [0, 1].
         x_hat: (B, H, W, 3) reconstructions.
         x_jnd: (B, H, W, 3) just-noticeable versions of x.
-        bpp: (B,) bits per pixel.
-        lmbda: (B,) Lagrange multipliers.
-        features: see `jnd_jax.perception.features`.
+        features: phi, see `jnd_jax.perception.features`.
         weight: w.
         distance: d, see `jnd_jax.losses.distances`.
 
@@ -85,4 +77,4 @@ def feature_wise_jnd(
         error = (ours - jax.lax.stop_gradient(original)) ** 2
         total += jnp.mean(jnp.mean(error, (1, 2)) / unit, -1) / len(depths)
     budget = jax.lax.stop_gradient(distance(x, x_jnd))
-    return bpp + lmbda * (weight * distance(x, x_hat) + (1.0 - weight) * budget * total)
+    return weight * distance(x, x_hat) + (1.0 - weight) * budget * total

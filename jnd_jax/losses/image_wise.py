@@ -1,4 +1,4 @@
-"""Image-wise JND losses: the distance of the just-noticeable image is each image's budget of distortion."""
+"""Image-wise JND distortions: the distance of the just-noticeable image is each image's budget."""
 
 from __future__ import annotations
 
@@ -11,57 +11,44 @@ from jnd_jax.losses.distances import Distance, squared_error
 JNDS_AT_LOWEST, JNDS_AT_HIGHEST = 3.0, 0.25
 
 
-def image_wise(
-    x: jax.Array,
-    x_hat: jax.Array,
-    x_jnd: jax.Array,
-    bpp: jax.Array,
-    lmbda: jax.Array,
-    distance: Distance = squared_error,
-) -> jax.Array:
-    """IWL: R + lambda * (d(x, x_hat) - d(x, x_jnd)), without absolute value or clamp.
+def image_wise(x: jax.Array, x_hat: jax.Array, x_jnd: jax.Array, distance: Distance = squared_error) -> jax.Array:
+    """IWL: d(x, x_hat) - d(x, x_jnd), without absolute value or clamp.
 
     Pakdaman, Nami, Gabbouj (ICIP 2024). d(x, x_jnd) does not depend on the codec, so the gradient is exactly that of
-    `rate_distortion`: a shift of the loss's value. `image_wise_hinge` is the form in which the budget acts.
+    d(x, x_hat): only the value is shifted. `image_wise_hinge` is the form in which the budget acts.
 
     Args:
         x: (B, H, W, 3) originals in [0, 1].
         x_hat: (B, H, W, 3) reconstructions.
         x_jnd: (B, H, W, 3) just-noticeable versions of x.
-        bpp: (B,) bits per pixel.
-        lmbda: (B,) Lagrange multipliers.
-        distance: see `jnd_jax.losses.distances`.
+        distance: d, see `jnd_jax.losses.distances`.
 
     Returns:
         (B,).
     """
-    return bpp + lmbda * (distance(x, x_hat) - distance(x, x_jnd))
+    return distance(x, x_hat) - distance(x, x_jnd)
 
 
 def image_wise_hinge(
     x: jax.Array,
     x_hat: jax.Array,
     x_jnd: jax.Array,
-    bpp: jax.Array,
-    lmbda: jax.Array,
     jnds: jax.Array | float = 1.0,
     distance: Distance = squared_error,
 ) -> jax.Array:
-    """R + lambda * max(0, d(x, x_hat) - r * d(x, x_jnd)): within its budget an image only saves rate.
+    """max(0, d(x, x_hat) - r * d(x, x_jnd)): within its budget an image only saves rate.
 
     Args:
         x: (B, H, W, 3) originals in [0, 1].
         x_hat: (B, H, W, 3) reconstructions.
         x_jnd: (B, H, W, 3) just-noticeable versions of x.
-        bpp: (B,) bits per pixel.
-        lmbda: (B,) Lagrange multipliers.
         jnds: r, scalar or (B,), how many JNDs the budget holds; see `budget_of_quality`.
-        distance: see `jnd_jax.losses.distances`.
+        distance: d, see `jnd_jax.losses.distances`.
 
     Returns:
         (B,).
     """
-    return bpp + lmbda * jnp.maximum(distance(x, x_hat) - jnds * distance(x, x_jnd), 0.0)
+    return jnp.maximum(distance(x, x_hat) - jnds * distance(x, x_jnd), 0.0)
 
 
 def budget_of_quality(quality: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Pixel-wise JND losses: the just-noticeable image, or a map of thresholds, says which error at a pixel counts."""
+"""Pixel-wise JND distortions: the just-noticeable image, or a map of thresholds, says which error at a pixel counts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import jax.numpy as jnp
 from jnd_jax.losses.distances import Distance, squared_error
 
 
-def pixel_wise(
-    x_jnd: jax.Array, x_hat: jax.Array, bpp: jax.Array, lmbda: jax.Array, distance: Distance = squared_error
-) -> jax.Array:
-    """PWL: R + lambda * d(x_jnd, x_hat), the just-noticeable image in the place of the original.
+def pixel_wise(x_jnd: jax.Array, x_hat: jax.Array, distance: Distance = squared_error) -> jax.Array:
+    """PWL: d(x_jnd, x_hat), the just-noticeable image in the place of the original.
 
     Pakdaman, Nami, Gabbouj, "Perceptual Learned Image Compression via End-to-End JND-Based Optimization" (ICIP 2024).
     The codec learns the look of `x_jnd`: make these images with an encoder whose artefacts are acceptable.
@@ -19,28 +17,22 @@ def pixel_wise(
     Args:
         x_jnd: (B, H, W, 3) just-noticeable versions in [0, 1] of what the codec was given.
         x_hat: (B, H, W, 3) reconstructions.
-        bpp: (B,) bits per pixel.
-        lmbda: (B,) Lagrange multipliers.
         distance: see `jnd_jax.losses.distances`.
 
     Returns:
         (B,).
     """
-    return bpp + lmbda * distance(x_jnd, x_hat)
+    return distance(x_jnd, x_hat)
 
 
-def pixel_wise_threshold(
-    x: jax.Array, x_hat: jax.Array, threshold: jax.Array, bpp: jax.Array, lmbda: jax.Array
-) -> jax.Array:
-    """R + lambda * 255^2 * mean max(0, |x - x_hat| - T)^2: only the error beyond the visibility threshold counts.
+def pixel_wise_threshold(x: jax.Array, x_hat: jax.Array, threshold: jax.Array) -> jax.Array:
+    """255^2 * mean max(0, |x - x_hat| - T)^2: only the error beyond the visibility threshold counts.
 
     Args:
         x: (B, H, W, 3) originals in [0, 1].
         x_hat: (B, H, W, 3) reconstructions.
         threshold: (B, H, W) or (B, H, W, 3) thresholds T >= 0 in units of x, such as a map of `jnd_jax.perception.profiles`
             divided by 255.
-        bpp: (B,) bits per pixel.
-        lmbda: (B,) Lagrange multipliers.
 
     Returns:
         (B,).
@@ -48,4 +40,4 @@ def pixel_wise_threshold(
     if threshold.ndim == 3:
         threshold = threshold[..., None]
     beyond = jnp.maximum(jnp.abs(x - x_hat) - threshold, 0.0)
-    return bpp + lmbda * 255.0**2 * jnp.mean(beyond**2, (1, 2, 3))
+    return 255.0**2 * jnp.mean(beyond**2, (1, 2, 3))

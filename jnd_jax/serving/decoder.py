@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from jnd_jax.codec import coding, hyper
-from jnd_jax.codec.linear import BLOCK, BUCKET, LINEAR_UNITS, TILE
+from jnd_jax.codec.linear import BLOCK, BUCKET, LINEAR_UNITS, TILE, round_up
 from jnd_jax.errors import JndError
 from jnd_jax.modelfile import ModelFile
 
@@ -95,7 +95,7 @@ def _filter_borders(x: tf.Tensor, matrix: tf.Variable, axis: int) -> tf.Tensor:
 
 def _bucket(blocks: tf.Tensor) -> tf.Tensor:
     """Blocks that the encoder's side runs its networks on, for a side of `blocks`: zeros beyond the grid count."""
-    return tf.where(blocks <= TILE, -(-blocks // BUCKET) * BUCKET, blocks)
+    return tf.where(blocks <= TILE, round_up(blocks, BUCKET), blocks)
 
 
 class Decoder(tf.Module):

@@ -21,7 +21,7 @@ import numpy as np
 
 from jnd_jax import __version__, modelfile
 from jnd_jax.codec import coding, hyper
-from jnd_jax.codec.linear import FOOTPRINT, GRID
+from jnd_jax.codec.linear import BLOCK, round_up
 from jnd_jax.errors import JndError
 
 # Each module has export(model, folder, options) -> report, and is imported when its format is asked for.
@@ -86,7 +86,7 @@ def compare_pixels(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
 
 def grid(side: int) -> int:
     """Blocks of 16 pixels, a multiple of 4, that cover `side` pixels."""
-    return -(-side // FOOTPRINT) * GRID
+    return round_up(side) // BLOCK
 
 
 def _versions() -> dict[str, str]:

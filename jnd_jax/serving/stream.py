@@ -13,7 +13,7 @@ import tensorflow_compression_ops as ops
 
 from jnd_jax import bitstream
 from jnd_jax.codec import coding, hyper
-from jnd_jax.codec.linear import FOOTPRINT, GRID
+from jnd_jax.codec.linear import FOOTPRINT, GRID, round_up
 from jnd_jax.entropy.tables import BYTE, PRECISION
 from jnd_jax.entropy.tfc import lookup
 from jnd_jax.modelfile import ModelFile
@@ -79,7 +79,7 @@ def _within(side: tf.Tensor, largest: int) -> tf.Tensor:
 
 def _positions(side: tf.Tensor) -> tf.Tensor:
     """Hyper-latents along a side in pixels."""
-    return (side + FOOTPRINT - 1) // FOOTPRINT
+    return round_up(side) // FOOTPRINT
 
 
 class StreamDecoder(tf.Module):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jnd_jax import bitstream, files, modelfile
 from jnd_jax.codec import coding, regions
-from jnd_jax.codec.linear import FOOTPRINT
+from jnd_jax.codec.linear import FOOTPRINT, round_up
 from jnd_jax.errors import JndError
 
 
@@ -26,7 +26,7 @@ def transcode(data: bytes, coder: str, model: modelfile.ModelFile) -> bytes:
             "name the model that made it with --model."
         )
     latents, quality = coding.latent_coder(model.params, model.tables), header.quality
-    h, w = (-(-side // FOOTPRINT) for side in (header.height, header.width))
+    h, w = (round_up(side) // FOOTPRINT for side in (header.height, header.width))
     latents.check_size(len(chunks["z"]), h * w, quality)
     z = latents.decode_z(chunks["z"], h, w, quality, header.coder)
     recoded = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +13,58 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from jnd_jax.errors import JndError
+from jnd_jax.training.log import scores
 from jnd_jax.training.state import TrainState
 
+_policies = ocp.checkpoint_managers.preservation_policy
 
-def open_manager(workdir: str | Path, keep: int = 2) -> ocp.CheckpointManager:
-    """The checkpoints of `workdir`, of which the last `keep` stay, and the one of the lowest validation score."""
-    policy = ocp.checkpoint_managers.preservation_policy
-    fitness = lambda metrics: -metrics["score"]
-    options = ocp.CheckpointManagerOptions(
-        enable_async_checkpointing=True,
-        best_fn=fitness,
-        preservation_policy=policy.AnyPreservationPolicy(
-            [policy.LatestN(keep), policy.BestN(get_metric_fn=fitness, n=1, keep_checkpoints_without_metrics=False)]
-        ),
-    )
+
+def _best(steps: Sequence[int], by_step: Mapping[int, float]) -> int | None:
+    return min((step for step in steps if step in by_step), key=lambda step: by_step[step], default=None)
+
+
+@dataclass
+class _Best(_policies.PreservationPolicy):
+    """Keeps the checkpoint of the lowest score. Scores may come after their checkpoint was written."""
+
+    scores: Mapping[int, float]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        best = _best(steps, self.scores)
+        return [step == best for step in steps]
+
+
+def _manager(workdir: str | Path, **options: Any) -> ocp.CheckpointManager:
     handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
     folder = Path(workdir).expanduser().resolve() / "checkpoints"
-    return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+    return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(**options), item_handlers=handlers)
+
+
+def open_manager(workdir: str | Path, keep: int, by_step: Mapping[int, float]) -> ocp.CheckpointManager:
+    """The checkpoints of `workdir`, to write to.
+
+    Args:
+        workdir: of the run.
+        keep: how many of the last checkpoints stay.
+        by_step: validation scores; the checkpoint of the lowest one stays too. Read at each save.
+    """
+    policy = _policies.AnyPreservationPolicy([_policies.LatestN(keep), _Best(by_step)])
+    return _manager(workdir, enable_async_checkpointing=True, preservation_policy=policy)
+
+
+def read_manager(workdir: str | Path) -> ocp.CheckpointManager:
+    """The checkpoints of `workdir`, to read from.
+
+    Raises:
+        JndError: there is none.
+    """
+    if (Path(workdir).expanduser() / "checkpoints").is_dir():
+        manager = _manager(workdir, create=False, read_only=True)
+        if manager.latest_step() is not None:
+            return manager
+        manager.close()
+    raise JndError(f"{workdir} holds no checkpoint; give the workdir of a run that has written one.")
 
 
 def _global(tree: Any) -> Any:
@@ -38,52 +75,70 @@ def _global(tree: Any) -> Any:
     return jax.tree.map(lambda a: jax.make_array_from_process_local_data(everywhere, np.asarray(a)), tree)
 
 
-def save(
-    manager: ocp.CheckpointManager, state: TrainState, config: dict[str, Any], examples: int, score: float | None = None
-) -> None:
-    """Save one copy of the state, the config and the number of examples drawn so far; returns before it is on disk.
-
-    `score` is what the validation of this very step gave, if there was one.
-    """
+def save(manager: ocp.CheckpointManager, state: TrainState, config: dict[str, Any], examples: int) -> None:
+    """Save one copy of the state, the config and the number of examples drawn so far; returns before it is on disk."""
     step = int(state.step)
     if step in manager.all_steps():
         return
     meta = {"config": config, "examples": examples}
     manager.save(
-        step,
-        metrics=None if score is None else {"score": score},
-        args=ocp.args.Composite(state=ocp.args.StandardSave(_global(state)), meta=ocp.args.JsonSave(meta)),
+        step, args=ocp.args.Composite(state=ocp.args.StandardSave(_global(state)), meta=ocp.args.JsonSave(meta))
     )
 
 
-def restore(manager: ocp.CheckpointManager, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    """The last checkpoint as (state, {"config", "examples"}).
+def restore(manager: ocp.CheckpointManager, like: TrainState, config: dict[str, Any]) -> tuple[TrainState, int]:
+    """The last checkpoint: its state, and the number of examples drawn up to it.
 
-    `like` gives the structure; raises JndError where model or optimizer differ from those that wrote the checkpoint.
+    Args:
+        manager: of the run's checkpoints.
+        like: gives the structure.
+        config: of the run that goes on.
+
+    Raises:
+        JndError: model or optimizer differ from those that wrote the checkpoint.
     """
     step = manager.latest_step()
+    meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+    _check_same(meta["config"], config, f"The checkpoint of step {step} in {manager.directory}")
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _global(like))
     try:
-        saved = manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
-        )
+        saved = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
     except (ValueError, KeyError, TypeError) as error:
         raise JndError(
             f"The checkpoint of step {step} in {manager.directory} does not fit this model and optimizer; resume with "
-            f"the config it was written with, or start a new workdir. ({error})"
+            "the config it was written with, or start a new workdir."
         ) from error
-    return jax.tree.map(lambda a: a.addressable_shards[0].data, saved.state), saved.meta
+    return jax.tree.map(lambda a: a.addressable_shards[0].data, saved.state), meta["examples"]
+
+
+def _check_same(written: Mapping[str, Any], asked: Mapping[str, Any], what: str) -> None:
+    """Raises JndError where the two configs differ in what a state is made of."""
+    for part, keys in (("model", written["model"].keys() & asked["model"].keys()), ("train", ("optimizer", "freeze"))):
+        for key in sorted(keys):
+            old, new = written[part].get(key), asked[part].get(key)
+            if old != new:
+                raise JndError(
+                    f"{what} was written with {part}.{key}={old}, not {new}; resume with that config, or start a new workdir."
+                )
 
 
 def load_params(workdir: str | Path, ema: bool = True, best: bool = False) -> dict[str, Any]:
-    """The averaged (or, without `ema`, the last) parameters of a run's newest checkpoint, as nested dicts of NumPy.
+    """Parameters of a run as nested dicts of NumPy arrays.
 
-    With `best`, of the one with the lowest validation score.
+    Args:
+        workdir: of the run.
+        ema: the average of the parameters, else the last ones.
+        best: those of the checkpoint with the lowest validation score, else of the newest.
+
+    Raises:
+        JndError: no checkpoint, or with `best` none that was validated.
     """
-    with open_manager(workdir) as manager:
-        step = manager.best_step() if best else manager.latest_step()
+    with read_manager(workdir) as manager:
+        step = manager.latest_step()
+        if best:
+            step = _best(manager.all_steps(), scores(Path(workdir).expanduser()))
         if step is None:
-            raise JndError(f"{workdir} holds no checkpoint; train there first.")
+            raise JndError(f"No checkpoint in {workdir} was validated; set eval.every, or leave out --best.")
         # Without a target Orbax would ask for the devices that wrote the checkpoint.
         here = SingleDeviceSharding(jax.local_devices()[0])
         as_saved = manager.item_metadata(step)["state"]

@@ -7,12 +7,11 @@ import contextlib
 import json
 import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,60 +20,34 @@ from flax import linen as nn
 from flax import traverse_util
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
 from jnd_jax import codec
-from jnd_jax.codec.linear import FOOTPRINT
 from jnd_jax.data import cache, pipeline
 from jnd_jax.errors import JndError
 from jnd_jax.losses import make_loss
-from jnd_jax.losses.distances import make_distance
-from jnd_jax.training import checkpoint, packaging
+from jnd_jax.losses.combine import Loss
+from jnd_jax.training import checkpoint, packaging, settings
+from jnd_jax.training.log import Log, scores
 from jnd_jax.training.optimizers import learning_rate, make_optimizer
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import TrainState, create_state
-from jnd_jax.training.step import LossFn, make_train_step
+from jnd_jax.training.step import make_train_step
 from jnd_jax.training.validate import choose, make_evaluator
 
 log = logging.getLogger(__name__)
 
 MAX_SKIPPED_IN_ROW = 20
 RUN_AHEAD = 2  # steps given to the device before the host waits: keeps it busy, and a SIGTERM prompt
-
-
-class Stage(NamedTuple):
-    """Steps `first` to `last` - 1 of a run, with their crop side and global batch."""
-
-    first: int
-    last: int
-    crop: int
-    batch: int
-
-
-def stages(config: ConfigDict) -> list[Stage]:
-    """The run's stages: `train.stages`, tuples (steps, crop, batch), or one stage of `train.steps`.
-
-    Raises JndError for crops the models cannot take and batches that do not divide among the devices.
-    """
-    listed = config.train.stages or ((config.train.steps, config.data.crop, config.data.batch),)
-    parts = jax.device_count() * config.train.accumulate
-    for _, crop, batch in listed:
-        if crop <= 0 or crop % FOOTPRINT:
-            raise JndError(f"A crop of {crop} cannot be; give data.crop a multiple of {FOOTPRINT}.")
-        if batch <= 0 or batch % parts:
-            raise JndError(
-                f"A batch of {batch} does not divide among {jax.device_count()} devices times "
-                f"train.accumulate={config.train.accumulate}; give data.batch a multiple of {parts}."
-            )
-    ends = np.cumsum([0] + [steps for steps, _, _ in listed])
-    return [Stage(int(a), int(b), crop, batch) for a, b, (_, crop, batch) in zip(ends, ends[1:], listed)]
+PROFILED = range(10, 15)  # steps of the run, counted from its start or resumption
 
 
 def initial_params(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
     """Parameters from the seed, overlaid with those of `train.init_from` (a model's name or file, or a run's workdir).
 
-    Raises JndError where a parameter of the same path has another shape; parameters that only one side has are named
-    in the log.
+    Parameters that only one side has are named in the log.
+
+    Raises:
+        JndError: a parameter of the same path has another shape.
     """
     x, quality = jnp.zeros((1, 64, 64, 3)), jnp.zeros((1,))
     params = jax.jit(lambda key: model.init(key, x, quality, None)["params"])(jax.random.key(config.seed))
@@ -117,56 +90,236 @@ def _sigterm() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, before)
 
 
-class Log:
-    """A progress line, `metrics.jsonl`, TensorBoard scalars and pictures; silent on all processes but the first."""
+def load_data(config: ConfigDict) -> tuple[tuple[cache.ImageSet, cache.ImageSet | None], ...]:
+    """(images, their JND partners or None) to train with, and such a pair to validate with."""
+    data = config.data
+    folders = lambda path: [folder for folder in path.split(",") if folder]
+    images = cache.load_images(folders(data.path), data.cache or None)
+    if not data.jnd_path:
+        return tuple((part, None) for part in cache.split(images, data.validation_every))
+    images, partners = cache.pair_by_name(images, cache.load_images(folders(data.jnd_path), data.cache or None))
+    return tuple(zip(cache.split(images, data.validation_every), cache.split(partners, data.validation_every)))
 
-    def __init__(self, workdir: Path, total: int):
-        self.total, self.active = total, jax.process_index() == 0
-        if self.active:
-            self.file = open(workdir / "metrics.jsonl", "a", buffering=1)
-            self.board = SummaryWriter(str(workdir / "tensorboard"))
 
-    def scalars(self, kind: str, step: int, values: Mapping[str, float]) -> None:
-        if self.active:
-            self.file.write(json.dumps({"kind": kind, "step": step, "time": round(time.time(), 1), **values}) + "\n")
-            for name, value in values.items():
-                self.board.add_scalar(f"{kind}/{name}", value, step)
+class Run:
+    """A run in its workdir: what it trains, and where it stands.
 
-    def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-        if self.active:
-            for name, pixels in pictures.items():
-                self.board.add_image(f"original_decode_error_bits/{name}", pixels, step, dataformats="HWC")
+    Attributes:
+        model: see `train_and_evaluate`.
+        state: replicated over all devices.
+        step, examples: steps done, and examples drawn for them.
+        scores: of the validations, by step.
+    """
 
-    def line(self, text: str, passing: bool = False) -> None:
-        """Print a line; a passing one is overwritten by the next on a terminal."""
-        if self.active:
-            tty = sys.stdout.isatty()
-            print(("\r\033[K" if tty else "") + text, end="" if passing and tty else "\n", flush=True)
+    def __init__(self, config: ConfigDict, workdir: Path, model: nn.Module | None, loss: Loss | None):
+        settings.check(config)
+        self.config, self.workdir, self.plan = config, workdir, settings.stages(config)
+        self.model, loss = model or codec.build(config.model.to_dict()), loss or make_loss(config.loss)
+        self.settings = json.loads(config.to_json_best_effort())
+        self.settings["model"] = json.loads(json.dumps(codec.describe(self.model)))
+        self.training, self.validation = load_data(config)
+        rates = config.train.to_dict() | {"steps": self.plan[-1].last}
+        optimizer = make_optimizer(rates)
+        self.runner = parallelize(
+            make_train_step(
+                self.model,
+                loss,
+                optimizer,
+                learning_rate(rates),
+                seed=config.seed,
+                ema=config.train.ema,
+                quality=tuple(config.train.quality),
+                lmbda=config.train.lmbda,
+                accumulate=config.train.accumulate,
+            ),
+            config.train.parallel,
+        )
+        evaluation = config.eval
+        self.evaluate = make_evaluator(
+            self.model,
+            choose(*self.validation, evaluation.images, evaluation.max_size),
+            evaluation.qualities,
+            loss,
+            config.train.lmbda,
+        )
+        self._start(create_state(initial_params(config, self.model), optimizer))
 
-    def progress(self, step: int, m: Mapping[str, float], images_per_s: float, steps_per_s: float) -> None:
-        left = int((self.total - step) / max(steps_per_s, 1e-9))
-        self.line(
-            f"step {step}/{self.total}  loss {m['loss']:.4f}  bpp {m['bpp']:.4f}  psnr {m['psnr']:.2f}  "
-            f"lr {m['lr']:.2e}  {images_per_s:.1f} img/s  left {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
-            + (f"  skipped {m['skipped']:.0f}" if m["skipped"] else ""),
-            passing=True,
+    def _start(self, state: TrainState) -> None:
+        """Take up the last checkpoint of the workdir, or of the run to branch from, where there is one."""
+        trunk = self.config.train.branch_from
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        self.scores: dict[int, float] = {}
+        self.examples = 0
+        self.manager = checkpoint.open_manager(self.workdir, self.config.checkpoint.keep, self.scores)
+        if self.manager.latest_step() is not None:
+            state, self.examples = checkpoint.restore(self.manager, state, self.settings)
+        elif trunk:
+            with checkpoint.read_manager(trunk) as manager:
+                state, self.examples = checkpoint.restore(manager, state, self.settings)
+        self.step, self.saved = int(state.step), time.time()
+        self.scores |= scores(self.workdir, self.step)
+        self.logger = Log(self.workdir, self.step, self.plan[-1].last)
+        if jax.process_index() == 0:
+            (self.workdir / "config.json").write_text(json.dumps(self.settings, indent=2))
+        self.parameters = sum(a.size for a in jax.tree.leaves(state.params))
+        self.state = self.runner.replicate(state)
+
+    def greet(self) -> None:
+        """Say what is trained, from what, on what."""
+        training, validation = len(self.training[0]), len(self.validation[0])
+        if validation == training:
+            self.logger.line(
+                f"all {training} images both train and validate: there are fewer than data.validation_every"
+            )
+        self.logger.line(
+            f"{self.settings['model']['name']}: {self.parameters:,} parameters, {training} training and {validation} "
+            f"validation images, {jax.device_count()} {jax.default_backend()} devices, from step {self.step} of "
+            f"{self.plan[-1].last}"
         )
 
-    def close(self) -> None:
-        if self.active:
-            self.file.close()
-            self.board.close()
+    def batches(self) -> Iterator[tuple[settings.Stage, Mapping[str, np.ndarray]]]:
+        """This process's share of each batch from the current step on, with the stage that it belongs to."""
+        data, (images, partners) = self.config.data, self.training
+        augmentation = pipeline.Augmentation(data.flip, data.rotate, data.downscale)
+        for stage in self.plan:
+            if stage.last <= self.step:
+                continue
+            feed = pipeline.batches(
+                pipeline.Examples(images, stage.crop, self.config.seed, augmentation, partners),
+                stage.batch,
+                self.examples,
+                stage.last - self.step,
+                process=jax.process_index(),
+                processes=jax.process_count(),
+                threads=data.threads,
+            )
+            for batch in feed:
+                yield stage, batch
+
+    def train(self, sigterm: threading.Event, tracer: Tracer) -> bool:
+        """All steps that are left; whether SIGTERM ended them early."""
+        pending, window, clock, last = collections.deque(), [], Clock(), self.plan[-1].last
+        if self._validation_due():
+            self.validate()  # what a SIGTERM left out
+        for stage, batch in self.batches():
+            self.state, metrics = self.runner.step(self.state, self.runner.shard(batch))
+            self.step, self.examples = self.step + 1, self.examples + stage.batch
+            window.append(metrics)
+            pending.append(metrics["loss"])
+            if len(pending) > RUN_AHEAD:
+                jax.block_until_ready(pending.popleft())
+            if clock.tick(stage):
+                jax.block_until_ready(metrics)
+                clock.restart()
+            tracer.tick(metrics)
+
+            # All processes must agree on when to stop and save, and only meet here.
+            meet = self.step % self.config.log_every == 0 or self.step == last
+            if meet:
+                self._report([self.runner.fetch(m) for m in window], clock)
+                window = []
+            stop = _agreed(sigterm.is_set()) if meet or jax.process_count() == 1 else False
+            if stop or self._validation_due() or self._checkpoint_due(meet):
+                self.save()
+            if stop:
+                return True
+            if self._validation_due() and self.step < last:
+                self.validate()
+            if meet:
+                clock.restart()
+        return False
+
+    def _report(self, fetched: list[dict[str, float]], clock: Clock) -> None:
+        means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
+        means |= {name: fetched[-1][name] for name in ("lr", "skipped", "skipped_in_row")} | clock.speed()
+        self.logger.scalars("train", self.step, means)
+        self.logger.progress(self.step, means)
+        if max(m["skipped_in_row"] for m in fetched) >= MAX_SKIPPED_IN_ROW:
+            self.manager.wait_until_finished()
+            raise JndError(
+                f"{MAX_SKIPPED_IN_ROW} steps in a row had no finite gradient (now step {self.step}); resume from the "
+                f"last checkpoint, step {self.manager.latest_step()}, with a lower train.learning_rate."
+            )
+
+    def _validation_due(self) -> bool:
+        every = self.config.eval.every
+        return bool(every) and self.step > 0 and self.step % every == 0 and self.step not in self.scores
+
+    def _checkpoint_due(self, meet: bool) -> bool:
+        every = self.config.checkpoint.every_steps
+        if every and self.step % every == 0:
+            return True
+        return meet and _agreed(time.time() - self.saved > 60 * self.config.checkpoint.every_minutes)
+
+    def save(self) -> None:
+        checkpoint.save(self.manager, self.runner.local(self.state), self.settings, self.examples)
+        self.saved = time.time()
+
+    def validate(self) -> None:
+        """Code the validation images with the averaged parameters; all processes take part."""
+        began = time.time()
+        result, pictures = self.evaluate(self.runner.local(self.state.ema))
+        self.scores[self.step] = result["score"]
+        self.logger.scalars("eval", self.step, result)
+        self.logger.pictures(self.step, pictures)
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in result.items())
+        self.logger.line(f"step {self.step} eval  {figures}  ({time.time() - began:.0f} s)")
+
+    def finish(self, stopped: bool) -> TrainState:
+        """Checkpoint first, then validate and write the model; one copy of the state."""
+        self.save()
+        self.manager.wait_until_finished()
+        final = self.runner.local(self.state)
+        if stopped:
+            self.logger.line(f"stopped at step {self.step} by SIGTERM; run the same command to go on")
+        else:
+            if self.step not in self.scores:
+                self.validate()
+            if jax.process_index() == 0:
+                file = self.workdir / "model.safetensors"
+                packaging.export_model(final.ema, file, self.model)
+                self.logger.line(f"wrote {file}")
+        self.manager.close()
+        self.logger.close()
+        return final
 
 
-def load_data(config: ConfigDict) -> tuple[cache.ImageSet, cache.ImageSet | None, cache.ImageSet]:
-    """(training images, their JND partners or None, validation images)."""
-    data = config.data
-    images = cache.load_images([p for p in data.path.split(",") if p], data.cache or None)
-    train, validation = cache.split(images, data.validation_every)
-    if not data.jnd_path:
-        return train, None, validation
-    partners = cache.load_images([p for p in data.jnd_path.split(",") if p], data.cache or None)
-    return *cache.pair_by_name(train, partners), validation
+class Clock:
+    """Speed between two reports, without the time that the first step of a stage takes to compile."""
+
+    def __init__(self):
+        self.stage: settings.Stage | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        self.began, self.steps, self.images = time.time(), 0, 0
+
+    def tick(self, stage: settings.Stage) -> bool:
+        """Count a step; whether it is the first of its stage."""
+        self.steps, self.images = self.steps + 1, self.images + stage.batch
+        first, self.stage = stage != self.stage, stage
+        return first
+
+    def speed(self) -> dict[str, float]:
+        """Images and steps a second; nothing where no step was counted."""
+        elapsed = time.time() - self.began
+        return {"images_per_s": self.images / elapsed, "steps_per_s": self.steps / elapsed} if self.steps else {}
+
+
+class Tracer:
+    """Traces the steps PROFILED of a run into `folder`, for TensorBoard or Perfetto; nothing where it is None."""
+
+    def __init__(self, folder: Path | None):
+        self.folder, self.steps = folder, 0
+
+    def tick(self, metrics: Mapping[str, jax.Array]) -> None:
+        """Count a step that gave these metrics."""
+        self.steps += 1
+        if self.folder and self.steps == PROFILED.start:
+            jax.profiler.start_trace(str(self.folder))
+        if self.folder and self.steps == PROFILED.stop:
+            jax.block_until_ready(metrics)
+            jax.profiler.stop_trace()
 
 
 def train_and_evaluate(
@@ -174,159 +327,33 @@ def train_and_evaluate(
     workdir: str | Path,
     *,
     model: nn.Module | None = None,
-    loss: LossFn | None = None,
+    loss: Loss | None = None,
     profile: bool = False,
 ) -> TrainState:
     """Train until the last stage ends or SIGTERM comes, resuming from `workdir` where it holds a checkpoint.
 
-    `model` and `loss` replace those that the config names. Writes checkpoints/, metrics.jsonl, tensorboard/,
-    config.json and, at the end, model.safetensors (the averaged parameters). Returns one copy of the last state.
-    Raises JndError after 20 steps in a row without a finite gradient; the last checkpoint stays.
+    Writes checkpoints/, metrics.jsonl, tensorboard/, config.json and, at the end, model.safetensors (the averaged
+    parameters).
+
+    Args:
+        config: as in configs/base.py.
+        workdir: where the run's files are.
+        model: in place of what the config names.
+        loss: in place of what the config names; validation scores by it too.
+        profile: trace steps 10 to 15 into workdir/profile.
+
+    Returns:
+        One copy of the last state.
+
+    Raises:
+        JndError: a config that cannot be; 20 steps in a row without a finite gradient, where the last checkpoint stays.
     """
     workdir = Path(workdir).expanduser().resolve()
-    workdir.mkdir(parents=True, exist_ok=True)
-    settings = json.loads(config.to_json_best_effort())
-    plan = stages(config)
-    total = plan[-1].last
-    model = model or codec.build(config.model.to_dict())
-    loss = loss or make_loss(config.loss)
-    rates = config.train.to_dict() | {"steps": total}
-    optimizer = make_optimizer(rates)
-    runner = parallelize(
-        make_train_step(
-            model,
-            loss,
-            optimizer,
-            learning_rate(rates),
-            seed=config.seed,
-            ema=config.train.ema,
-            quality=tuple(config.train.quality),
-            lmbda=config.train.lmbda,
-            accumulate=config.train.accumulate,
-        ),
-        config.train.parallel,
-    )
-
-    state, examples = create_state(initial_params(config, model), optimizer), 0
-    manager = checkpoint.open_manager(workdir, config.checkpoint.keep)
-    if manager.latest_step() is not None:
-        state, meta = checkpoint.restore(manager, state)
-        examples = meta["examples"]
-    elif config.train.branch_from:
-        with checkpoint.open_manager(config.train.branch_from) as trunk:
-            state, meta = checkpoint.restore(trunk, state)
-        examples = meta["examples"]
-    step = int(state.step)
-
-    train_images, partners, validation = load_data(config)
-    data = config.data
-    augmentation = pipeline.Augmentation(data.flip, data.rotate, data.downscale)
-    evaluate = make_evaluator(
-        model,
-        choose(validation, config.eval.images, config.eval.max_size),
-        config.eval.qualities,
-        config.train.lmbda,
-        make_distance(config.loss.get("distance", "mse")),
-    )
-    logger = Log(workdir, total)
-    if jax.process_index() == 0:
-        (workdir / "config.json").write_text(json.dumps(settings, indent=2))
-    count = sum(a.size for a in jax.tree.leaves(state.params))
-    logger.line(
-        f"{config.model.name}: {count:,} parameters, {len(train_images)} training and {len(validation)} "
-        f"validation images, {jax.device_count()} {jax.default_backend()} devices, from step {step} of {total}"
-    )
-
-    def validate() -> float:
-        score = 0.0
-        if logger.active:
-            began = time.time()
-            result, pictures = evaluate(runner.local(state.ema))
-            logger.scalars("eval", step, result)
-            logger.pictures(step, pictures)
-            logger.line(
-                f"step {step} eval  "
-                + "  ".join(f"{k} {v:.4f}" for k, v in result.items())
-                + f"  ({time.time() - began:.0f} s)"
-            )
-            score = result["score"]
-        return float(multihost_utils.broadcast_one_to_all(np.float32(score)))
-
-    def save(score: float | None = None) -> None:
-        checkpoint.save(manager, runner.local(state), settings, examples, score)
-
-    state = runner.replicate(state)
-    pending, window = collections.deque(), []
-    began, drawn, saved = time.time(), 0, time.time()
-    stop, score = False, None
-    with _sigterm() as sigterm, contextlib.ExitStack() as tracing:
-        for stage in plan:
-            if stage.last <= step:
-                continue
-            source = pipeline.Examples(train_images, stage.crop, config.seed, augmentation, partners)
-            feed = pipeline.batches(
-                source,
-                stage.batch,
-                examples,
-                stage.last - step,
-                process=jax.process_index(),
-                processes=jax.process_count(),
-                threads=data.threads,
-            )
-            for batch in feed:
-                state, metrics = runner.step(state, runner.shard(batch))
-                step, examples, drawn = step + 1, examples + stage.batch, drawn + stage.batch
-                window.append(metrics)
-                pending.append(metrics["loss"])
-                if len(pending) > RUN_AHEAD:
-                    jax.block_until_ready(pending.popleft())
-                if profile and drawn == 10 * stage.batch:
-                    tracing.enter_context(jax.profiler.trace(str(workdir / "profile")))
-                if profile and drawn == 15 * stage.batch:
-                    jax.block_until_ready(metrics)
-                    tracing.close()
-
-                # All processes must agree on when to stop and save, and only meet here.
-                meet = step % config.log_every == 0 or step == total
-                if meet:
-                    fetched = [runner.fetch(m) for m in window]
-                    means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
-                    means |= {name: fetched[-1][name] for name in ("lr", "skipped", "skipped_in_row")}
-                    elapsed = time.time() - began
-                    speed = drawn / elapsed
-                    logger.scalars("train", step, means | {"images_per_s": speed})
-                    logger.progress(step, means, speed, len(window) / elapsed)
-                    if max(m["skipped_in_row"] for m in fetched) >= MAX_SKIPPED_IN_ROW:
-                        manager.wait_until_finished()
-                        raise JndError(
-                            f"{MAX_SKIPPED_IN_ROW} steps in a row had no finite gradient (now step {step}); resume "
-                            f"from the last checkpoint, step {manager.latest_step()}, with a lower train.learning_rate."
-                        )
-                    window, drawn = [], 0
-                score = validate() if config.eval.every and step % config.eval.every == 0 else None
-                if meet or jax.process_count() == 1:
-                    stop = _agreed(sigterm.is_set())
-                every = config.checkpoint.every_steps
-                due = bool(every) and step % every == 0
-                if meet and not due:
-                    due = _agreed(time.time() - saved > 60 * config.checkpoint.every_minutes)
-                if due or stop or score is not None:
-                    save(score)
-                    saved = time.time()
-                if stop:
-                    break
-                if meet:
-                    began = time.time()
-            if stop:
-                break
-    save(None if stop or score is not None else validate())
-    manager.wait_until_finished()
-    manager.close()
-    final = runner.local(state)
-    if stop:
-        logger.line(f"stopped at step {step} by SIGTERM; run the same command to go on")
-    elif jax.process_index() == 0:
-        packaging.export_model(settings, final.ema, workdir / "model.safetensors", model=model)
-        logger.line(f"wrote {workdir / 'model.safetensors'}")
-    logger.close()
-    return final
+    run = Run(config, workdir, model, loss)
+    left = run.plan[-1].last - run.step
+    if profile and left < PROFILED.stop:
+        raise JndError(f"--profile traces steps 10 to 15, but only {left} are left to train; set train.steps higher.")
+    run.greet()
+    with _sigterm() as sigterm:
+        stopped = run.train(sigterm, Tracer(workdir / "profile" if profile else None))
+        return run.finish(stopped)

@@ -9,7 +9,6 @@ object that says where the model comes from and what it reaches.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,29 +27,24 @@ from jnd_jax.training.checkpoint import load_params
 _FULL_PRECISION = ("log_gain", "log_inverse_gain", "scale_offset", "factorized")
 
 
-def export_model(
-    config: Mapping[str, Any],
-    params: Any,
-    path: str | Path,
-    card: Mapping[str, Any] | None = None,
-    model: nn.Module | None = None,
-) -> str:
-    """Writes `params` with the model's config as a model file named after `path`, and returns its hash.
-
-    `model` is what the parameters are of, where that is not what the config names.
+def export_model(params: Any, path: str | Path, model: nn.Module, card: Mapping[str, Any] | None = None) -> str:
+    """Writes a model file named after `path`, and returns its hash.
 
     A `jnd` model is written with float16 weights and the tables to code with; others can be trained and measured.
+
+    Args:
+        params: of `model`.
+        path: the file.
+        model: its class is named in the file, and every attribute.
+        card: where the model comes from and what it reaches.
     """
-    model = model or codec.build(config["model"])
     params = jax.tree.map(np.asarray, params)
     half = isinstance(model, LappedCodec)
     tables = coding_tables(model, params) if half else {}
-    # Every size is written down: a default that changes one day must not change what old files mean.
-    sizes = {f.name: getattr(model, f.name) for f in dataclasses.fields(model) if f.name not in ("name", "parent")}
     return modelfile.save(
         path,
         name=Path(path).stem,
-        config={**config["model"], **sizes},
+        config=codec.describe(model),
         params=params,
         tables=tables,
         card=card or {},
@@ -72,8 +66,9 @@ def main() -> None:
     parser.add_argument("--best", action="store_true", help="the checkpoint of the lowest validation score")
     args = parser.parse_args()
     card = json.loads(args.card.read_text()) if args.card else {}
-    config = json.loads((args.workdir / "config.json").read_text())
-    print(export_model(config, load_params(args.workdir, best=args.best), args.output, card))
+    params = load_params(args.workdir, best=args.best)
+    model = codec.build(json.loads((args.workdir / "config.json").read_text())["model"])
+    print(export_model(params, args.output, model, card))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ import optax
 from flax import linen as nn
 
 from jnd_jax import codec
+from jnd_jax.losses.combine import Loss
 from jnd_jax.training.state import TrainState, example_keys
 
 AXIS = "data"
 Metrics = dict[str, jax.Array]
-LossFn = Callable[[Mapping[str, jax.Array], jax.Array, jax.Array, jax.Array], tuple[jax.Array, Metrics]]
 
 
 def to_float(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -25,7 +25,7 @@ def to_float(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
 
 def make_train_step(
     model: nn.Module,
-    loss_fn: LossFn,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     schedule: Callable[[jax.Array], jax.Array],
     *,
@@ -37,10 +37,20 @@ def make_train_step(
 ) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]:
     """A step over this device's share of the batch: "image" (B, H, W, 3) uint8, "index" (B,), and what the loss reads.
 
-    Each example draws an integer quality uniformly from `quality` (both ends included), which fixes its lambda; a
-    positive `lmbda` fixes lambda for all. The objective is the mean of loss_i / sqrt(lambda_i), which balances the
-    rates. `accumulate` > 1 takes the gradient in that many equal parts of the batch, to save memory. A step whose loss
-    or gradient is not finite leaves parameters, average and optimizer as they are and is counted.
+    Each example draws an integer quality, which fixes its lambda. The objective is the mean of
+    (R_i + lambda_i D_i) / sqrt(lambda_i), which balances the rates. A step whose objective or gradient is not finite
+    leaves parameters, average and optimizer as they are and is counted.
+
+    Args:
+        model: (x, quality, keys) -> `Forward`.
+        loss: D, see `jnd_jax.losses`.
+        optimizer: its updates are for a learning rate of 1.
+        schedule: step -> learning rate.
+        seed: of noise and qualities.
+        ema: decay of the average of the parameters.
+        quality: from where qualities are drawn uniformly, both ends included.
+        lmbda: a positive one fixes lambda for all examples.
+        accumulate: take the gradient in so many equal parts of the batch, to save memory.
     """
 
     def objective(params: Any, batch: Mapping[str, jax.Array], step: jax.Array) -> tuple[jax.Array, Metrics]:
@@ -53,11 +63,17 @@ def make_train_step(
         out = model.apply({"params": params}, x, q, noise)
         pixels = x.shape[1] * x.shape[2]
         bpp, bpp_z = (out.bits_y + out.bits_z) / pixels, out.bits_z / pixels
-        per_example, extra = loss_fn(batch | {"quality": q}, out.x_hat, bpp, weight)
+        distortion = loss(batch | {"quality": q}, out.x_hat)
         mse = jnp.mean((x - out.x_hat) ** 2, (1, 2, 3))
-        loss = jnp.mean(per_example / jnp.sqrt(weight))
-        metrics = {"bpp": bpp.mean(), "bpp_z": bpp_z.mean(), "psnr": -10 * jnp.log10(mse).mean()}
-        return loss, metrics | {"loss": loss} | {k: jnp.mean(v) for k, v in extra.items()}
+        value = jnp.mean((bpp + weight * distortion) / jnp.sqrt(weight))
+        metrics = {
+            "loss": value,
+            "bpp": bpp.mean(),
+            "bpp_z": bpp_z.mean(),
+            "distortion": distortion.mean(),
+            "psnr": -10 * jnp.log10(mse).mean(),
+        }
+        return value, metrics
 
     gradient = jax.grad(objective, has_aux=True)
 

@@ -13,7 +13,7 @@ def image_set(*shapes, seed=0):
     sizes = [h * w * 3 for h, w in shapes]
     offsets = tuple(int(v) for v in np.cumsum([0] + sizes[:-1]))
     samples = rng.integers(0, 256, sum(sizes), np.uint8)
-    return ImageSet(tuple(f"{i}.png" for i in range(len(shapes))), shapes, offsets, samples)
+    return ImageSet(tuple(f"{i}.png" for i in range(len(shapes))), (0,) * len(shapes), shapes, offsets, samples)
 
 
 PHOTOS = image_set((64, 96), (48, 48), (128, 64), (96, 96))

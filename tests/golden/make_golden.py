@@ -37,7 +37,7 @@ def main():
     rng = np.random.default_rng(0)
     # Untrained parameters leave many paths at zero: a little noise makes every one of them matter.
     params = jax.tree.map(lambda p: np.asarray(p) + 0.01 * rng.standard_normal(p.shape).astype(np.float32), params)
-    export_model({"model": CONFIG}, params, FOLDER / "tiny.safetensors")
+    export_model(params, FOLDER / "tiny.safetensors", model)
     tiny = jnd_jax.load(FOLDER / "tiny.safetensors")
     for name, (height, width, quality) in STREAMS.items():
         stream = tiny.encode(data.astronaut()[:height, 100 : 100 + width], quality)

@@ -65,7 +65,7 @@ def test_sigterm_saves_a_checkpoint_and_ends_with_success(tmp_path):
     wait_for_steps(process, tmp_path / "run")
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
-    with checkpoint.open_manager(tmp_path / "run") as manager:
+    with checkpoint.read_manager(tmp_path / "run") as manager:
         assert 5 <= manager.latest_step() < 100_000
 
 

@@ -28,7 +28,7 @@ config = tiny_config(folder, optimizer="sgd", clip=0.0, learning_rate=1e-6, deca
 import jax
 loop.train_and_evaluate(config, folder / f"{kind}{jax.device_count()}", model=TinyCodec())
 if jax.device_count() == 1:
-    packaging.export_model(config.to_dict(), loop.initial_params(config, TinyCodec()), folder / "start.safetensors", model=TinyCodec())
+    packaging.export_model(loop.initial_params(config, TinyCodec()), folder / "start.safetensors", TinyCodec())
 """
 
 

@@ -23,7 +23,8 @@ class Darker(nn.Module):
 @pytest.mark.parametrize("distance", ["mse", {"masked-dct": 0.95, "mse": 0.05}])
 def test_the_score_is_rate_and_the_loss_s_own_distance(distance):
     image = np.random.default_rng(0).integers(20, 256, (64, 128, 3), dtype=np.uint8)
-    evaluate = make_evaluator(Darker(), [image], (200, 800), distance=make_distance(distance))
+    measure = make_distance(distance)
+    evaluate = make_evaluator(Darker(), [{"image": image}], (200, 800), lambda batch, y: measure(batch["image"], y))
     result, pictures = evaluate({})
     x = image[None].astype(np.float32) / 255
     error = float(make_distance(distance)(x, x - np.float32(10 / 255))[0])
