@@ -32,7 +32,7 @@ _PLUGINS = (
     ("export", "jnd_jax.serving.export", "tf", "write a model's decoder for TensorFlow, TFLite or StableHLO"),
     ("transcode", "jnd_jax.serving.transcode", "tfc", "change the range coder of .jnd files, without loss"),
     ("thumbnail", "jnd_jax.thumbnail", "", "write a small PNG of a .jnd file, for desktop file managers"),
-    ("serve", "jnd_jax.serving.service", "serve", "encode and decode over HTTP"),
+    ("serve", "jnd_jax.serving.service.command", "serve", "encode and decode over HTTP"),
 )
 # Chelsea the cat by Stefan van der Walt, CC0.
 _DEMO_PHOTO = zoo.FOLDER / "chelsea.png"

@@ -1,0 +1,53 @@
+"""Connections that slow or silent clients cannot keep open."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+# Times the patience for which the rest of a refused body is read, and thrown away.
+_DRAIN = 10
+
+
+class PatientConnection(H11Protocol):
+    """A connection that ends if, for `patience` seconds, no head of a request comes or no part of an answer is taken."""
+
+    def __init__(self, patience: float, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._patience, self._timer, self._drained = patience, None, 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._wait(self._patience)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._drained = self.loop.time() + _DRAIN * self._patience
+        self._wait(self.timeout_keep_alive + self._patience)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # The rest of a refused body: a client whose connection ends while it sends may never see the answer.
+        if self.conn.their_state is h11.SEND_BODY and self.loop.time() < self._drained:
+            self._wait(self._patience)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait(self._patience)
+
+    def _wait(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        at_work = self.cycle is not None and not self.cycle.response_complete
+        if self.flow.write_paused or not at_work:
+            self.transport.abort()

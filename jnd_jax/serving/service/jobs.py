@@ -1,0 +1,169 @@
+"""What a worker process does: images to .jnd files and back. Nothing a client sends is parsed anywhere else."""
+
+from __future__ import annotations
+
+import io
+import signal
+import traceback
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from jnd_jax.errors import JndError
+from jnd_jax.serving.service.models import Known
+
+if TYPE_CHECKING:
+    from jnd_jax.image_codec import ImageCodec
+
+
+class TooLarge(Exception):
+    """The image has more pixels than the service takes."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job made: a file, of an image of so many pixels."""
+
+    data: bytes
+    pixels: int
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed: "bad" input, one that is too "large", or a "fault" of the service; with a sentence."""
+
+    kind: str
+    message: str
+
+
+class Codecs:
+    """Codecs of model files; only so many stay loaded."""
+
+    def __init__(self, room: int):
+        self._room = room
+        self._loaded: OrderedDict[str, ImageCodec] = OrderedDict()
+
+    def __getitem__(self, model: Known) -> ImageCodec:
+        from jnd_jax import modelfile
+        from jnd_jax.image_codec import ImageCodec
+
+        if model.hash not in self._loaded:
+            while len(self._loaded) >= self._room:
+                self._loaded.popitem(last=False)
+            codec = ImageCodec(modelfile.load(model.path))
+            if codec.hash != model.hash:
+                raise RuntimeError(f"{model.path} has changed: have the service reload its models (SIGHUP).")
+            self._loaded[model.hash] = codec
+        self._loaded.move_to_end(model.hash)
+        return self._loaded[model.hash]
+
+
+@dataclass(frozen=True)
+class Encode:
+    """An image file to a .jnd file.
+
+    Attributes:
+      data: the image file.
+      model: that codes it.
+      goal: quality or target, as `ImageCodec.encode` takes them.
+      pixels: that the image may have.
+    """
+
+    data: bytes = field(repr=False)
+    model: Known
+    goal: Mapping[str, Any]
+    pixels: int
+
+    def __call__(self, codecs: Codecs) -> Result:
+        from jnd_jax import images
+
+        width, height = _image_size(self.data)
+        if width * height > self.pixels:
+            what = " with a target" if "target" in self.goal else ""
+            raise TooLarge(f"Send an image of at most {self.pixels} pixels{what}: {width}x{height} are more.")
+        picture = images.parse_image(self.data)
+        data = codecs[self.model].encode(picture.pixels, **self.goal, extras=images.to_chunks(picture))
+        return Result(data, width * height)
+
+
+@dataclass(frozen=True)
+class Decode:
+    """A .jnd file to an image file.
+
+    Attributes:
+      data: the .jnd file.
+      model: that codes it.
+      kind: suffix of the image file.
+      options: Pillow's, in place of those of `images.format_image`.
+    """
+
+    data: bytes = field(repr=False)
+    model: Known
+    kind: str
+    options: Mapping[str, Any]
+
+    def __call__(self, codecs: Codecs) -> Result:
+        from jnd_jax import bitstream, images
+
+        pixels = codecs[self.model].decode(self.data)
+        picture = images.from_chunks(pixels, bitstream.unpack(self.data)[1])
+        return Result(images.format_image(picture, f".{self.kind}", **self.options), pixels[..., 0].size)
+
+
+@dataclass(frozen=True)
+class Warm:
+    """Loads a model and compiles its transforms for images of these sizes (width, height)."""
+
+    model: Known
+    sizes: tuple[tuple[int, int], ...]
+
+    def __call__(self, codecs: Codecs) -> Result:
+        import numpy as np
+
+        codec = codecs[self.model]
+        for width, height in self.sizes:
+            codec.decode(codec.encode(np.zeros((height, width, 3), np.uint8)))
+        return Result(b"", 0)
+
+
+def serve(connection: Connection, models: int) -> None:
+    """Does the jobs that come over `connection`, and sends a Result or a Failure for each, until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The service ends its workers itself.
+    codecs = Codecs(models)
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, OSError):
+            return
+        connection.send(_attempt(job, codecs))
+
+
+def _attempt(job: Any, codecs: Codecs) -> Result | Failure:
+    try:
+        return job(codecs)
+    except JndError as error:
+        return Failure("bad", str(error))
+    except TooLarge as error:
+        return Failure("large", str(error))
+    except MemoryError:
+        return Failure("large", "This image needs more memory than the service has: send a smaller one.")
+    except Exception:
+        traceback.print_exc()
+        return Failure("fault", "The service failed at this request: its log says how.")
+
+
+def _image_size(data: bytes) -> tuple[int, int]:
+    """Width and height that an image file declares; zeros where `parse_image` will say what is wrong."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.size
+    except Exception:
+        return 0, 0

@@ -1,0 +1,101 @@
+"""What the service takes on, and the options of `jnd-jax serve` that say so."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what clients can make the service hold and do.
+
+    Attributes:
+      body: bytes of a request.
+      pixels: of an image.
+      target_pixels: of an image that is encoded with a target, which takes about ten encodings.
+      held: bytes of all requests and answers that are being sent at a time.
+      queue: requests to encode that wait for a worker, and as many to decode.
+      pictures: requests for stored pictures that wait for a worker.
+      wait: seconds in which a request must have come to a worker.
+      workers: processes that encode and decode.
+      memory: resident bytes of a worker, beyond which it is ended with its request.
+      cpu_seconds: of one request.
+      models: that a worker keeps loaded.
+      cache: bytes of answers that are kept.
+      patience: seconds in which a client must have sent its request, and in which it must take a part of its answer.
+      connections: at a time.
+    """
+
+    body: int = 32 << 20
+    pixels: int = 24_000_000
+    target_pixels: int = 2_000_000
+    held: int = 256 << 20
+    queue: int = 16
+    pictures: int = 256
+    wait: float = 60.0
+    workers: int = 1
+    memory: int = 3 << 30
+    cpu_seconds: float = 60.0
+    models: int = 2
+    cache: int = 64 << 20
+    patience: float = 20.0
+    connections: int = 1024
+
+
+class _Option(NamedTuple):
+    """An option for a field of `Limits`: what one unit of it is, and its help."""
+
+    flag: str
+    field: str
+    unit: float
+    help: str
+
+
+_OPTIONS = (
+    _Option("--max-megabytes", "body", 1 << 20, "MiB of a request"),
+    _Option("--max-megapixels", "pixels", 1e6, "of an image"),
+    _Option("--max-target-megapixels", "target_pixels", 1e6, "of an image to encode with a target"),
+    _Option("--held-megabytes", "held", 1 << 20, "MiB of requests and answers that are being sent"),
+    _Option("--queue", "queue", 1, "requests to encode that may wait, and as many to decode"),
+    _Option("--picture-queue", "pictures", 1, "requests for stored pictures that may wait"),
+    _Option("--wait", "wait", 1, "seconds in which a request must have come to a worker"),
+    _Option("--workers", "workers", 1, "processes that encode and decode"),
+    _Option("--worker-megabytes", "memory", 1 << 20, "MiB of memory that a worker may take"),
+    _Option("--cpu-seconds", "cpu_seconds", 1, "that a request may take"),
+    _Option("--loaded-models", "models", 1, "models that a worker keeps loaded"),
+    _Option("--cache-megabytes", "cache", 1 << 20, "MiB of answers that are kept"),
+    _Option("--patience", "patience", 1, "seconds in which a client must have sent its request"),
+    _Option("--connections", "connections", 1, "at a time"),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """An option for each field of `Limits`."""
+    for option in _OPTIONS:
+        default = getattr(Limits, option.field) / option.unit
+        parser.add_argument(
+            option.flag,
+            dest=f"limit_{option.field}",
+            type=_positive,
+            default=default,
+            metavar="N",
+            help=f"{option.help} (default: {default:g})",
+        )
+
+
+def from_options(args: argparse.Namespace) -> Limits:
+    """The limits that parsed arguments ask for."""
+    values = {option.field: getattr(args, f"limit_{option.field}") * option.unit for option in _OPTIONS}
+    return Limits(**{name: type(getattr(Limits, name))(value) for name, value in values.items()})
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"give a number above 0, not {text!r}")
+    return value
