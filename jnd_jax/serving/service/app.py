@@ -149,7 +149,7 @@ class Service:
         async with self._body(request) as data:
             result = await self._made(request, "encode", jobs.Encode(data, known, goal, pixels), known)
         headers = {**_FRESH, "Content-Disposition": negotiation.disposition("attachment", "image.jnd")}
-        return _Answer(self, result.data, "application/octet-stream", headers)
+        return _Answer(self, result.data, "image/vnd.jnd", headers)
 
     async def decode(self, request: Request) -> Response:
         """A .jnd file to an image file."""
