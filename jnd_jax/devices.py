@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import jax
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def spread(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
@@ -21,7 +22,7 @@ def spread(function: Callable[[Item], Result], items: Iterable[Item], workers: i
     rest, such as range coding, runs in the item's thread. So images of different sizes keep devices and cores busy.
     Raises what `function` raises, once the items before it are through; what has not begun by then never does.
     """
-    free: SimpleQueue[jax.Device] = SimpleQueue()
+    free = SimpleQueue()
     for device in itertools.islice(itertools.cycle(jax.local_devices()), workers):
         free.put(device)
 

@@ -199,7 +199,8 @@ def from_compressai(source: Mapping[str, Any] | str | os.PathLike, name: str) ->
     sample = jnp.zeros((1, DOWNSAMPLING, DOWNSAMPLING, 3))
     expected = jax.eval_shape(model.init, jax.random.key(0), sample, None, None)["params"]
     params = {}
-    for path, leaf in traverse_util.flatten_dict(expected).items():
+    leaves: Any = traverse_util.flatten_dict(expected)
+    for path, leaf in leaves.items():
         key = _compressai_key(path)
         if key not in state:
             raise JndError(f"the state dict has no {key}, so it is not one of {name}")

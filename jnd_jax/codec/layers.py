@@ -272,4 +272,4 @@ class GDN(nn.Module):
 
 
 def _non_negative(stored: jax.Array, minimum: float) -> jax.Array:
-    return lower_bound(stored, (minimum + _GDN_PEDESTAL) ** 0.5) ** 2 - _GDN_PEDESTAL
+    return jnp.square(lower_bound(stored, (minimum + _GDN_PEDESTAL) ** 0.5)) - _GDN_PEDESTAL

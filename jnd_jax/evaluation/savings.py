@@ -113,7 +113,9 @@ def read_assumptions(path: Path) -> Assumptions:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise JndError(f"{path} cannot be read as TOML ({error}): start from `jnd-jax savings --example`") from error
-    kinds = {field.name: {"str": str, "bool": bool, "float": (int, float)}[field.type] for field in fields(Assumptions)}
+    kinds = {
+        field.name: {"str": str, "bool": bool, "float": (int, float)}[str(field.type)] for field in fields(Assumptions)
+    }
     for name in kinds.keys() ^ values.keys():
         raise JndError(
             f"{'add' if name in kinds else 'take out'} the line `{name}` {'to' if name in kinds else 'of'} {path}"

@@ -86,7 +86,7 @@ def read_frame(path: Path, frame: int) -> np.ndarray:
             for number, picture in enumerate(video.decode(video=0)):
                 if number == frame:
                     return picture.to_ndarray(format="rgb24")
-    except (av.FFmpegError, OSError, IndexError) as error:
+    except (av.error.FFmpegError, OSError, IndexError) as error:
         raise JndError(f"copy or download {path} again: it cannot be decoded ({error})") from error
     raise JndError(f"choose an earlier frame than {frame}: {path} is shorter")
 

@@ -6,7 +6,9 @@ it; 0 for equal images. Gradients are finite everywhere, at equal images include
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -58,4 +60,4 @@ def make_distance(spec: str | Mapping[str, float]) -> Distance:
     if unknown or not weights:
         raise JndError(f"no distance is named {unknown}: choose from {', '.join(DISTANCES)}")
     parts = [(w * DISTANCES[name][1], DISTANCES[name][0]) for name, w in weights.items()]
-    return lambda x, y: sum(factor * distance(x, y) for factor, distance in parts)
+    return lambda x, y: reduce(operator.add, (factor * distance(x, y) for factor, distance in parts))

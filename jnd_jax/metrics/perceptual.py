@@ -58,4 +58,4 @@ def lite0(reference: np.ndarray, distorted: np.ndarray) -> float:
     Raises:
         JndError: the network's weights are not installed.
     """
-    return float(_lite0_distance()(np.float32(reference), np.float32(distorted)))
+    return float(_lite0_distance()(reference.astype(np.float32), distorted.astype(np.float32)))

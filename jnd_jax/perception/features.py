@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jnd_jax.errors import JndError
 from jnd_jax.perception.torch_file import read_state_dict
@@ -23,9 +24,10 @@ LITE0_BLOCKS = 16
 _NORM_EPSILON = 1e-3
 
 
-def _convolution(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+def _convolution(x: jax.Array, kernel: ArrayLike, bias: ArrayLike) -> jax.Array:
     """Stride 1, zeros beyond the border, kernel (k, k, in, out)."""
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")) + bias
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, jnp.asarray(kernel), (1, 1), "SAME", dimension_numbers=dimensions) + bias
 
 
 def vgg16(weights: str | Path) -> Features:

@@ -42,7 +42,7 @@ def visibility(x: jax.Array) -> jax.Array:
     quarters = blocks.reshape(*blocks.shape[:-1], 2, 4, 2, 4)
     activity = jnp.mean(jnp.sqrt(jnp.var(quarters, (-3, -1)) + 1e-3), (-2, -1)) ** 2
     order = (_MASKING_ORDER * frequency / (frequency + 1)).astype(np.float32)
-    return sensitivity * jnp.exp(-order * jnp.log1p(activity / _MASKING_ENERGY)[..., None])
+    return jnp.asarray(sensitivity) * jnp.exp(-order * jnp.log1p(activity / _MASKING_ENERGY)[..., None])
 
 
 def masked_dct_error(x: jax.Array, y: jax.Array) -> jax.Array:

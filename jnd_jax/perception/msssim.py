@@ -87,7 +87,7 @@ def ms_ssim_batch(x: Any, y: Any) -> Any:
     """
     scales = scales_for(x.shape[1], x.shape[2])
     weights = np.array(WEIGHTS[:scales]) * (sum(WEIGHTS) / sum(WEIGHTS[:scales]))
-    product = 1.0
+    product: Any = 1.0
     for scale in range(scales):
         similarity, contrast = _similarities(x, y)
         last = scale == scales - 1

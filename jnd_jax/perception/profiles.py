@@ -299,6 +299,6 @@ def profile(name: str) -> Profile:
 
 def picture(image: np.ndarray, name: str) -> np.ndarray:
     """A threshold map to look at: (H, W, 3) uint8 image -> grey (H, W, 3) uint8, 8 times the thresholds."""
-    thresholds = jax.jit(profile(name))(luma(image[None] / np.float32(255)))[0]
+    thresholds = jax.jit(profile(name))(luma(jnp.float32(image[None]) / 255))[0]
     grey = np.asarray(jnp.clip(jnp.round(8.0 * thresholds), 0, 255), np.uint8)
     return np.repeat(grey[..., None], 3, -1)

@@ -31,7 +31,7 @@ class _Storage:
 
     def __init__(self, dtype: np.dtype, size: int):
         self.dtype, self.size = dtype, size
-        self.array: np.ndarray | None = None
+        self.array = np.empty(0, dtype)
 
 
 class _Tensor:

@@ -102,7 +102,7 @@ def restore(manager: ocp.CheckpointManager, like: TrainState, config: dict[str, 
     _check_same(meta["config"], config, f"The checkpoint of step {step} in {manager.directory}")
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _global(like))
     try:
-        saved = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
+        saved: Any = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
     except (ValueError, KeyError, TypeError) as error:
         raise JndError(
             f"The checkpoint of step {step} in {manager.directory} does not fit this model and optimizer; resume with "
@@ -143,5 +143,5 @@ def load_params(workdir: str | Path, ema: bool = True, best: bool = False) -> di
         here = SingleDeviceSharding(jax.local_devices()[0])
         as_saved = manager.item_metadata(step)["state"]
         target = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), as_saved.tree)
-        saved = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
+        saved: Any = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
     return jax.tree.map(np.asarray, saved.state["ema" if ema else "params"])

@@ -55,7 +55,8 @@ def initial_params(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
         return params
     source = Path(config.train.init_from).expanduser()
     given = checkpoint.load_params(source) if source.is_dir() else packaging.load_model_params(source)
-    ours, theirs = traverse_util.flatten_dict(params, sep="/"), traverse_util.flatten_dict(given, sep="/")
+    ours: Any = traverse_util.flatten_dict(params, sep="/")
+    theirs: Any = traverse_util.flatten_dict(given, sep="/")
     for path in sorted(ours.keys() & theirs.keys()):
         if ours[path].shape != theirs[path].shape:
             raise JndError(

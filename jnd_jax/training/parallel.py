@@ -49,7 +49,7 @@ def connect(coordinator: str, processes: int = 0, process: int = 0) -> None:
 
 
 def parallelize(
-    step: Callable[[Any, Any], tuple[Any, Any]], kind: str = "pmap", devices: Sequence[jax.Device] | None = None
+    step: Callable[[Any, Any], tuple[Any, Any]], kind: str = "pmap", devices: Sequence[Any] | None = None
 ) -> Parallel:
     """Run the per-device `step` on `devices` (default: all of all hosts), by "pmap" or "shard_map", with equal results."""
     devices = list(devices or jax.devices())

@@ -16,7 +16,7 @@ class SoapState(NamedTuple):
     the second moments and eigenvectors of each side ("left", "right") that is preconditioned.
     """
 
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  a tuple's method, which nobody calls here
     mean: tuple[jax.Array, ...]
     square: tuple[jax.Array, ...]
     moment: tuple[Sides, ...]
@@ -73,9 +73,9 @@ def scale_by_soap(
         basis = tuple({side: jnp.eye(n, dtype=m.dtype) for side, n in sides(m).items()} for m in matrices)
         return SoapState(jnp.zeros((), jnp.int32), zeros(), zeros(), moment, basis)
 
-    def update(grads: Any, state: SoapState, params: Any = None) -> tuple[Any, SoapState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, SoapState]:
         del params
-        leaves, tree = jax.tree.flatten(grads)
+        leaves, tree = jax.tree.flatten(updates)
         matrices = [_matrix(leaf) for leaf in leaves]
         first = state.count == 0
         t = jnp.maximum(state.count, 1).astype(jnp.float32)

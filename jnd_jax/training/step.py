@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import optax
 from flax import linen as nn
 
 from jnd_jax import codec
+from jnd_jax.codec.types import Forward
 from jnd_jax.losses.combine import Loss
 from jnd_jax.training.state import TrainState, example_keys
 
@@ -60,7 +61,7 @@ def make_train_step(
         draw, noise = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (0, 1))
         q = jax.vmap(lambda key: jax.random.randint(key, (), quality[0], quality[1] + 1))(draw).astype(jnp.float32)
         weight = jnp.full_like(q, lmbda) if lmbda > 0 else codec.lmbda(q)
-        out = model.apply({"params": params}, x, q, noise)
+        out = cast(Forward, model.apply({"params": params}, x, q, noise))
         pixels = x.shape[1] * x.shape[2]
         bpp, bpp_z = (out.bits_y + out.bits_z) / pixels, out.bits_z / pixels
         distortion = loss(batch | {"quality": q}, out.x_hat)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from jnd_jax import codec
 from jnd_jax.codec.linear import FOOTPRINT, round_up
+from jnd_jax.codec.types import Forward
 from jnd_jax.data.cache import ImageSet
 from jnd_jax.losses.combine import Loss
 from jnd_jax.training.step import to_float
@@ -87,7 +88,7 @@ def make_evaluator(
     def measure(params: Any, example: Mapping[str, jax.Array], quality: jax.Array, weight: jax.Array):
         batch = {name: value[None] for name, value in to_float(example).items()} | {"quality": quality[None]}
         x = batch["image"]
-        out = model.apply({"params": params}, x, batch["quality"], None)
+        out = cast(Forward, model.apply({"params": params}, x, batch["quality"], None))
         decoded = jnp.clip(jnp.round(out.x_hat * 255.0), 0, 255)
         bpp = (out.bits_y + out.bits_z)[0] / (x.shape[1] * x.shape[2])
         mse = jnp.mean((decoded - 255.0 * x) ** 2)

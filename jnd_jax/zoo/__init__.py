@@ -11,8 +11,8 @@ FOLDER = Path(__file__).parent
 
 
 def _key(name: str) -> tuple[str, int]:
-    family, number = re.fullmatch(r"(.*?)(?:-(\d+))?", name).groups()
-    return family, int(number or 0)
+    family, dash, number = name.rpartition("-")
+    return (family, int(number)) if dash and number.isdecimal() else (name, 0)
 
 
 def models(folder: Path = FOLDER) -> dict[str, Path]:

@@ -19,7 +19,7 @@ def read_answers(folder: Path) -> list[dict[str, Any]]:
     for path in sorted(folder.glob("*.json")):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            record["answers"], record["subject"], record["test"]
+            _ = record["answers"], record["subject"], record["test"]
         except (ValueError, KeyError, TypeError) as error:
             raise JndError(f"{path} is no file of answers: take it out of the folder") from error
         records.append(record)
