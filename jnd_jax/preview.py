@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,8 @@ class Previewer:
     def __init__(self, model: modelfile.ModelFile):
         self.hash = model.hash
         self._latents = coding.latent_coder(model.params, model.tables)
-        linear = {name: LINEAR_UNITS[name] * model.params[f"linear_{name}"] for name in ("synthesis", "postfilter")}
-        self._synthesis, self._postfilter = linear["synthesis"], linear["postfilter"]
+        basis = (LINEAR_UNITS[name] * model.params[f"linear_{name}"] for name in ("synthesis", "postfilter"))
+        self._kernels = cache(partial(preview.kernels, *basis))
 
     def decode(self, data: bytes, scale: int) -> images.Picture:
         """An 8-bit picture of 1/`scale` of the file's width and height, rounded up, with its metadata.
@@ -52,7 +52,7 @@ class Previewer:
         z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
         quality = regions.of_file(header, chunks)
         y = self._latents.decode_y(chunks["y"], z, quality, header.coder).y_hat
-        x = preview.preview(y * self._inverse_gain(quality), self._synthesis, self._postfilter, scale)
+        x = preview.preview(y * self._inverse_gain(quality), self._kernels(scale))
         height, width = (-(-side // scale) for side in (header.height, header.width))
         pixels = np.clip(np.round(255 * (x[:height, :width] + 0.5)), 0, 255).astype(np.uint8)
         if header.grey:

@@ -41,28 +41,36 @@ def _kernel(synthesis: np.ndarray, rows: np.ndarray, columns: np.ndarray, scale:
     return np.einsum("ap,mpqc,bq->mabc", mean @ rows, blocks, mean @ columns, optimize=True).astype(np.float32)
 
 
-def preview(y: np.ndarray, synthesis: np.ndarray, postfilter: np.ndarray, scale: int) -> np.ndarray:
-    """Means over cells of `scale` x `scale` pixels of what latents synthesise linearly.
+def kernels(synthesis: np.ndarray, postfilter: np.ndarray, scale: int) -> np.ndarray:
+    """(3, 3, M, 3 n, 3 n, 3), n = 16 / scale: what a latent adds to the cells of its block and of those around.
+
+    The first axes are the block's place in its column and row: first, inner, last.
 
     Args:
-      y: (h, w, K) latents with their gain undone; the first K of M channels.
       synthesis: (M, 768) basis functions of a block, in (row, column, RGB) order.
       postfilter: (16, 16) filter across block borders.
       scale: one of `SCALES`.
+    """
+    places = [_tails(postfilter, first, last) for first, last in ((True, False), (False, False), (False, True))]
+    return np.stack([[_kernel(synthesis, rows, columns, scale) for columns in places] for rows in places])
+
+
+def preview(y: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+    """Means over cells of pixels of what latents synthesise linearly.
+
+    Args:
+      y: (h, w, M) latents with their gain undone.
+      kernels: from `kernels`, of M channels.
 
     Returns:
       (16 h / scale, 16 w / scale, 3) float32, nominally -0.5..0.5.
     """
-    h, w, channels = y.shape
-    n = BLOCK // scale
+    (h, w, channels), n = y.shape, kernels.shape[3] // 3
     out = np.zeros((h + 2, n, w + 2, n, 3), np.float32)
-    ends = lambda length: ((0, 1, True, False), (1, length - 1, False, False), (length - 1, length, False, True))
-    for top, bottom, *row_ends in ends(h):
-        for left, right, *column_ends in ends(w):
-            kernel = _kernel(
-                synthesis[:channels], _tails(postfilter, *row_ends), _tails(postfilter, *column_ends), scale
-            )
-            cells = y[top:bottom, left:right] @ kernel.reshape(channels, -1)
+    spans = lambda length: ((0, 1), (1, length - 1), (length - 1, length))
+    for row, (top, bottom) in enumerate(spans(h)):
+        for column, (left, right) in enumerate(spans(w)):
+            cells = y[top:bottom, left:right] @ kernels[row, column].reshape(channels, -1)
             cells = cells.reshape(bottom - top, right - left, 3, n, 3, n, 3)
             for i in range(3):
                 for j in range(3):

@@ -1,0 +1,68 @@
+// A picture of 1/16 of the size from the first channel group: block means of the linear synthesis, see codec/preview.py.
+
+import type { ModelFile } from "./model.js";
+
+const NODE_SPACING = 125;
+const NODES = 9;
+
+export interface Small {
+  width: number;
+  height: number;
+  /** RGBA. */
+  data: Uint8ClampedArray<ArrayBuffer>;
+}
+
+export class Previewer {
+  /** (3, 3, K, 27): by place of the block (first, inner, last row; column), what a latent adds to the 3 x 3 blocks around. */
+  private readonly kernels: Float32Array;
+  private readonly logInverseGain: Float32Array;
+  private readonly channels: number;
+
+  constructor(model: ModelFile) {
+    this.kernels = model.array("preview.kernels");
+    this.channels = model.shape("preview.kernels")[2];
+    this.logInverseGain = model.array("preview.log_inverse_gain");
+  }
+
+  private gains(quality: number): Float32Array {
+    const node = Math.min(Math.floor(quality / NODE_SPACING), NODES - 2);
+    const t = quality / NODE_SPACING - node;
+    return Float32Array.from({ length: this.channels }, (_, channel) => {
+      const [low, high] = [0, 1].map((i) => this.logInverseGain[(node + i) * this.channels + channel]);
+      return Math.exp((1 - t) * low + t * high);
+    });
+  }
+
+  /** Of gained latents (h, w, K) of the first group, cut to an image of `width` x `height` pixels. */
+  draw(y: Float32Array, h: number, w: number, quality: Int32Array, width: number, height: number): Small {
+    const k = this.channels;
+    const sums = new Float32Array((h + 2) * (w + 2) * 3);
+    const place = (index: number, length: number) => (index === 0 ? 0 : index === length - 1 ? 2 : 1);
+    let gains = this.gains(quality[0]);
+    for (let row = 0; row < h; row++) {
+      for (let column = 0; column < w; column++) {
+        const block = row * w + column;
+        if (quality.length > 1) gains = this.gains(quality[block]);
+        const kernel = (3 * place(row, h) + place(column, w)) * k * 27;
+        for (let channel = 0; channel < k; channel++) {
+          const value = y[block * k + channel] * gains[channel];
+          const from = kernel + channel * 27;
+          for (let i = 0; i < 3; i++) {
+            const to = ((row + i) * (w + 2) + column) * 3;
+            for (let j = 0; j < 9; j++) sums[to + j] += value * this.kernels[from + 9 * i + j];
+          }
+        }
+      }
+    }
+    const [columns, rows] = [Math.ceil(width / 16), Math.ceil(height / 16)];
+    const data = new Uint8ClampedArray(4 * columns * rows);
+    for (let row = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++) {
+        const from = ((row + 1) * (w + 2) + column + 1) * 3;
+        for (let c = 0; c < 3; c++) data[4 * (row * columns + column) + c] = 255 * (sums[from + c] + 0.5);
+        data[4 * (row * columns + column) + 3] = 255;
+      }
+    }
+    return { width: columns, height: rows, data };
+  }
+}
