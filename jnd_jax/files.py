@@ -44,7 +44,7 @@ def _sources(inputs: Sequence[str], suffixes: Sequence[str]) -> list[tuple[Path,
             continue
         inside = find(path, suffixes)
         if not inside:
-            raise JndError(f"give a folder with files of the suffixes {', '.join(suffixes)}: {path} holds none")
+            raise JndError(f"Give a folder with files of the suffixes {', '.join(suffixes)}: {path} holds none.")
         found += [(file, file.relative_to(path)) for file in inside]
     return found
 
@@ -63,12 +63,12 @@ def plan(
     if not (several or folder.is_dir() or output.endswith(("/", os.sep))):
         if not named:
             raise JndError(
-                f"name the output with one of the suffixes {', '.join(targets)}, or a folder that "
-                f"exists, not {output!r}"
+                f"Name the output with one of the suffixes {', '.join(targets)}, or a folder that "
+                f"exists, not {output!r}."
             )
         return [(Path(inputs[0]), folder)]
     if named:
-        raise JndError(f"give a folder for the output of several files, not {output!r}")
+        raise JndError(f"Give a folder for the output of several files, not {output!r}.")
     files = _sources(inputs, sources)
     count = Counter(relative.with_suffix("") for _, relative in files)
     return [
@@ -110,7 +110,7 @@ def each(pairs: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], str], 
         source, target = pair
         try:
             if first[target] is not source:
-                raise JndError(f"rename it: {target} is for another input of that name")
+                raise JndError(f"Rename it: {target} is for another input of that name.")
             return work(source, target)
         except FAILURES as error:
             return error

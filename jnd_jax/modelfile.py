@@ -47,7 +47,7 @@ def _flatten(params: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
     flat = {}
     for name, value in params.items():
         if not name or "/" in name:
-            raise JndError(f"rename {prefix}{name!r}: a name must neither be empty nor contain a slash")
+            raise JndError(f"Rename {prefix}{name!r}: a name must neither be empty nor contain a slash.")
         if isinstance(value, Mapping):
             flat.update(_flatten(value, f"{prefix}{name}/"))
         else:
@@ -96,10 +96,10 @@ def model_hash(config: Mapping[str, Any], params: Mapping[str, Any], tables: Map
 def _check_tensors(tensors: Mapping[str, np.ndarray]) -> None:
     for name, value in tensors.items():
         if value.dtype.kind not in _KINDS or value.dtype.name == "bfloat16":
-            raise JndError(f"store {name} as floats or integers: {value.dtype} is neither")
+            raise JndError(f"Store {name} as floats or integers: {value.dtype} is neither.")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise JndError(
-                f"{name} has values that are not finite (in {value.dtype}): train or convert the model again"
+                f"{name} has values that are not finite (in {value.dtype}): train or convert the model again."
             )
 
 
@@ -167,23 +167,23 @@ def save(
 def _metadata(path: Path, file: Any) -> dict[str, Any]:
     metadata = file.metadata() or {}
     if not {"format", "name", "config", "card", "hash"} <= set(metadata):
-        raise JndError(f"{path} is a safetensors file, but not a model of jnd_jax: give one that train.py has written")
+        raise JndError(f"{path} is a safetensors file, but not a model of jnd_jax: give one that train.py has written.")
     if metadata["format"] != FORMAT:
-        raise JndError(f"{path} is of the newer model format {metadata['format']}: update jnd_jax")
+        raise JndError(f"{path} is of the newer model format {metadata['format']}: update jnd_jax.")
     try:
         config, card = json.loads(metadata["config"]), json.loads(metadata["card"])
     except ValueError as error:
-        raise JndError(f"{path} is damaged ({error}): copy or download it again") from error
+        raise JndError(f"{path} is damaged ({error}): copy or download it again.") from error
     return {"name": metadata["name"], "config": config, "card": card, "hash": metadata["hash"]}
 
 
 def _open(path: Path) -> Any:
     if not path.is_file():
-        raise JndError(f"there is no model file {path}: check the path, or see the names in `jnd-jax models`")
+        raise JndError(f"There is no model file {path}: check the path, or see the names in `jnd-jax models`.")
     try:
         return safe_open(path, framework="np")
     except SafetensorError as error:
-        raise JndError(f"{path} is no model file, or damaged ({error}): copy or download it again") from error
+        raise JndError(f"{path} is no model file, or damaged ({error}): copy or download it again.") from error
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -214,15 +214,15 @@ def load(path: str | Path) -> ModelFile:
         try:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
         except (SafetensorError, TypeError, KeyError) as error:
-            raise JndError(f"{path} has an array NumPy cannot read ({error}): convert it to float32") from error
+            raise JndError(f"{path} has an array NumPy cannot read ({error}): convert it to float32.") from error
     foreign = [key for key in tensors if not key.startswith(("params/", "tables/"))]
     if foreign:
         raise JndError(
-            f"{path} holds {foreign[0]!r}, which is no part of a model: give a file that train.py has written"
+            f"{path} holds {foreign[0]!r}, which is no part of a model: give a file that train.py has written."
         )
     tensors = _widen(tensors)
     if _hash(metadata["config"], tensors) != metadata["hash"]:
-        raise JndError(f"{path} is damaged (its contents do not match its hash): copy or download it again")
+        raise JndError(f"{path} is damaged (its contents do not match its hash): copy or download it again.")
     _check_tensors(tensors)
     parts = {
         part: {key.removeprefix(part): value for key, value in tensors.items() if key.startswith(part)}
@@ -244,8 +244,8 @@ def find(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if not path.is_file():
         raise JndError(
-            f"there is no model {str(name_or_path)!r}: give the path of a model file or one of "
-            f"the names {', '.join(known) or '(none is installed)'}"
+            f"There is no model {str(name_or_path)!r}: give the path of a model file or one of "
+            f"the names {', '.join(known) or '(none is installed)'}."
         )
     return path
 
@@ -260,5 +260,5 @@ def find_by_hash(digest: str) -> Path:
         if describe(path)["hash"] == digest:
             return path
     raise JndError(
-        f"the model {digest} that wrote this file is not installed: name its model file with --model, or update jnd_jax"
+        f"The model {digest} that wrote this file is not installed: name its model file with --model, or update jnd_jax."
     )

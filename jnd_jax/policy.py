@@ -1,7 +1,7 @@
 """Policies: what a class of content must keep, from TOML files.
 
 about = "Scans and X-rays: what is faint may matter."
-target = "jnd=0.5"            # what the smallest file should reach; where no quality does, the highest is taken
+target = "jnd=0.5"            # what the smallest file should reach; if no quality reaches it, quality 100 is used
 floor = "psnr=40"             # what every file must reach, bounded: without it none is written
 region_quality = 100          # of what a mask marks, 0 to 100
 max_error = 4                 # levels that no sample is off by more, 2 or above, 0 for lossless; without it no bound
@@ -57,23 +57,23 @@ def load(name_or_path: str) -> Policy:
     if path.suffix != ".toml":
         path = FOLDER / f"{name_or_path}.toml"
         if name_or_path not in names():
-            raise JndError(f"there is no policy {name_or_path!r}: give one of {', '.join(names())}, or a .toml file")
+            raise JndError(f"There is no policy {name_or_path!r}: give one of {', '.join(names())}, or a .toml file.")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise JndError(f"{path} is no TOML file: {error}") from error
+        raise JndError(f"{path} is no TOML file: {error}.") from error
     kinds = _KEYS | _OPTIONAL
     if not set(_KEYS) <= set(table) <= set(kinds) or any(not isinstance(table[key], kinds[key]) for key in table):
         raise JndError(
-            f"give the policy {path} exactly {', '.join(_KEYS)}: texts, and a number; and max_error if you like"
+            f"Give the policy {path} exactly {', '.join(_KEYS)}: texts, and a number; and max_error if you like."
         )
     goals = {key: search.parse_target(table[key]) for key in ("target", "floor")}
     if any(goal.metric == "bpp" for goal in goals.values()):
         raise JndError(
-            f"name qualities to reach in the policy {path}, such as psnr=45: a budget in bpp keeps no detail"
+            f"Name qualities to reach in the policy {path}, such as psnr=45: a budget in bpp keeps no detail."
         )
     if not 0 <= table["region_quality"] <= 100:
-        raise JndError(f"give the policy {path} a region_quality of 0 to 100")
+        raise JndError(f"Give the policy {path} a region_quality of 0 to 100.")
     if "max_error" in table:
         residual.check_bound(table["max_error"], bitstream.BIT_DEPTHS[-1])
     return Policy(

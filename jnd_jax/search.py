@@ -23,12 +23,12 @@ class OutOfReach(JndError):
 
 @dataclass(frozen=True)
 class Found:
-    """What a search arrived at.
+    """The result of a search.
 
     Attributes:
         quality: the chosen quality.
         data: the file at that quality.
-        value: what `passes` (or the target's metric) said of it.
+        value: what `passes`, or the target's metric, gave for it.
         encodes: number of encodes the search took.
     """
 
@@ -64,15 +64,17 @@ def parse_target(text: str, jnd_metric: str = "ssimulacra2") -> Target:
     if name == "jnd" and not (value is not None and math.isnan(value)):
         return Target(jnd_metric, metrics.jnd_threshold(jnd_metric, 1.0 if value is None else value))
     if value is None or not math.isfinite(value) or (name == "bpp" and value <= 0):
-        raise JndError(f"write a target as jnd, jnd=0.5, psnr=38, ssimulacra2=70 or bpp=0.5, not {text!r}")
+        raise JndError(f"{text!r} is no target: write jnd, jnd=0.5, psnr=38, ssimulacra2=70 or bpp=0.5.")
     if name != "bpp":
         metrics.lookup(name)
     return Target(name, value)
 
 
 def _inverse_interpolation(known: Mapping[float, float]) -> float:
-    """Position of value 0 from the (position, value) pairs nearest to it: a parabola through three where it
-    is monotone there, a secant otherwise."""
+    """Position of value 0 by inverse interpolation.
+
+    Fits a parabola to the three nearest (position, value) pairs if they are monotone, else a secant to two.
+    """
     nearest = sorted(known, key=lambda i: abs(known[i]))[:3]
     (p0, v0), (p1, v1) = ((i, known[i]) for i in nearest[:2])
     if v0 == v1:
@@ -92,10 +94,10 @@ def _inverse_interpolation(known: Mapping[float, float]) -> float:
 
 
 def _guess(known: Mapping[int, float], expected: Sequence[float] | None, tolerance: float) -> float:
-    """Index, or nan, at which a margin of half the tolerance is to be expected: the middle of what is good enough."""
+    """Next index to try, aiming at the middle of the accepted interval [0, tolerance]; nan if too little is known."""
     if expected is None:
         return _inverse_interpolation({i: v - tolerance / 2 for i, v in known.items()}) if len(known) > 1 else math.nan
-    # Where the typical curve is the axis, any image's is nearly straight, and nearly of slope 1.
+    # Plotted against the typical curve, an image's margins are close to a line of slope 1.
     points = sorted((expected[i], v - tolerance / 2) for i, v in known.items())
     below, above = [p for p in points if p[1] < 0][-1:], [p for p in points if p[1] >= 0][:1]
     if below and above:
@@ -125,7 +127,7 @@ def _boundary(
     widths = []
     while holds - fails > 1 and not (holds < count and known[holds] <= tolerance):
         widths.append(holds - fails)
-        # A typical curve brings the first guesses near, all on one side perhaps.
+        # With a typical curve the first guesses are near, but may all lie on one side: wait longer before bisecting.
         patience = 2 if expected is None else 4
         slow = len(widths) > patience and widths[-1] > max(2, widths[-3] / 2)
         position = math.nan if slow else _guess(known, expected, tolerance)
@@ -179,7 +181,7 @@ def smallest(
     index = _boundary(value_at, len(qualities), margins, tolerance, expected)
     if index == len(qualities):
         raise OutOfReach(
-            f"even quality {qualities[-1]:g} misses the target (by {-margins[index - 1]:.3g}): choose a lower target"
+            f"Even quality {qualities[-1]:g} misses the target (by {-margins[index - 1]:.3g}): choose a lower target."
         )
     if index not in files:
         files[index] = encode(qualities[index])
@@ -213,8 +215,8 @@ def largest_within(
     index = _boundary(bytes_left, len(qualities), {}, tolerance)
     if index == len(qualities):
         raise OutOfReach(
-            f"even quality {qualities[0]:g} needs {len(files[index - 1])} bytes, more than {budget}: "
-            "choose a larger target"
+            f"Even quality {qualities[0]:g} needs {len(files[index - 1])} bytes, more than {budget}: "
+            "choose a larger target."
         )
     return Found(descending[index], files[index], len(files[index]), len(files))
 
@@ -287,13 +289,18 @@ def reach_above(
     measure: Callable[[str, np.ndarray, np.ndarray], float] = metrics.measure,
     **options,
 ) -> tuple[Found, float]:
-    """The smallest file that reaches `target`, or the best where none does, finished, and in any case one that then
-    reaches `floor`.
+    """The smallest file that reaches `target`; if none does, that of the highest quality.
+
+    `finish` is then applied, and the quality raised until `floor` holds.
 
     Args:
-        reference, encode, decode, qualities: as for `reach`.
-        target, floor: no bpp.
-        finish: file -> the file that is kept; the target is searched before, the floor holds after it.
+        reference: as for `reach`.
+        encode: as for `reach`.
+        decode: as for `reach`.
+        qualities: as for `reach`.
+        target: what the file should reach before `finish`; not bpp.
+        floor: what the kept file must reach after `finish`; not bpp.
+        finish: file -> the file that is kept.
         measure: as for `reach`.
         options: of `reach`.
 
@@ -321,8 +328,8 @@ def reach_above(
         higher = [other for other in qualities if other > quality]
         if not higher:
             raise OutOfReach(
-                f"even quality {quality:g} does not keep {floor.metric} {floor.value:g} "
-                f"(it reaches {kept:.4g}): keep this image in a lossless format"
+                f"Even quality {quality:g} does not keep {floor.metric} {floor.value:g} "
+                f"(it reaches {kept:.4g}): keep this image in a lossless format."
             )
         raised = reach(
             reference, lambda image, q: finish(counted(image, q)), decode, higher, floor, measure=measure, **options

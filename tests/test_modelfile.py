@@ -124,7 +124,7 @@ def test_damage_is_detected(tmp_path):
 
 def test_foreign_files_are_refused(tmp_path):
     path = tmp_path / "m.safetensors"
-    with pytest.raises(JndError, match="there is no model file"):
+    with pytest.raises(JndError, match="There is no model file"):
         modelfile.load(path)
     path.write_bytes(b"not a model")
     with pytest.raises(JndError, match="no model file"):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import jnd_jax
-from bench import bulk_kill
+from tests.serving import kill
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'jnd-jax[bulk]'")
 from examples import encode_store  # noqa: E402  needs Ray
@@ -18,19 +18,19 @@ from examples import encode_store  # noqa: E402  needs Ray
 
 @pytest.mark.slow
 def test_no_image_is_lost_or_done_twice_when_workers_and_jobs_are_killed(tmp_path):
-    counts = bulk_kill.measure(tmp_path, 60, (256, 192), str(bulk_kill.MODEL))
-    assert bulk_kill.right(counts), counts
+    counts = kill.measure(tmp_path, 60, (256, 192), str(kill.MODEL))
+    assert kill.right(counts), counts
 
 
 def test_what_is_no_image_is_named_and_the_others_are_done(tmp_path, golden_model):
     photos, store = tmp_path / "photos", tmp_path / "store"
-    bulk_kill.write_images(photos, 2, (64, 64))
+    kill.write_images(photos, 2, (64, 64))
     (photos / "broken.png").write_bytes(b"none")
     store.mkdir()
     (store / encode_store.MANIFEST).write_text('{"file": "000')  # as a job leaves it that was killed while it wrote
     command = [
         sys.executable,
-        bulk_kill.ROOT / "examples" / "encode_store.py",
+        kill.ROOT / "examples" / "encode_store.py",
         photos,
         "-o",
         store,
@@ -48,7 +48,7 @@ def test_what_is_no_image_is_named_and_the_others_are_done(tmp_path, golden_mode
 
 
 def test_a_file_is_written_again_if_source_settings_or_itself_have_changed(tmp_path, golden_model):
-    bulk_kill.write_images(tmp_path / "photos", 2, (64, 64))
+    kill.write_images(tmp_path / "photos", 2, (64, 64))
     source, other = tmp_path / "photos" / "00000.png", tmp_path / "photos" / "00001.png"
     codec = jnd_jax.load(golden_model)
     settings = {"model": str(golden_model), "hash": codec.hash, "quality": 50.0, "coder": "constriction"}

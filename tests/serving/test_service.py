@@ -28,10 +28,10 @@ httpx = pytest.importorskip("httpx", reason="needs the service's packages: pip i
 pytest.importorskip("uvicorn", reason="needs the service's packages: pip install 'jnd-jax[serve]'")
 
 PHOTO = np.asarray(Image.open(zoo.FOLDER / "chelsea.png").convert("RGB"))[:64, :96]
-from bench import serve_load  # noqa: E402  these need the packages above
 from jnd_jax.serving.service.app import Service  # noqa: E402
 from jnd_jax.serving.service.limits import Limits  # noqa: E402
 from jnd_jax.serving.service.models import Models  # noqa: E402
+from tests.serving import load  # noqa: E402  these need the packages above
 
 # Decoding the first image of a size compiles.
 get, post = (functools.partial(method, timeout=120) for method in (httpx.get, httpx.post))
@@ -195,7 +195,7 @@ def test_only_stored_pictures_are_shown(url, name):
 
 def test_many_requests_at_once(url, codec):
     """A tenth are damaged, others slow or too large; what the service has no room for is sent again when it says so."""
-    outcomes = asyncio.run(serve_load.load(url, serve_load.cases(codec, PHOTO), 100, LIMITS.body))
+    outcomes = asyncio.run(load.load(url, load.cases(codec, PHOTO), 100, LIMITS.body))
     assert [outcome for outcome in outcomes if not outcome.right] == []
     last = Counter(outcome.statuses[-1] for outcome in outcomes)
     assert last == {200: 80, 400: 10, 408: 5, 413: 5}
