@@ -193,7 +193,7 @@ def test_several_files_go_into_a_folder(tmp_path, capsys):
     files = [save(tmp_path / "x/a.png"), save(tmp_path / "y/b.png"), save(tmp_path / "y/a.png")]
     assert run("encode", *files, "-o", tmp_path / "out") == 2
     assert tree(tmp_path / "out") == ["a.png.jnd", "b.jnd"]
-    assert capsys.readouterr().err.splitlines()[0].startswith(f"jnd-jax: {files[2]}: rename it")
+    assert capsys.readouterr().err.splitlines()[0].startswith(f"jnd-jax: {files[2]}: Rename it")
 
 
 def test_a_failure_is_reported_and_the_others_are_done(tmp_path, capsys):
@@ -224,7 +224,7 @@ def test_a_failure_is_reported_and_the_others_are_done(tmp_path, capsys):
     ("arguments", "message"),
     [
         (("encode", "a.png", "-o", "a.png"), "one of the suffixes .jnd"),
-        (("encode", "a.png", "b.png", "-o", "a.jnd"), "give a folder"),
+        (("encode", "a.png", "b.png", "-o", "a.jnd"), "Give a folder"),
         (("encode", "empty", "-o", "out"), "empty holds none"),
         (("encode", "a.png", "-o", "a.jnd", "--model", "jnd-none"), "names jnd-tiny-1"),
         (("encode", "a.png", "-o", "a.jnd", "--quality", "101"), "0 to 100"),
@@ -245,7 +245,7 @@ def test_a_failure_is_reported_and_the_others_are_done(tmp_path, capsys):
         (("decode", "a.png", "-o", "b.png"), "not a .jnd file"),
         (("info", "a.png"), "not a .jnd file"),
         (("info", "a.jnd"), "No such file"),
-        (("info", "jnd-none"), "there is no model 'jnd-none'"),
+        (("info", "jnd-none"), "There is no model 'jnd-none'"),
         ((), "COMMAND"),
     ],
 )

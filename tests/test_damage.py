@@ -18,7 +18,7 @@ from tests import memory
 from tests.streams import reseal
 
 SECONDS = 1.0
-MEBIBYTES = 1024
+MEBIBYTES = 512
 ENTRY = 9
 
 
