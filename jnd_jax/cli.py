@@ -309,12 +309,7 @@ def _plugin(parser: argparse.ArgumentParser, module: str, extra: str) -> None:
     parser.set_defaults(run=plugin.run)
 
 
-def _parser(command: str | None) -> argparse.ArgumentParser:
-    """The parser of all commands; a plugin's own arguments are there only if `command` names it."""
-    parser = argparse.ArgumentParser(prog="jnd-jax", description="A learned image codec.")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
+def _add_encode(commands: Any) -> None:
     encode = commands.add_parser("encode", help="write images as .jnd files")
     encode.add_argument("inputs", nargs="+", metavar="IN", help="image files or folders of them")
     encode.add_argument("-o", "--output", required=True, metavar="OUT", help="a .jnd file, or a folder for several")
@@ -365,6 +360,8 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     workers_argument(encode)
     encode.set_defaults(run=_encode)
 
+
+def _add_decode(commands: Any) -> None:
     decode = commands.add_parser("decode", help="write .jnd files as images")
     decode.add_argument("inputs", nargs="+", metavar="IN", help=".jnd files or folders of them")
     decode.add_argument(
@@ -386,6 +383,15 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     )
     workers_argument(decode)
     decode.set_defaults(run=_decode)
+
+
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser of all commands; a plugin's own arguments are there only if `command` names it."""
+    parser = argparse.ArgumentParser(prog="jnd-jax", description="A learned image codec.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_encode(commands)
+    _add_decode(commands)
 
     info = commands.add_parser("info", help="what a .jnd file or a model file says of itself")
     info.add_argument("file", metavar="FILE", help="a .jnd file, a model file or the name of a model")

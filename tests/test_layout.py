@@ -8,9 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 80
+EXCEPTIONS = {"make_train_step"}  # still longer; the list only shrinks
 FOLDERS = ("jnd_jax", "tests", "bench", "configs", "examples")
-# Functions that are still longer; the list only shrinks.
-EXCEPTIONS = {"train_and_evaluate", "_parser"}
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
@@ -22,5 +21,5 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
 def test_no_function_is_longer_than_80_lines():
     sources = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
     assert len(sources) > 100
-    long = {f"{path}: {name}": n for path in sources for name, n in functions(path) if n > LONGEST}
-    assert {where: n for where, n in long.items() if where.split(": ")[1] not in EXCEPTIONS} == {}
+    long = {name: (n, str(path)) for path in sources for name, n in functions(path) if n > LONGEST}
+    assert set(long) <= EXCEPTIONS, long
