@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jnd_jax
-from jnd_jax import bitstream
-from jnd_jax.codec import hyper
+from jnd_jax import bitstream, modelfile
+from jnd_jax.codec import coding, hyper
 from jnd_jax.data.cache import find_images, sample_photos
 from jnd_jax.entropy.densities import conditional_laplacian_bits, factorized_bits
 from jnd_jax.images import read_rgb
@@ -34,13 +34,14 @@ def transform_psnr(codec, image: np.ndarray) -> float:
     return psnr(image, codec.synthesise(y, hyper.QUALITY_MAX)[: image.shape[0], : image.shape[1]])
 
 
-def estimated_bits(codec, params, data: bytes) -> float:
+def estimated_bits(model: modelfile.ModelFile, codec, data: bytes) -> float:
     """Bits that the float densities give the symbols in a file."""
     header, chunks = bitstream.unpack(data)
     latents = codec.decode_latents(header, chunks)
-    z = codec._latents.decode_z(chunks["z"], *(n // 4 for n in latents.symbols.shape[:2]), header.quality, header.coder)
+    coder = coding.latent_coder(model.params, model.tables)
+    z = coder.decode_z(chunks["z"], *(n // 4 for n in latents.symbols.shape[:2]), header.quality, header.coder)
     scale = hyper.scale_table()[latents.indexes]
-    density = jax.tree.map(lambda p: p[hyper.nearest_node(header.quality)], params["factorized"])
+    density = jax.tree.map(lambda p: p[hyper.nearest_node(header.quality)], model.params["factorized"])
     return float(
         jnp.sum(conditional_laplacian_bits(latents.symbols, 0.0, scale)) + jnp.sum(factorized_bits(density, z))
     )
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--qualities", default="0,25,50,75,100")
     args = parser.parse_args()
-    codec = jnd_jax.load(args.model)
+    model, codec = modelfile.load(modelfile.find(args.model)), jnd_jax.load(args.model)
     images = [read_rgb(path) for path in (find_images(args.data) if args.data else sample_photos())]
     fidelity = [transform_psnr(codec, image) for image in images]
     print(
@@ -66,7 +67,7 @@ def main() -> None:
             data = codec.encode(image, quality)
             _, chunks = bitstream.unpack(data)
             payload = len(chunks["z"]) + len(chunks["y"])
-            ratios.append(8 * payload / estimated_bits(codec, codec._params, data))
+            ratios.append(8 * payload / estimated_bits(model, codec, data))
             headers.append(len(data) - payload)
         print(
             f"quality {quality:5.1f}: bytes / estimate {min(ratios):.4f} to {max(ratios):.4f}, "

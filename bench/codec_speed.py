@@ -99,11 +99,13 @@ class CompressAI:
         return float(self._process.stdout.readline())
 
 
-def stages(codec, image: np.ndarray, quality: float) -> dict[str, Callable[[], object]]:
+def stages(model, codec, image: np.ndarray, quality: float) -> dict[str, Callable[[], object]]:
     """The parts of encoding and decoding, each as a function to time."""
     from jnd_jax import bitstream
+    from jnd_jax.codec import coding
 
-    level, latents = round(10 * quality), codec._latents
+    level = round(10 * quality)
+    latents = coding.latent_coder(model.params, model.tables)
     header, chunks = bitstream.unpack(codec.encode(image, quality))
     decoded = codec.decode_latents(header, chunks)
     y = codec.analyse(image, level)
@@ -112,7 +114,6 @@ def stages(codec, image: np.ndarray, quality: float) -> dict[str, Callable[[], o
         "encode: analysis": lambda: codec.analyse(image, level),
         "encode: hyper-analysis": lambda: latents.hyper_latents(y),
         "encode: hyper-synthesis, range coder": lambda: (latents.encode_z(z, level), latents.encode_y(y, z, level)),
-        "decode: hyper-synthesis": lambda: latents._two_passes(z, level, lambda index, mean, at: decoded.symbols[at]),
         "decode: hyper-synthesis, range coder": lambda: codec.decode_latents(header, chunks),
         "decode: synthesis": lambda: codec.synthesise(decoded.y_hat, level),
     }
@@ -133,9 +134,10 @@ def main() -> None:
         return serve_compressai(args.serve, args.threads)
 
     import jnd_jax
+    from jnd_jax import modelfile
 
     images = photos(args.data)
-    codec = jnd_jax.load(args.model)
+    model, codec = modelfile.load(modelfile.find(args.model)), jnd_jax.load(args.model)
     other = CompressAI(args.torch_python, images, args.threads) if args.torch_python else None
     print(
         f"{args.model} at quality {args.quality:g}, {args.threads} threads, median of {args.rounds} rounds, "
@@ -153,7 +155,7 @@ def main() -> None:
             mine, theirs = (statistics.median(column) for column in zip(*rounds))
             ratio = statistics.median(b / a for a, b in rounds)
             print(f"  {what:38} {mine:7.3f} s    CompressAI {theirs:7.3f} s    {ratio:5.2f} x as fast")
-        for name, work in stages(codec, image, args.quality).items():
+        for name, work in stages(model, codec, image, args.quality).items():
             work()
             print(f"  {name:38} {statistics.median(seconds(work) for _ in range(args.rounds)):7.3f} s")
 

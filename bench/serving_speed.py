@@ -25,6 +25,7 @@ from PIL import Image
 
 import jnd_jax
 from jnd_jax import bitstream, modelfile, zoo
+from jnd_jax.codec import coding
 from jnd_jax.serving import saved_model
 from jnd_jax.serving.stablehlo import synthesize
 
@@ -45,7 +46,7 @@ def decoders(path: str, image: np.ndarray) -> dict[str, Callable[[], object]]:
     file = codec.encode(image, 50, coder=coder)
     header, chunks = bitstream.unpack(file)
     h, w = (-(-side // 64) for side in (height, width))
-    z = codec._latents.decode_z(chunks["z"], h, w, header.quality, coder)
+    z = coding.latent_coder(model.params, model.tables).decode_z(chunks["z"], h, w, header.quality, coder)
     latents = codec.decode_latents(header, chunks)
     integers = {
         "symbols": latents.symbols[None].astype(np.int32),
