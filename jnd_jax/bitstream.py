@@ -167,6 +167,14 @@ def pack(header: Header, chunks: Mapping[str, bytes]) -> bytes:
     )
 
 
+def as_bytes(data: Any) -> bytes:
+    """The bytes of any buffer, such as a NumPy array of them; JndError for anything else."""
+    try:
+        return data if isinstance(data, bytes) else memoryview(data).tobytes()
+    except TypeError as error:
+        raise JndError(f"A .jnd file must be bytes, not {type(data).__name__}: read it in binary.") from error
+
+
 def _read_header(data: bytes) -> dict[str, Any]:
     if data[: len(MAGIC)] != MAGIC:
         raise JndError("this is not a .jnd file: give one that jnd-jax has written")
@@ -230,6 +238,7 @@ def unpack(data: bytes) -> tuple[Header, dict[str, bytes]]:
     Raises:
         JndError: not a .jnd file, a newer format, hostile sizes, or a file truncated, damaged or too long.
     """
+    data = as_bytes(data)
     _, header, entries = _read(data)
     end = entries[-1].offset + entries[-1].size
     if len(data) < end:

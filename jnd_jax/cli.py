@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
+import io
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jnd_jax import __version__, bitstream, modelfile, zoo
+from jnd_jax import __version__, bitstream, files, modelfile, zoo
 from jnd_jax.errors import JndError
 from jnd_jax.files import FAILURES, complain, each, plan, workers_argument, write_bytes
 
@@ -110,7 +111,8 @@ def _encode(args: argparse.Namespace) -> int:
         }
 
     def work(source: Path, target: Path) -> str:
-        picture = images.read_image(source)
+        picture = images.read_image(source, convert=args.convert, patient=args.patient_data)
+        files.warn(str(source), picture.lost)
         wanted = goal if needs is None else _from_label(needs, source.stem, args)
         extras = images.to_chunks(picture) | wanted.get("extras", {})
         region = (
@@ -129,15 +131,24 @@ def _encode(args: argparse.Namespace) -> int:
         write_bytes(target, data)
         return line
 
-    return each(pairs, work, args.workers)
+    return _each(args, pairs, work, _image_suffixes())
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _read_note(chunks: Mapping[str, bytes]) -> dict[str, Any]:
-    """The file's note; one that is no JSON object as {"text": ...}."""
-    text = chunks.get("note", b"{}").decode("utf-8", "replace")
+    """The file's note, see `_parsed`."""
+    return _parsed(chunks.get("note", b"{}"))
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    """A JSON object; what is none as {"text": ...}."""
+    text = content.decode("utf-8", "replace")
     try:
-        note = json.loads(text)
-    except ValueError:
+        note = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
         note = None
     return note if isinstance(note, dict) else {"text": text}
 
@@ -146,6 +157,18 @@ def _image_suffixes() -> tuple[str, ...]:
     from jnd_jax.images import READ_SUFFIXES
 
     return READ_SUFFIXES
+
+
+def _each(
+    args: argparse.Namespace,
+    pairs: Sequence[tuple[Path, Path]],
+    work: Callable[[Path, Path], str],
+    suffixes: Sequence[str],
+) -> int:
+    """Does all pairs of a command: an output of its own name may be replaced, one in a folder only if asked."""
+    in_folder = not (len(pairs) == 1 and Path(args.output) == pairs[0][1])
+    kept = files.taken(pairs) if in_folder and not args.overwrite else ()
+    return each(pairs, work, args.workers, skipped=files.skipped(args.inputs, suffixes), kept=kept)
 
 
 def _decode(args: argparse.Namespace) -> int:
@@ -166,19 +189,20 @@ def _decode(args: argparse.Namespace) -> int:
         return preview.load(model_of(bitstream.unpack(data)[0].model)).decode(data, args.scale)
 
     def work(source: Path, target: Path) -> str:
-        picture = (small if args.scale else whole)(source.read_bytes())
-        images.write_image(target, picture)
+        picture = (small if args.scale else whole)(files.read_bytes(source))
+        suffix = target.suffix if target.suffix.lower() in images.WRITE_SUFFIXES else f".{args.format}"
+        write_bytes(target, images.format_image(picture, suffix))
         height, width = picture.pixels.shape[:2]
         return f"{source}  {width}x{height}  {target}"
 
-    return each(pairs, work, args.workers)
+    return _each(args, pairs, work, (".jnd",))
 
 
 def _read_info(name: str) -> dict[str, Any]:
-    path = Path(name)
-    if path.suffix == modelfile.SUFFIX or not (path.is_file() or path.suffix == ".jnd"):
+    path = files.STDIN if name == "-" else Path(name)
+    if path.suffix == modelfile.SUFFIX or not (path.exists() or path.suffix == ".jnd"):
         return modelfile.describe(modelfile.find(name))
-    data = path.read_bytes()
+    data = files.read_bytes(path)
     fields = bitstream.probe(data)
     fields["bpp"] = round(8 * fields["file_size"] / (fields["width"] * fields["height"]), 4)
     names = {modelfile.describe(file)["hash"]: known for known, file in zoo.models().items()}
@@ -191,6 +215,8 @@ def _read_info(name: str) -> dict[str, Any]:
             from jnd_jax import residual
 
             fields["max_error"] = residual.max_error(chunks["residual"])
+        if "dicom" in chunks:
+            fields["dicom"] = _parsed(chunks["dicom"])
         if "note" in chunks:
             fields["note"] = _read_note(chunks)
     return fields
@@ -209,7 +235,12 @@ def _describe_regions(header: bitstream.Header, chunks: Mapping[str, bytes]) -> 
 
 
 def _info(args: argparse.Namespace) -> int:
-    fields = _read_info(args.file)
+    try:
+        fields = _read_info(args.file)
+    except FAILURES as error:
+        if args.json:
+            print(json.dumps({"error": str(error)}))
+        raise
     if args.json:
         print(json.dumps(fields))
         return 0
@@ -309,10 +340,23 @@ def _plugin(parser: argparse.ArgumentParser, module: str, extra: str) -> None:
     parser.set_defaults(run=plugin.run)
 
 
+def _several_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace files that the output folder holds already")
+    workers_argument(parser)
+
+
 def _add_encode(commands: Any) -> None:
     encode = commands.add_parser("encode", help="write images as .jnd files")
-    encode.add_argument("inputs", nargs="+", metavar="IN", help="image files or folders of them")
-    encode.add_argument("-o", "--output", required=True, metavar="OUT", help="a .jnd file, or a folder for several")
+    encode.add_argument(
+        "inputs", nargs="+", metavar="IN", help="image files or folders of them, or - for standard input"
+    )
+    encode.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="a .jnd file, a folder for several, or - for standard output",
+    )
     encode.add_argument("--model", default=zoo.DEFAULT, help="name or file of the model (default: %(default)s)")
     goal = encode.add_mutually_exclusive_group()
     goal.add_argument("--quality", type=_quality, metavar="Q", help="0 to 100 in tenths (default: 50)")
@@ -357,31 +401,39 @@ def _add_encode(commands: Any) -> None:
         help="range coder; TensorFlow decodes files of tfc by itself (default: %(default)s)",
     )
     encode.add_argument("--verify", action="store_true", help="decode each file and print its PSNR")
-    workers_argument(encode)
+    encode.add_argument(
+        "--convert", action="store_true", help="convert CMYK and Lab to sRGB, by the profile, instead of refusing them"
+    )
+    encode.add_argument(
+        "--patient-data", action="store_true", help="keep what a DICOM file says of patient, places and times"
+    )
+    _several_arguments(encode)
     encode.set_defaults(run=_encode)
 
 
 def _add_decode(commands: Any) -> None:
     decode = commands.add_parser("decode", help="write .jnd files as images")
-    decode.add_argument("inputs", nargs="+", metavar="IN", help=".jnd files or folders of them")
+    decode.add_argument(
+        "inputs", nargs="+", metavar="IN", help=".jnd files or folders of them, or - for standard input"
+    )
     decode.add_argument(
         "-o",
         "--output",
         required=True,
         metavar="OUT",
-        help="a .png, .jpg, .webp or .tiff file, or a folder for several",
+        help="a .png, .jpg, .webp or .tiff file, a folder for several, or - for standard output",
     )
     decode.add_argument("--model", help="name or file of the model, if it is not one that comes with the package")
     decode.add_argument(
         "--format",
         default="png",
         choices=("png", "jpg", "webp", "tiff"),
-        help="of the files in a folder (default: %(default)s)",
+        help="of the files in a folder, and of standard output (default: %(default)s)",
     )
     decode.add_argument(
         "--scale", type=int, choices=(2, 4, 8, 16), help="a preview of 1/2 to 1/16 of the width and height, much sooner"
     )
-    workers_argument(decode)
+    _several_arguments(decode)
     decode.set_defaults(run=_decode)
 
 
@@ -418,10 +470,16 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carries out one command; returns 0, 2 if any of it failed, 130 if it was interrupted."""
+    """Carries out one command; returns 0, 1 if files were skipped, 2 if any failed, 130 if it was interrupted."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal cannot show ends no job.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # jax reads these when it is imported: compiled transforms are kept from one command to the next.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.expanduser("~/.cache/jnd_jax/xla"))
+    cache = files.cache_folder()
+    if cache is not None:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "xla"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     try:
         args = _parser(argv[0] if argv else None).parse_args(argv)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import secrets
+import stat
 import sys
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from jnd_jax.errors import JndError
@@ -16,23 +19,52 @@ from jnd_jax.errors import JndError
 FAILURES = (JndError, OSError, MemoryError)
 
 
+# How "-" stands in a plan; as an argument "./-" is a file of that name.
+STDIN, STDOUT = Path("/dev/stdin"), Path("/dev/stdout")
+
+
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return "not enough memory" if isinstance(error, MemoryError) else str(error)
+    return "Not enough memory." if isinstance(error, MemoryError) else str(error)
 
 
 def complain(what: str, error: BaseException) -> None:
+    """Prints the one line on stderr that says what failed, and why."""
     print(*filter(None, ("jnd-jax", what, _reason(error))), sep=": ", file=sys.stderr, flush=True)
+
+
+def warn(what: str, clauses: Sequence[str]) -> None:
+    """Prints a line on stderr for each thing that was left out."""
+    for clause in clauses:
+        print(f"jnd-jax: {what}: warning: {clause}", file=sys.stderr, flush=True)
+
+
+def cache_folder() -> Path | None:
+    """Where results that can be made again are kept; None without a home that can be written."""
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        return None
+    folder = Path(base) / "jnd_jax"
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return folder if folder.is_absolute() and there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """All files below a folder that are not hidden."""
+    return (path for path in sorted(folder.rglob("*")) if not path.name.startswith(".") and path.is_file())
 
 
 def find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The files below a folder that have one of the suffixes, in order; hidden ones are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
-    )
+    return [path for path in _inside(folder) if path.suffix.lower() in suffixes]
+
+
+def skipped(inputs: Sequence[str], suffixes: Sequence[str]) -> list[Path]:
+    """The files of input folders that a plan leaves out, because they have other suffixes."""
+    folders = [Path(path) for path in inputs if path and Path(path).is_dir()]
+    return [path for folder in folders for path in _inside(folder) if path.suffix.lower() not in suffixes]
 
 
 def _sources(inputs: Sequence[str], suffixes: Sequence[str]) -> list[tuple[Path, Path]]:
@@ -49,40 +81,68 @@ def _sources(inputs: Sequence[str], suffixes: Sequence[str]) -> list[tuple[Path,
     return found
 
 
+def _folded(path: Path) -> str:
+    """What paths have in common that some file systems take for one."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path is a pipe, a device or the like."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def plan(
     inputs: Sequence[str], output: str, sources: Sequence[str], targets: Sequence[str], suffix: str
 ) -> list[tuple[Path, Path]]:
     """Pairs of input and output file.
 
     One file goes to `output` itself, several and folders into the folder `output`, with `suffix`; files that
-    differ in nothing but their suffix keep it ("a.png.jnd").
+    differ in nothing but their suffix, or in case, keep it ("a.png.jnd"). "-" is standard input or output.
+
+    Raises:
+        JndError: names that fit no plan.
     """
+    if not output or not all(inputs):
+        raise JndError("A name is empty: name every input and the output.")
+    several = len(inputs) > 1 or (inputs[0] != "-" and Path(inputs[0]).is_dir())
+    if "-" in inputs and several:
+        raise JndError("Standard input is one file: give no others beside -.")
+    source = STDIN if inputs[0] == "-" else Path(inputs[0])
     folder = Path(output)
+    if output == "-" or _is_special(folder):
+        if several:
+            raise JndError(f"Several files do not go into {output}: give a folder.")
+        return [(source, STDOUT if output == "-" else folder)]
     named = folder.suffix.lower() in targets and not folder.is_dir()
-    several = len(inputs) > 1 or Path(inputs[0]).is_dir()
     if not (several or folder.is_dir() or output.endswith(("/", os.sep))):
         if not named:
             raise JndError(
                 f"Name the output with one of the suffixes {', '.join(targets)}, or a folder that "
                 f"exists, not {output!r}."
             )
-        return [(Path(inputs[0]), folder)]
+        return [(source, folder)]
     if named:
         raise JndError(f"Give a folder for the output of several files, not {output!r}.")
+    if source == STDIN:
+        raise JndError("Standard input has no name: name the output file.")
     files = _sources(inputs, sources)
-    count = Counter(relative.with_suffix("") for _, relative in files)
-    return [
-        (
-            source,
-            folder
-            / (
-                relative.with_suffix(suffix)
-                if count[relative.with_suffix("")] == 1
-                else relative.with_name(relative.name + suffix)
-            ),
-        )
-        for source, relative in files
-    ]
+    count = Counter(_folded(relative.with_suffix("")) for _, relative in files)
+
+    def target(relative: Path) -> Path:
+        alone = count[_folded(relative.with_suffix(""))] == 1
+        return folder / (relative.with_suffix(suffix) if alone else relative.with_name(relative.name + suffix))
+
+    return [(source, target(relative)) for source, relative in files]
+
+
+def taken(pairs: Sequence[tuple[Path, Path]]) -> set[Path]:
+    """The outputs of a plan that are there already, perhaps in another case."""
+    there: dict[Path, set[str]] = {}
+    for _, target in pairs:
+        if target.parent not in there:
+            names = os.listdir(target.parent) if target.parent.is_dir() else ()
+            there[target.parent] = {_folded(Path(name)) for name in names}
+    return {target for _, target in pairs if _folded(Path(target.name)) in there[target.parent]}
 
 
 @contextlib.contextmanager
@@ -100,33 +160,57 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def each(pairs: Sequence[tuple[Path, Path]], work: Callable[[Path, Path], str], workers: int = 1) -> int:
-    """Does all files, `workers` at once, prints what `work` says of each, reports failures; the exit status."""
+def each(
+    pairs: Sequence[tuple[Path, Path]],
+    work: Callable[[Path, Path], str],
+    workers: int = 1,
+    *,
+    skipped: Sequence[Path] = (),
+    kept: Collection[Path] = (),
+) -> int:
+    """Does all files, prints what `work` says of each, and reports failures.
+
+    Args:
+        pairs: input and output files.
+        work: does one pair, and returns a line about it; raises one of `FAILURES`.
+        workers: pairs at once.
+        skipped: files that were left out, to be named.
+        kept: outputs that must not be replaced.
+
+    Returns:
+        The exit status: 0, 1 where files were skipped, 2 where files failed.
+    """
     from jnd_jax.devices import spread
 
-    first = {target: source for source, target in reversed(pairs)}
+    first = {_folded(target): source for source, target in reversed(pairs)}
 
-    def attempt(pair: tuple[Path, Path]) -> str | Exception:
+    def attempt(pair: tuple[Path, Path]) -> str | BaseException:
         source, target = pair
         try:
-            if first[target] is not source:
+            if first[_folded(target)] is not source:
                 raise JndError(f"Rename it: {target} is for another input of that name.")
+            if target in kept:
+                raise JndError(f"Give --overwrite to replace {target}, which is there already.")
             return work(source, target)
         except FAILURES as error:
             return error
 
     failed = 0
     with _progress(len(pairs)) as advance:
-        for (source, _), outcome in zip(pairs, spread(attempt, pairs, workers)):
-            if isinstance(outcome, Exception):
+        for (source, target), outcome in zip(pairs, spread(attempt, pairs, workers)):
+            if isinstance(outcome, BaseException):
                 complain(str(source), outcome)
                 failed += 1
             else:
-                print(outcome, flush=True)
+                print(outcome, flush=True, file=sys.stderr if target == STDOUT else None)
             advance()
+    for path in skipped:
+        warn(str(path), ["it is of another kind, and is skipped"])
+    if len(skipped) > 1:
+        print(f"jnd-jax: {len(skipped)} files skipped", file=sys.stderr)
     if failed and len(pairs) > 1:
         print(f"jnd-jax: {failed} of {len(pairs)} files failed", file=sys.stderr)
-    return 2 if failed else 0
+    return 2 if failed else int(bool(skipped))
 
 
 def workers_argument(parser: argparse.ArgumentParser) -> None:
@@ -142,17 +226,35 @@ def workers_argument(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"give a number of 1 or more, not {text!r}")
+        raise argparse.ArgumentTypeError(f"Give a number of 1 or more, not {text!r}.")
     return int(text)
 
 
+def read_bytes(path: str | Path) -> bytes:
+    """What a file, a pipe, or standard input (`STDIN`) holds."""
+    return sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Writes a file, all of it or nothing, in a folder that is made if need be."""
-    path = Path(path)
+    """Writes a file, all of it or nothing, in a folder that is made if need be.
+
+    What the path leads to is replaced as a whole: symbolic links stay, a file's permissions stay, other hard links keep
+    the old content. A pipe or a device is written through, as is standard output (`STDOUT`).
+    """
+    if path == STDOUT:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    path = Path(os.path.realpath(path))
+    if _is_special(path):
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".jnd-{secrets.token_hex(6)}")
     try:
         temporary.write_bytes(data)
+        if path.exists():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

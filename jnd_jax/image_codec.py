@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import numbers
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -33,6 +35,9 @@ TYPICAL = {
     metric: partial(np.interp, xp=np.linspace(0, 100, len(values)), fp=values) for metric, values in _TYPICAL.items()
 }
 
+# Chunks that a caller may add.
+EXTRAS = {"icc", "exif", "xmp", "alpha", "density", "dicom", "note"}
+
 # Quality of regions above that of the background, where it is not given.
 _REGION_STEP = 25.0
 
@@ -48,6 +53,17 @@ class ImageCodec:
     def __init__(self, model: modelfile.ModelFile):
         """Raises JndError for a model without coding tables (one that only trains)."""
         self.name, self.hash = model.name, model.hash
+        try:
+            self._set_up(model)
+        except JndError:
+            raise
+        # A model file may hold anything under the names that are looked for.
+        except Exception as error:
+            raise JndError(
+                f"The model {model.name!r} lacks parts or has others ({error!r}): get its file again."
+            ) from error
+
+    def _set_up(self, model: modelfile.ModelFile) -> None:
         self._model = codec.build(model.config)
         if not isinstance(self._model, LappedCodec) or not model.tables:
             raise JndError(
@@ -56,6 +72,7 @@ class ImageCodec:
             )
         self._params = jax.tree.map(jnp.asarray, model.params)
         self._latents = coding.latent_coder(model.params, model.tables)
+        self._process = os.getpid()
 
     def encode(
         self,
@@ -84,13 +101,15 @@ class ImageCodec:
           mask: (H, W) uint8, the quality by region: 255 where it is `region_quality`, 0 in the background, linear
             between. A region is never coded below its background.
           region_quality: 0..100, default: that of the policy, or 25 above the background, whatever a search finds.
-          extras: further chunks by name (see `bitstream`): icc, exif, alpha, note.
+          extras: further chunks by name (see `bitstream`): icc, exif, xmp, alpha, density, dicom, note. Where the alpha is
+            zero, nobody sees what the pixels are: they are smoothed, and a target does not count them.
           coder: the range coder, one of `bitstream.CODERS`.
 
         Raises:
           JndError: for anything else, a target or a policy's floor that no quality reaches, or a coder that is not
             installed.
         """
+        self._check_process()
         if sum(v is not None for v in (quality, bpp, target, policy)) > 1:
             raise JndError("Give one of quality, bpp, target and policy.")
         check_image(image)
@@ -99,25 +118,33 @@ class ImageCodec:
         if policy is not None and region_quality is None:
             region_quality = policy.region_quality
         _check_mask(mask, region_quality, image.shape[:2])
+        alpha = _check_extras(image, extras or {})
+        seen = image if alpha is None else images.smooth_hidden(image, alpha)
         encode = lambda picture, q: self._encode(picture, q, mask, region_quality, extras or {}, coder)
+        compare = partial(measure, visible=None if alpha is None else alpha > 0)
         if policy is not None:
-            return self._keep(image, encode, policy)
+            return self._keep(image, seen, encode, policy, compare)
         if bpp is None and target is None:
-            return encode(image, 50.0 if quality is None else quality)
-        goal = search.parse_target(target) if isinstance(target, str) else target or search.Target("bpp", bpp)
-        found = search.reach(image, encode, self.decode, QUALITIES, goal, measure=measure, typical=TYPICAL)
+            return encode(seen, 50.0 if quality is None else quality)
+        goal = _goal(target, bpp)
+        found = search.reach(seen, encode, self.decode, QUALITIES, goal, measure=compare, typical=TYPICAL)
         return found.data if goal.metric == "bpp" else _with_note(found.data, _reached(goal, found.value))
 
-    def _keep(self, image: np.ndarray, encode: Callable, policy: policies.Policy) -> bytes:
+    def _keep(
+        self, image: np.ndarray, seen: np.ndarray, encode: Callable, policy: policies.Policy, measure: Callable
+    ) -> bytes:
+        """The file that a policy asks for, of an image and of what is coded of it."""
+        original = image if policy.max_error == residual.LOSSLESS else seen
+
         def bounded(data: bytes) -> bytes:
             if policy.max_error is None:
                 return data
             header, chunks = bitstream.unpack(data)
-            chunk = residual.pack(image, self.decode(data), policy.max_error, header.bit_depth)
+            chunk = residual.pack(original, self.decode(data), policy.max_error, header.bit_depth)
             return bitstream.pack(header, chunks | {"residual": chunk})
 
         found, kept = search.reach_above(
-            image,
+            seen,
             encode,
             self.decode,
             QUALITIES,
@@ -161,6 +188,7 @@ class ImageCodec:
         Raises:
           JndError: for a file that is damaged, not a .jnd file, or made with another model.
         """
+        self._check_process()
         header, chunks = bitstream.unpack(data)
         y_hat = self.decode_latents(header, chunks).y_hat
         pixels = self.synthesise(y_hat, regions.of_file(header, chunks), header.bit_depth)
@@ -183,6 +211,13 @@ class ImageCodec:
         self._latents.check_size(len(chunks["z"]), h * w, header.quality)
         z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
         return self._latents.decode_y(chunks["y"], z, regions.of_file(header, chunks), header.coder)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise JndError(
+                "This process was forked from one that had loaded the model, whose threads it lacks: start processes with "
+                "the method 'spawn', or load the model in them only."
+            )
 
     def multiply_adds(self) -> dict[str, float]:
         """Thousands of multiply-adds a pixel, see `codec.complexity`."""
@@ -225,8 +260,43 @@ def _reached(goal: search.Target, value: float) -> dict[str, Any]:
 
 
 def _with_note(data: bytes, note: Mapping[str, Any]) -> bytes:
+    """The file with a note, beside what its caller has noted; a note of the caller's that is no object stays alone."""
     header, chunks = bitstream.unpack(data)
+    if "note" in chunks:
+        try:
+            note = {**note, **json.loads(chunks["note"])}
+        except (ValueError, TypeError, RecursionError):
+            return data
     return bitstream.pack(header, chunks | {"note": json.dumps(note, separators=(",", ":")).encode()})
+
+
+def _goal(target: str | search.Target | None, bpp: float | None) -> search.Target:
+    if bpp is not None:
+        if not _is_number(bpp) or not 0 < bpp < float("inf"):
+            raise JndError(f"A size must be a positive number of bits per pixel, not {bpp!r}.")
+        return search.Target("bpp", bpp)
+    if isinstance(target, str):
+        return search.parse_target(target)
+    if not isinstance(target, search.Target):
+        raise JndError(f"A target must be a text such as 'psnr=38', not {type(target).__name__}.")
+    return target
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _check_extras(image: np.ndarray, extras: Mapping[str, bytes]) -> np.ndarray | None:
+    """The opacity among further chunks; raises JndError for chunks that no reader would take."""
+    unknown = set(extras) - EXTRAS
+    if unknown:
+        raise JndError(
+            f"Further chunks may be {', '.join(sorted(EXTRAS))}, not {', '.join(map(str, sorted(unknown)))}."
+        )
+    for name, content in extras.items():
+        if not isinstance(content, bytes):
+            raise JndError(f"The chunk {name} must be bytes, not {type(content).__name__}.")
+    return images.from_chunks(image, extras).alpha
 
 
 def check_image(image: np.ndarray) -> None:
@@ -256,13 +326,36 @@ def bit_depth(image: np.ndarray) -> int:
     return 8 if image.dtype == np.uint8 else max(9, int(image.max()).bit_length())
 
 
-def measure(metric: str, reference: np.ndarray, image: np.ndarray) -> float:
-    """A metric of an image that was coded and of what was decoded: PSNR at full depth, all others of 8-bit versions."""
+def measure(metric: str, reference: np.ndarray, image: np.ndarray, visible: np.ndarray | None = None) -> float:
+    """A metric of an image that was coded and of what was decoded.
+
+    PSNR is measured at full depth, all others of 8-bit versions.
+
+    Args:
+        metric: a name of `jnd_jax.metrics`.
+        reference, image: as `ImageCodec.encode` takes the one and `ImageCodec.decode` gives the other.
+        visible: (H, W) bool, the pixels that count, all without it. PSNRs are means over these; other metrics are of the
+            rectangle that holds them, with no error elsewhere in it.
+    """
+    if visible is not None:
+        if not visible.any():
+            return metrics.measure(metric, *2 * [np.zeros((16, 16, 3), np.uint8)])
+        rows, columns = (_reach(visible.any(axis)) for axis in (1, 0))
+        reference, image, visible = (x[rows, columns] for x in (reference, image, visible))
+        image = np.where(visible if image.ndim == 2 else visible[..., None], image, reference)
+        return measure(metric, reference, image) + (10 * np.log10(visible.mean()) if metric.startswith("psnr") else 0.0)
     levels = (1 << bit_depth(reference)) - 1
     if levels > 255 and metric == "psnr":
         mse = float(np.mean((reference.astype(np.float64) - image) ** 2))
         return float("inf") if mse == 0 else 10 * np.log10(levels**2 / mse)
     return metrics.measure(metric, *(_as_seen(x, levels) for x in (reference, image)))
+
+
+def _reach(marked: np.ndarray) -> slice:
+    """The smallest slice with all that is marked, of 16 or all, as metrics need a few pixels."""
+    first, last = np.flatnonzero(marked)[[0, -1]]
+    first = max(0, min(first, last - 15))
+    return slice(int(first), int(max(last + 1, first + 16)))
 
 
 def _as_seen(image: np.ndarray, levels: int) -> np.ndarray:
@@ -274,17 +367,18 @@ def _as_seen(image: np.ndarray, levels: int) -> np.ndarray:
 def _check_mask(mask: np.ndarray | None, region_quality: float | None, shape: tuple[int, int]) -> None:
     if region_quality is not None:
         _level(region_quality)
-    if mask is not None and (mask.dtype != np.uint8 or mask.shape != shape):
+    if mask is not None and (not isinstance(mask, np.ndarray) or mask.dtype != np.uint8 or mask.shape != shape):
+        what = f"{mask.dtype} of {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
         raise JndError(
-            f"A mask of regions must be uint8 of the image's height and width {shape}, not {mask.dtype} of "
-            f"{mask.shape}: draw it on the image itself."
+            f"A mask of regions must be uint8 of the image's height and width {shape}, not {what}: draw it on the image "
+            "itself."
         )
 
 
 def _level(quality: float) -> int:
-    level = round(10 * quality) if np.isfinite(quality) else -1
+    level = round(10 * quality) if _is_number(quality) and np.isfinite(quality) else -1
     if not 0 <= level <= hyper.QUALITY_MAX:
-        raise JndError(f"Quality must be a number from 0 to 100, not {quality}.")
+        raise JndError(f"Quality must be a number from 0 to 100, not {quality!r}.")
     return level
 
 

@@ -31,11 +31,11 @@ from PIL import (  # each registers the formats that `FORMATS` names
 
 from jnd_jax.bitstream import MAX_PIXELS, MAX_SIDE
 from jnd_jax.errors import JndError
-from jnd_jax.files import write_bytes
-from jnd_jax.formats import exif, icc, png, tiff
+from jnd_jax.files import read_bytes, write_bytes
+from jnd_jax.formats import dicom, exif, icc, png, tiff
 
 READ_SUFFIXES = tuple(
-    ".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .tif .tiff .bmp .dib .gif .ppm .pgm .pbm .pnm .tga .avif .jp2 .j2k".split()
+    ".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .tif .tiff .bmp .dib .gif .ppm .pgm .pbm .pnm .tga .avif .jp2 .j2k .dcm".split()
 )
 # Written without loss, but for JPEG.
 _WRITERS = {
@@ -74,6 +74,7 @@ class Picture:
         exif: EXIF block from its TIFF header on; its orientation is still to be applied.
         xmp: XMP packet.
         density: pixels per metre, horizontally and vertically.
+        dicom: attributes of a DICOM image as JSON (PS3.18, F).
         lost: what the source file holds and this picture does not, a clause for each.
     """
 
@@ -83,17 +84,19 @@ class Picture:
     exif: bytes | None = None
     xmp: bytes | None = None
     density: tuple[int, int] | None = None
+    dicom: bytes | None = None
     lost: tuple[str, ...] = ()
 
 
 @dataclass
 class _Source:
-    """An opened file: its bytes, the formats it may be of, Pillow's raw mode, and the parts of a PNG."""
+    """An opened file: its bytes, the formats it may be of, Pillow's raw mode, the parts of a PNG, the EXIF of a TIFF."""
 
     data: bytes
     formats: Sequence[str]
     raw: str
-    png: png.Parts | None
+    png: png.Parts | None = None
+    tiff_exif: bytes | None = None
     lost: list[str] = field(default_factory=list)
 
 
@@ -195,8 +198,9 @@ def _samples(image: Image.Image, source: _Source) -> tuple[np.ndarray, np.ndarra
             image = image.convert("LA").getchannel("L")
         pixels = np.asarray(image.convert("L"))
         if key is not None and source.png is not None:
-            # Pillow scales samples of fewer bits, but not the key.
-            alpha = np.where(pixels == key * 255 // ((1 << source.png.bits) - 1), np.uint8(0), np.uint8(255))
+            # Pillow scales samples of 2 and 4 bits, but not their key.
+            key *= {2: 85, 4: 17}.get(source.png.bits, 1)
+            alpha = np.where(pixels == key, np.uint8(0), np.uint8(255))
         return pixels, alpha
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -224,7 +228,7 @@ def _metadata(image: Image.Image, source: _Source) -> dict[str, bytes | None]:
     xmp = image.info.get("xmp")
     return {
         "icc": image.info.get("icc_profile"),
-        "exif": exif.from_tiff(image) if image.format == "TIFF" else image.info.get("exif"),
+        "exif": source.tiff_exif if image.format == "TIFF" else image.info.get("exif"),
         "xmp": xmp.encode() if isinstance(xmp, str) else xmp,
     }
 
@@ -233,7 +237,9 @@ def _density(image: Image.Image, source: _Source) -> tuple[int, int] | None:
     """Pixels per metre as the file itself has them; what EXIF says stays there."""
     if source.png is not None:
         density = source.png.density
-    elif image.format == "TIFF" or (image.format == "JPEG" and image.info.get("jfif_unit") not in (1, 2)):
+    elif image.format == "JPEG" and image.info.get("jfif_unit") not in (1, 2):
+        density = None
+    elif image.format == "TIFF" and 282 not in image.tag_v2:
         density = None
     else:
         density = tuple(round(float(dots) / 0.0254) for dots in image.info.get("dpi", ()))
@@ -252,7 +258,7 @@ def _within_limits(metadata: dict[str, bytes | None], lost: list[str]) -> dict[s
 
 def from_pillow(image: Image.Image) -> Picture:
     """The picture of a loaded Pillow image of a mode in `PLAIN_MODES`, with ICC profile, EXIF and XMP of its `info`."""
-    return _to_picture(image, _Source(b"", (), "I;16" if image.mode.startswith("I;16") else "", None))
+    return _to_picture(image, _Source(b"", (), "I;16" if image.mode.startswith("I;16") else ""))
 
 
 def to_pillow(picture: Picture) -> Image.Image:
@@ -286,7 +292,7 @@ def _to_picture(image: Image.Image, source: _Source) -> Picture:
     if profile is not None and pixels.ndim == 2 and space == "RGB":
         pixels = np.repeat(pixels[..., None], 3, 2)
     block = metadata["exif"].removeprefix(exif.PREFIX) if metadata["exif"] else None
-    return Picture(pixels, alpha, profile, block, metadata["xmp"] or None, density, tuple(source.lost))
+    return Picture(pixels, alpha, profile, block, metadata["xmp"] or None, density, lost=tuple(source.lost))
 
 
 def _deep_ppm(data: bytes) -> Picture | None:
@@ -304,11 +310,11 @@ def _deep_ppm(data: bytes) -> Picture | None:
     return Picture(((samples.astype(np.uint32) * 65535 + largest // 2) // largest).clip(0, 65535).astype(np.uint16))
 
 
-def read_image(path: str | Path, convert: bool = False) -> Picture:
-    """Reads an image file; raises JndError as `parse_image`, or OSError."""
+def read_image(path: str | Path, **options: bool) -> Picture:
+    """Reads an image file, with `options` of `parse_image`; raises JndError as that does, or OSError."""
     # A TGA has no mark of its own.
     formats = ("TGA",) if Path(path).suffix.lower() == ".tga" else FORMATS
-    return parse_image(Path(path).read_bytes(), formats, convert)
+    return parse_image(read_bytes(path), formats, **options)
 
 
 @contextlib.contextmanager
@@ -335,13 +341,16 @@ def _damage_as_error() -> Iterator[None]:
             ) from error
 
 
-def parse_image(data: bytes, formats: Sequence[str] = FORMATS, convert: bool = False) -> Picture:
+def parse_image(
+    data: bytes, formats: Sequence[str] = FORMATS, *, convert: bool = False, patient: bool = False
+) -> Picture:
     """The picture in the bytes of an image file.
 
     Args:
         data: the file.
         formats: Pillow's names of the formats it may have.
         convert: whether CMYK (by its profile) and Lab become sRGB instead of being refused.
+        patient: whether attributes of a DICOM image that name the patient, places and times are kept.
 
     Raises:
         JndError: no image that is read, truncated, damaged or too large; 32 bits a sample, CMYK or Lab, or more than one
@@ -350,10 +359,18 @@ def parse_image(data: bytes, formats: Sequence[str] = FORMATS, convert: bool = F
     with _damage_as_error():
         if (deep := _deep_ppm(data)) is not None:
             return deep
+        if dicom.matches(data):
+            samples, attributes = dicom.read(data, patient)
+            check_size(samples.shape[1], samples.shape[0])
+            return Picture(samples, dicom=attributes)
         parts = png.take_apart(data) if data.startswith(png.SIGNATURE) else None
         with Image.open(io.BytesIO(parts.pixels if parts else data), formats=formats) as image:
-            source = _Source(data, formats, _raw_mode(image), parts, list(parts.lost) if parts else [])
+            source = _Source(data, formats, _raw_mode(image), parts)
+            source.lost += parts.lost if parts else ()
             _check(image, source, convert)
+            if image.format == "TIFF":
+                # Pillow closes a TIFF when its pixels are decoded.
+                source.tiff_exif = exif.from_tiff(image)
             image.load()
             return _to_picture(image, source)
 
@@ -494,6 +511,37 @@ def _format_by_pillow(picture: Picture, options: Mapping[str, object]) -> bytes:
     return buffer.getvalue()
 
 
+def smooth_hidden(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Pixels of which those that nobody sees (alpha 0) continue the others smoothly, so that they cost few bits.
+
+    Each hidden pixel takes the mean of the smallest square of 2, 4, 8, ... pixels around it that holds visible ones.
+
+    Args:
+        pixels: (H, W, 3) or (H, W).
+        alpha: (H, W).
+    """
+    hidden = alpha == 0
+    if not hidden.any() or hidden.all():
+        return np.full_like(pixels, np.iinfo(pixels.dtype).max // 2) if hidden.all() else pixels
+    height, width = alpha.shape
+    sums = np.where(hidden[..., None], 0, pixels.reshape(height, width, -1)).astype(np.float32)
+    counts, filled, missing, size = (~hidden).astype(np.float32), pixels.copy(), hidden, 1
+    while missing.any():
+        sides = [(0, side % 2) for side in counts.shape]
+        sums, counts = np.pad(sums, [*sides, (0, 0)]), np.pad(counts, sides)
+        sums = sums[::2, ::2] + sums[1::2, ::2] + sums[::2, 1::2] + sums[1::2, 1::2]
+        counts = counts[::2, ::2] + counts[1::2, ::2] + counts[::2, 1::2] + counts[1::2, 1::2]
+        size *= 2
+        rows, columns = np.nonzero(missing)
+        cells = rows // size, columns // size
+        found = counts[cells] > 0
+        means = np.rint(sums[cells][found] / counts[cells][found][:, None]).astype(pixels.dtype)
+        filled[rows[found], columns[found]] = means if pixels.ndim == 3 else means[:, 0]
+        missing = missing.copy()
+        missing[rows[found], columns[found]] = False
+    return filled
+
+
 def encode_lossless(samples: np.ndarray) -> bytes:
     """(H, W) or (H, W, 3) uint8 as the smaller of a PNG and a lossless WebP, uint16 as a PNG."""
     if samples.dtype == np.uint16:
@@ -538,7 +586,7 @@ def decode_lossless(data: bytes, shape: tuple[int, ...], what: str) -> np.ndarra
 
 def to_chunks(picture: Picture) -> dict[str, bytes]:
     """What a .jnd file holds beside the coded pixels of `picture`."""
-    chunks = {"icc": picture.icc, "exif": picture.exif, "xmp": picture.xmp}
+    chunks = {"icc": picture.icc, "exif": picture.exif, "xmp": picture.xmp, "dicom": picture.dicom}
     if picture.alpha is not None:
         chunks["alpha"] = encode_lossless(picture.alpha)
     if picture.density is not None:
@@ -555,4 +603,5 @@ def from_chunks(pixels: np.ndarray, chunks: Mapping[str, bytes]) -> Picture:
     if "density" in chunks:
         if len(chunks["density"]) != 8 or 0 in (density := struct.unpack("<II", chunks["density"])):
             raise JndError("The file's density is damaged: copy or download it again.")
-    return Picture(pixels, alpha, chunks.get("icc"), chunks.get("exif"), chunks.get("xmp"), density)
+    icc, exif, xmp, dicom = (chunks.get(name) for name in ("icc", "exif", "xmp", "dicom"))
+    return Picture(pixels, alpha, icc, exif, xmp, density, dicom)

@@ -61,7 +61,7 @@ def parse_target(text: str, jnd_metric: str = "ssimulacra2") -> Target:
         value = float(number) if number else None
     except ValueError:
         value = math.nan
-    if name == "jnd" and not (value is not None and math.isnan(value)):
+    if name == "jnd" and (value is None or math.isfinite(value)):
         return Target(jnd_metric, metrics.jnd_threshold(jnd_metric, 1.0 if value is None else value))
     if value is None or not math.isfinite(value) or (name == "bpp" and value <= 0):
         raise JndError(f"{text!r} is no target: write jnd, jnd=0.5, psnr=38, ssimulacra2=70 or bpp=0.5.")

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from jnd_jax.codec import hyper
 from jnd_jax.codec.linear import LINEAR_UNITS
 from jnd_jax.entropy.coder import back_end
 from jnd_jax.entropy.tables import PRECISION
 from jnd_jax.errors import JndError
+from jnd_jax.threads import single_blas_thread
 
 _SYMBOL_MAX = 2**15 - 1
-
-# NumPy's BLAS keeps its threads spinning for a while after each product, at the expense of the networks that run next.
-_BLAS = ThreadpoolController()
 
 # Of y: one integer 0..1000, or (h, w) of them by position. The hyper-latents know one quality only.
 Quality = int | np.ndarray
@@ -65,7 +62,7 @@ class LatentCoder:
         if positions * np.sum(PRECISION - np.log2(largest)) > 8 * size + 64:
             raise JndError("The coded data is too short for the declared image size; get a fresh copy of the file.")
 
-    @_BLAS.wrap(limits=1, user_api="blas")
+    @single_blas_thread
     def hyper_latents(self, y: np.ndarray) -> np.ndarray:
         """Integer hyper-latents (h/4, w/4, Cz), float32, of gained latents y (h, w, M)."""
         z = np.round(hyper.hyper_analysis(np, self.hyper_analysis, y))
@@ -153,7 +150,7 @@ class LatentCoder:
         symbols[rows, channels] = np.where(better, lower, symbol)
         return symbols
 
-    @_BLAS.wrap(limits=1, user_api="blas")
+    @single_blas_thread
     def _two_passes(self, z: np.ndarray, quality: Quality, code) -> Latents:
         """Runs `code(scale index, mean, where) -> symbols`, each (n, M), over the anchors, then over the rest."""
         h, w = 4 * z.shape[0], 4 * z.shape[1]

@@ -17,6 +17,7 @@ from jnd_jax.codec.layers import GDN, Conv, ConvTranspose
 from jnd_jax.codec.types import Forward
 from jnd_jax.entropy.densities import conditional_gaussian_bits, factorized_bits, factorized_init
 from jnd_jax.errors import JndError
+from jnd_jax.perception.torch_file import read_state_dict
 
 DOWNSAMPLING = 64
 
@@ -182,14 +183,13 @@ def from_compressai(source: Mapping[str, Any] | str | os.PathLike, name: str) ->
     """Config and parameters of a reference codec from CompressAI's weights.
 
     source: a CompressAI state dict (arrays by key, of any release: "entropy_bottleneck._matrix0" or
-      "entropy_bottleneck.matrices.0"), or the path of a torch file that holds one, alone or under "state_dict" (this
-      needs torch). name: "bmshj2018-hyperprior" or "mbt2018-mean".
+      "entropy_bottleneck.matrices.0"), or the path of a torch file that holds one, alone or under "state_dict". name: "bmshj2018-hyperprior" or "mbt2018-mean".
     Returns ({"name", "N", "M"}, params): N and M are read from the weights; params are float32 NumPy arrays.
     Raises JndError for an unknown name, and for keys that are missing, unknown or of a wrong shape.
     """
     if name not in MODELS:
         raise JndError(f"there is no reference codec {name!r}; choose one of {', '.join(MODELS)}")
-    state = _read_torch_file(source) if isinstance(source, (str, os.PathLike)) else source
+    state = read_state_dict(source) if isinstance(source, (str, os.PathLike)) else source
     state = {_modern_key(key): np.asarray(value) for key, value in state.items()}
     last = state.get("g_a.6.weight")
     if last is None or last.ndim != 4:
@@ -212,15 +212,6 @@ def from_compressai(source: Mapping[str, Any] | str | os.PathLike, name: str) ->
     if unknown:
         raise JndError(f"the state dict has keys that {name} does not have: {', '.join(unknown[:5])}")
     return {"name": name, "N": N, "M": M}, traverse_util.unflatten_dict(params)
-
-
-def _read_torch_file(path: str | os.PathLike) -> Mapping[str, Any]:
-    try:
-        import torch
-    except ImportError as error:
-        raise JndError("install torch to read a torch file, or pass its arrays as a dict") from error
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    return content.get("state_dict", content)
 
 
 def _modern_key(key: str) -> str:

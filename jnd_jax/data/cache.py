@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from jnd_jax.errors import JndError
-from jnd_jax.files import find
+from jnd_jax.files import cache_folder, find
 from jnd_jax.images import READ_SUFFIXES, read_rgb
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,9 @@ def load_images(path: str | Path | Sequence[str | Path] | None = None, cache: st
     described = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for _, file in files]
     source = hashlib.sha256(json.dumps([str(root) for root in roots]).encode()).hexdigest()[:12]
     fingerprint = hashlib.sha256(json.dumps([FORMAT, described]).encode()).hexdigest()[:16]
-    cache = Path(cache or "~/.cache/jnd_jax").expanduser()
+    cache = Path(cache).expanduser() if cache else cache_folder()
+    if cache is None:
+        raise JndError("There is no home folder to keep decoded images in: give data.cache a folder.")
     folder = cache / f"{source}-{fingerprint}"
     if not (folder / "index.json").exists():
         cache.mkdir(parents=True, exist_ok=True)

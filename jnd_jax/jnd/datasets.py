@@ -7,6 +7,7 @@ names the file, never a pair left out in silence.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import re
@@ -97,9 +98,16 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _text(path: Path) -> io.StringIO:
+    try:
+        return io.StringIO(_existing(path).read_text(encoding="utf-8-sig"), newline="")
+    except UnicodeDecodeError as error:
+        raise JndError(f"The file {path} is no text: give a CSV file of labels.") from error
+
+
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a CSV file, each with "FILE, line N" for messages; JndError if it lacks one of `columns`."""
-    with _existing(path).open(newline="", encoding="utf-8-sig") as file:
+    with _text(path) as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
         lacking = [column for column in columns if column not in reader.fieldnames]
@@ -336,7 +344,7 @@ def own_needs(labels: str | Path, share: float = 0.75) -> dict[tuple[str, str], 
     needs: dict[tuple[str, str], Need] = {}
     answers: dict[tuple[str, str], dict[str, float]] = {}
     column = f"sur{100 * share:g}"
-    with _existing(Path(labels)).open(encoding="utf-8-sig") as file:
+    with _text(Path(labels)) as file:
         single = "subject" in file.readline().strip().split(",")
     for where, row in _rows(
         Path(labels), ("image", "codec", *(("subject", "quality") if single else ("subjects", column)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import io
+import math
 import pickle
 import struct
 import zipfile
@@ -39,9 +40,17 @@ class _Tensor:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
     def numpy(self) -> np.ndarray:
-        flat = self.storage.array[self.offset :]
-        strides = tuple(s * flat.itemsize for s in self.strides)
-        return np.lib.stride_tricks.as_strided(flat, self.shape, strides).copy()
+        """A copy of the view; ValueError unless it lies within its storage."""
+        numbers = (self.offset, *self.shape, *self.strides)
+        flat = self.storage.array
+        if len(self.shape) != len(self.strides) or any(type(n) is not int or n < 0 for n in numbers) or flat is None:
+            raise ValueError("a tensor with no plain shape")
+        last = self.offset + sum((side - 1) * stride for side, stride in zip(self.shape, self.strides))
+        size = math.prod(self.shape)
+        if size > flat.size or (size and last >= flat.size):
+            raise ValueError("a tensor beyond its storage")
+        strides = tuple(stride * flat.itemsize for stride in self.strides)
+        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides).copy()
 
 
 class _Unpickler(pickle.Unpickler):
@@ -69,6 +78,9 @@ class _Unpickler(pickle.Unpickler):
 
 def _read_zip(file: Any) -> Any:
     with zipfile.ZipFile(file) as archive:
+        # torch stores without compression: what unpacks to more than the file is no model, but a bomb.
+        if any(entry.file_size > entry.compress_size for entry in archive.infolist()):
+            raise ValueError("compressed parts")
         root = next(name for name in archive.namelist() if name.endswith("data.pkl")).removesuffix("data.pkl")
         unpickler = _Unpickler(io.BytesIO(archive.read(root + "data.pkl")))
         content = unpickler.load()
@@ -108,9 +120,14 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
         try:
             content = _read_zip(file) if zipfile.is_zipfile(file) else (file.seek(0), _read_legacy(file))[1]
-        except (pickle.UnpicklingError, EOFError, struct.error, StopIteration, KeyError, UnicodeDecodeError) as error:
-            raise JndError(f"{path} is no file that torch.save wrote, or is cut short") from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict):
-        raise JndError(f"{path} holds no dict of tensors")
-    return {name: value.numpy() for name, value in content.items() if isinstance(value, _Tensor)}
+            content = content.get("state_dict", content) if isinstance(content, dict) else content
+            if not isinstance(content, dict):
+                raise JndError(f"The file {path} holds no dict of tensors: give a state dict.")
+            return {name: value.numpy() for name, value in content.items() if isinstance(value, _Tensor)}
+        except (JndError, MemoryError):
+            raise
+        # An unpickler raises whatever it meets in a damaged file.
+        except Exception as error:
+            raise JndError(
+                f"The file {path} is no file that torch.save wrote, or is damaged ({error}): download it again."
+            ) from error

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import jax
@@ -76,12 +75,6 @@ def test_wrong_state_dicts_are_refused(name, change, message):
     _, state = _golden(NAMES[0])
     with pytest.raises(JndError, match=message):
         from_compressai(change(state), name)
-
-
-def test_a_torch_file_asks_for_torch_when_it_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(JndError, match="install torch"):
-        from_compressai(tmp_path / "weights.pth", NAMES[0])
 
 
 @pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"epoch": 3, "state_dict": state}])

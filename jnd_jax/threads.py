@@ -1,0 +1,44 @@
+"""One BLAS thread for functions whose small products would leave NumPy's threads spinning, at others' expense."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_BLAS = ThreadpoolController()
+_lock = threading.Lock()
+_callers, _limit = 0, None
+
+
+@contextlib.contextmanager
+def _single() -> Iterator[None]:
+    # Counted: of calls that overlap, the last one restores what the first one found.
+    global _callers, _limit
+    with _lock:
+        if _callers == 0:
+            _limit = _BLAS.limit(limits=1, user_api="blas")
+        _callers += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _callers -= 1
+            if _callers == 0:
+                _limit.restore_original_limits()
+
+
+def single_blas_thread(function: Function) -> Function:
+    """The function, during whose calls BLAS has one thread in this process."""
+
+    @functools.wraps(function)
+    def limited(*arguments: Any, **keywords: Any) -> Any:
+        with _single():
+            return function(*arguments, **keywords)
+
+    return limited
