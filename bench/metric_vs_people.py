@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only the first N images")
     parser.add_argument(
         "--metrics",
-        default=",".join(name for name in metrics.METRICS if name != "cvvdp"),
+        default=",".join(metrics.METRICS),
         help="with commas (default: %(default)s)",
     )
     args = parser.parse_args()

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jnd_jax.errors import JndError
+from jnd_jax.perception.cvvdp import cvvdp_error
 from jnd_jax.perception.hvs import hvs_error, hvs_m_error
 from jnd_jax.perception.masked_dct import masked_dct_error
 from jnd_jax.perception.msssim import ms_ssim_batch
@@ -43,6 +44,7 @@ DISTANCES: dict[str, tuple[Distance, float]] = {
     "psnr-hvs-m": (hvs_m_error, 2.5e5),
     "watson": (watson_error, 0.16),
     "masked-dct": (masked_dct_error, 12.6),
+    "cvvdp": (cvvdp_error, 73.0),
 }
 
 

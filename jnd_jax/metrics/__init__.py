@@ -78,7 +78,7 @@ METRICS: dict[str, Metric] = {
             packaged.butteraugli,
             lambda t: 1.6 * t,
         ),
-        Metric("cvvdp", "CVVDP", "JOD", "higher", packaged.cvvdp),
+        Metric("cvvdp", "CVVDP", "JOD", "higher", perceptual.cvvdp),
         Metric("lite0", "EfficientNet-Lite0 distance", "", "lower", perceptual.lite0),
     )
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import re
 import shutil
@@ -11,7 +10,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -111,27 +109,3 @@ def butteraugli(reference: np.ndarray, distorted: np.ndarray) -> float:
     if result.returncode != 0 or found is None:
         raise JndError(f"butteraugli_main failed: {result.stderr.strip() or result.stdout.strip()}")
     return float(found[1])
-
-
-@functools.cache
-def _cvvdp() -> Any:
-    try:
-        import pycvvdp
-    except ImportError as error:
-        raise JndError("install ColorVideoVDP with `pip install cvvdp` (it needs torch) to measure CVVDP") from error
-    return pycvvdp.cvvdp(display_name="standard_4k", quiet=True)
-
-
-def cvvdp(reference: np.ndarray, distorted: np.ndarray) -> float:
-    """ColorVideoVDP in just-objectionable differences (Mantiuk et al., SIGGRAPH 2024), at most 10: one less, one JOD.
-
-    Its display is the package's `standard_4k`: 30 inches of 3840 pixels, 200 cd/m^2, seen from 75 cm.
-
-    Args:
-        reference: (H, W, 3) uint8.
-        distorted: (H, W, 3) uint8.
-
-    Raises:
-        JndError: the package cvvdp is missing.
-    """
-    return float(_cvvdp().predict(distorted, reference, dim_order="HWC")[0])

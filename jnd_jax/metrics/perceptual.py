@@ -25,6 +25,32 @@ def ms_ssim(reference: np.ndarray, distorted: np.ndarray) -> float:
 
 
 @functools.cache
+def _cvvdp_error() -> Callable[[np.ndarray, np.ndarray], Any]:
+    import jax
+
+    from jnd_jax.perception.cvvdp import cvvdp_error
+
+    return jax.jit(cvvdp_error)
+
+
+def cvvdp(reference: np.ndarray, distorted: np.ndarray) -> float:
+    """ColorVideoVDP in just-objectionable differences, 10 for equal images; see `jnd_jax.perception.cvvdp`.
+
+    The display is the published `standard_4k`: 30 inches of 3840 x 2160 pixels, 200 cd/m^2, seen from 75 cm.
+    The first image of a size takes some seconds more, for compiling.
+
+    Args:
+        reference: (H, W, 3) uint8, sides of at least 4.
+        distorted: (H, W, 3) uint8.
+
+    Raises:
+        JndError: the image is too small.
+    """
+    lost = _cvvdp_error()(reference[None] / np.float32(255), distorted[None] / np.float32(255))
+    return 10.0 - float(lost[0])
+
+
+@functools.cache
 def _lite0_distance() -> Callable[[np.ndarray, np.ndarray], Any]:
     import jax
     import jax.numpy as jnp

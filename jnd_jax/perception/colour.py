@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from jnd_jax.perception.arrays import namespace
 
 # Full-range luma of ITU-R BT.601, as in JPEG (JFIF).
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -22,3 +26,10 @@ YCBCR_TO_RGB = np.array([[1.0, 0.0, 1.402], [1.0, -0.344136, -0.714136], [1.0, 1
 
 # RGB in [0, 1] to studio-range luma less its offset of 16: 0 to 219.
 STUDIO_LUMA = np.array([65.481, 128.553, 24.966])
+
+
+def linear_light(x: Any) -> Any:
+    """sRGB in [0, 1], NumPy or JAX, to linear light in [0, 1] (IEC 61966-2-1); values outside are clipped."""
+    xp = namespace(x)
+    x = xp.clip(x, 0.0, 1.0)
+    return xp.where(x <= 0.04045, x / 12.92, ((xp.maximum(x, 0.04045) + 0.055) / 1.055) ** 2.4)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnd_jax.perception.arrays import safe_power
+from jnd_jax.perception.colour import linear_light
 
 SCALES = 6
 _SMALLEST = 8  # a scale with a shorter side is left out
@@ -153,12 +154,6 @@ def _blur(x: jax.Array) -> jax.Array:
     return sum(w * x[:, :, i : i + width] for i, w in enumerate(_window()))
 
 
-def _linear(x: jax.Array) -> jax.Array:
-    """sRGB in [0, 1] to linear light; values outside are clipped."""
-    x = jnp.clip(x, 0.0, 1.0)
-    return jnp.where(x <= 0.04045, x / 12.92, ((jnp.maximum(x, 0.04045) + 0.055) / 1.055) ** 2.4)
-
-
 def _xyb(linear: jax.Array) -> jax.Array:
     """Linear RGB to XYB, shifted and scaled to be positive."""
     mixed = jnp.cbrt(linear @ jnp.asarray(_ABSORBANCE.T, jnp.float32) + _BIAS) - np.cbrt(_BIAS)
@@ -203,7 +198,7 @@ def ssimulacra2_error(x: jax.Array, y: jax.Array) -> jax.Array:
     Returns:
         (B,).
     """
-    x, y = _linear(x), _linear(y)
+    x, y = linear_light(x), linear_light(y)
     total = 0.0
     for scale in range(SCALES):
         if min(x.shape[1:3]) < _SMALLEST:

