@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from PIL import Image
@@ -14,12 +13,18 @@ from jnd_jax.devices import spread
 
 def test_results_come_in_order_from_so_many_threads():
     running, most, lock = set(), [], threading.Lock()
+    together, second = threading.Barrier(3), threading.Event()
 
     def work(n):
         with lock:
             running.add(n)
             most.append(len(running))
-        time.sleep(0.002 * (5 - n % 5))
+        if n < 3:
+            together.wait(60)  # breaks unless three run at once
+        if n == 0:
+            assert second.wait(60)  # the first result is not the first to be there
+        if n == 1:
+            second.set()
         with lock:
             running.remove(n)
         return n * n
