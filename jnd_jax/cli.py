@@ -181,7 +181,8 @@ def _decode(args: argparse.Namespace) -> int:
         import jnd_jax
 
         header, chunks = bitstream.unpack(data)
-        return images.from_chunks(jnd_jax.load(model_of(header.model)).decode(data), chunks)
+        crop = images.Crop(*args.crop, header.width, header.height) if args.crop else None
+        return images.from_chunks(jnd_jax.load(model_of(header.model)).decode(data, args.crop), chunks, crop)
 
     def small(data: bytes) -> images.Picture:
         from jnd_jax import preview
@@ -317,6 +318,15 @@ def _quality(text: str) -> float:
     return value
 
 
+def _rectangle(text: str) -> tuple[int, ...]:
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(number.isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(
+            f"give left, top, width and height in pixels, such as 0,0,640,480, not {text!r}"
+        )
+    return tuple(map(int, numbers))
+
+
 def _target(text: str) -> str:
     from jnd_jax.search import parse_target
 
@@ -430,8 +440,12 @@ def _add_decode(commands: Any) -> None:
         choices=("png", "jpg", "webp", "tiff"),
         help="of the files in a folder, and of standard output (default: %(default)s)",
     )
-    decode.add_argument(
+    part = decode.add_mutually_exclusive_group()
+    part.add_argument(
         "--scale", type=int, choices=(2, 4, 8, 16), help="a preview of 1/2 to 1/16 of the width and height, much sooner"
+    )
+    part.add_argument(
+        "--crop", type=_rectangle, metavar="X,Y,W,H", help="that part alone, in pixels of the image as it is stored"
     )
     _several_arguments(decode)
     decode.set_defaults(run=_decode)

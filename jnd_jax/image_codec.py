@@ -182,20 +182,34 @@ class ImageCodec:
         header = bitstream.Header(self.hash, width, height, level, coder, bit_depth=depth, grey=grey)
         return bitstream.pack(header, chunks)
 
-    def decode(self, data: bytes) -> np.ndarray:
+    def decode(self, data: bytes, crop: tuple[int, int, int, int] | None = None) -> np.ndarray:
         """The (H, W, 3) RGB or (H, W) grey image of a .jnd file, uint8, or uint16 for more than 8 bits.
 
+        Args:
+          data: the file.
+          crop: (left, top, width, height) of the part to decode, in pixels; the networks run on that part alone.
+
         Raises:
-          JndError: for a file that is damaged, not a .jnd file, or made with another model.
+          JndError: for a file that is damaged, not a .jnd file, or made with another model, and for a part that does
+            not lie in the image.
         """
         self._check_process()
         header, chunks = bitstream.unpack(data)
-        y_hat = self.decode_latents(header, chunks).y_hat
-        pixels = self.synthesise(y_hat, regions.of_file(header, chunks), header.bit_depth)
-        pixels = pixels[: header.height, : header.width]
+        part = images.Crop(*(crop or (0, 0, header.width, header.height)), header.width, header.height)
+        y_hat, quality = self.decode_latents(header, chunks).y_hat, regions.of_file(header, chunks)
+        halo = _halo(self._model.synthesis_depths)
+        rows, columns = (
+            _blocks_of(start, length, blocks, halo)
+            for start, length, blocks in zip((part.top, part.left), (part.height, part.width), y_hat.shape)
+        )
+        if isinstance(quality, np.ndarray):
+            quality = quality[rows, columns]
+        pixels = self.synthesise(y_hat[rows, columns], quality, header.bit_depth)
+        top, left = part.top - BLOCK * rows.start, part.left - BLOCK * columns.start
+        pixels = pixels[top : top + part.height, left : left + part.width]
         if header.grey:
             pixels = images.mean_channel(pixels)
-        return residual.apply(chunks["residual"], pixels, header.bit_depth) if "residual" in chunks else pixels
+        return residual.apply(chunks["residual"], pixels, header.bit_depth, part) if "residual" in chunks else pixels
 
     def decode_latents(self, header: bitstream.Header, chunks: Mapping[str, bytes]) -> coding.Latents:
         """The latents of an unpacked file; raises JndError as `decode` does."""
@@ -398,6 +412,18 @@ def _missing(x: np.ndarray, height: int, width: int) -> list[tuple[int, int]]:
 def _halo(depths: tuple[int, int]) -> int:
     """Blocks around a block that its transform reads: 3x3 convolutions at 1/4 and 1/8, and the border filter."""
     return round_up(max(BLOCK // 2, 4 * (1 + depths[0]) + 8 * depths[1]), BLOCK) // BLOCK
+
+
+def _blocks_of(start: int, length: int, blocks: int, halo: int) -> slice:
+    """Of `blocks` along a side, those that pixels `start` to `start + length` are made of.
+
+    At the end of the side they are so many that they are padded as the whole side is, which its pixels show.
+    """
+    first, end = max(start // BLOCK - halo, 0), min(-(-(start + length) // BLOCK) + halo, blocks)
+    if end == blocks:
+        missing = -blocks % BUCKET if blocks <= TILE else 0
+        first = max(first - -(end - first + missing) % BUCKET, 0)
+    return slice(first, end)
 
 
 def _spans(blocks: int, halo: int) -> list[tuple[int, int, int]]:

@@ -594,9 +594,51 @@ def to_chunks(picture: Picture) -> dict[str, bytes]:
     return {name: chunk for name, chunk in chunks.items() if chunk is not None}
 
 
-def from_chunks(pixels: np.ndarray, chunks: Mapping[str, bytes]) -> Picture:
-    """The picture of decoded (H, W, 3) or (H, W) `pixels` and a file's chunks; JndError if these do not fit."""
-    alpha = decode_lossless(chunks["alpha"], pixels.shape[:2], "alpha channel") if "alpha" in chunks else None
+@dataclass(frozen=True)
+class Crop:
+    """A rectangle of an image, in pixels.
+
+    Attributes:
+        left, top, width, height: where it lies.
+        image_width, image_height: of the whole image, in which it must lie; else JndError.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    image_width: int
+    image_height: int
+
+    def __post_init__(self) -> None:
+        spans = (self.left, self.width, self.image_width), (self.top, self.height, self.image_height)
+        if any(start < 0 or length < 1 or start + length > whole for start, length, whole in spans):
+            raise JndError(
+                f"The rectangle {self.left},{self.top},{self.width},{self.height} does not lie in the image of "
+                f"{self.image_width}x{self.image_height} pixels: give x,y,width,height within it."
+            )
+
+    def of(self, samples: np.ndarray) -> np.ndarray:
+        """This part of (H, W, ...) samples of the whole image."""
+        return samples[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def decode_part(data: bytes, shape: tuple[int, ...], what: str, crop: Crop | None) -> np.ndarray:
+    """As `decode_lossless`, but of an image of which `shape` is that of the part `crop`."""
+    if crop is None:
+        return decode_lossless(data, shape, what)
+    return crop.of(decode_lossless(data, (crop.image_height, crop.image_width, *shape[2:]), what))
+
+
+def from_chunks(pixels: np.ndarray, chunks: Mapping[str, bytes], crop: Crop | None = None) -> Picture:
+    """The picture of decoded pixels and a file's chunks; JndError if these do not fit.
+
+    Args:
+        pixels: (H, W, 3) or (H, W).
+        chunks: of the file, by name.
+        crop: the part of the file's image that was decoded; None: all of it.
+    """
+    alpha = decode_part(chunks["alpha"], pixels.shape[:2], "alpha channel", crop) if "alpha" in chunks else None
     if alpha is not None and alpha.dtype != pixels.dtype:
         raise JndError("The file's alpha channel has another depth than the image: have the file written again.")
     density = None

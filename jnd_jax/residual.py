@@ -56,16 +56,17 @@ def _step(chunk: bytes) -> int:
     return step
 
 
-def apply(chunk: bytes, decoded: np.ndarray, bit_depth: int = 8) -> np.ndarray:
+def apply(chunk: bytes, decoded: np.ndarray, bit_depth: int = 8, crop: images.Crop | None = None) -> np.ndarray:
     """`decoded` corrected by a chunk that `pack` made; JndError for a damaged one.
 
     Args:
         chunk: as `pack` made it.
         decoded: (H, W, 3) or (H, W), uint8, or uint16 for more than 8 bits.
         bit_depth: of the samples.
+        crop: the part of the file's image that was decoded; None: all of it.
     """
     step, levels = _step(chunk), (1 << bit_depth) - 1
-    stored = images.decode_lossless(chunk[_STEP.size :], decoded.shape, "record of errors")
+    stored = images.decode_part(chunk[_STEP.size :], decoded.shape, "record of errors", crop)
     if step == 0:
         if stored.dtype != decoded.dtype or stored.max() > levels:
             raise JndError(

@@ -97,6 +97,17 @@ def test_a_preview_has_a_fraction_of_the_size_and_all_metadata(tmp_path):
         assert image.size == (17, 12) and image.info["icc_profile"] == icc
 
 
+def test_a_part_of_the_image(tmp_path, capsys):
+    save(tmp_path / "photo.png", photo(90, 130))
+    run("encode", tmp_path / "photo.png", "-o", tmp_path / "photo.jnd")
+    assert run("decode", tmp_path / "photo.jnd", "-o", tmp_path / "part.png", "--crop", "30,20,50,40") == 0
+    with Image.open(tmp_path / "part.png") as image:
+        assert image.size == (50, 40)
+    assert run("decode", tmp_path / "photo.jnd", "-o", tmp_path / "none.png", "--crop", "100,20,50,40") == 2
+    assert "does not lie in the image of 130x90" in capsys.readouterr().err
+    assert not (tmp_path / "none.png").exists()
+
+
 def test_target_is_reached(tmp_path, capsys):
     save(tmp_path / "a.png", photo(96, 128))
     assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--target", "bpp=1.5") == 0
