@@ -3,15 +3,16 @@
     pip install 'jnd-jax[train,eval]'
     python examples/whole_loop.py photos/ --test held_out/ -o loop/
 
-asks people twice, and stops each time until their answers are in: in `loop/flicker` at which quality they stop seeing a
-difference in your photos, in `loop/abtest` which of two codecs looks better on images that training never saw. Each is
-a page for `jnd-jax abtest serve`. Run the same command again to go on. At the end `loop/comparison/report.html` and
+starts from the model that comes with the package, and asks people twice: in `loop/flicker` from which quality on they see
+no flicker in your photos, in `loop/abtest` which of the fine-tuned model, its start and AVIF looks best on images that
+training never saw. It stops each time until `--subjects` people have answered the page, with `jnd-jax abtest serve`; run
+the same command again to go on. Fewer than six people or test images give no verdict. At the end `loop/comparison/report.html` and
 `loop/savings/savings.html` are the results; prices and amounts to change stand in `loop/assumptions.toml`.
 
-With `--scripted 6`, six scripted observers answer in the place of people, and one who does not look: a trial of the whole
-way in one go, whose result says nothing about people. What follows `--` goes to train.py:
+With `--scripted`, scripted observers answer in the place of people, and one who does not look: a trial of the whole way
+in one go, whose result says nothing about people. What follows `--` goes to train.py:
 
-    python examples/whole_loop.py photos/ --test held_out/ -o loop/ --scripted 6 -- --config.train.steps=500
+    python examples/whole_loop.py photos/ --test held_out/ -o loop/ --scripted -- --config.train.steps=500
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from jnd_jax import cli
+from jnd_jax import cli, zoo
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import savings
 from jnd_jax.jnd import datasets, targets
@@ -77,8 +78,9 @@ def trials(test: Mapping[str, Any], random: np.random.Generator) -> Iterator[dic
         common = {"kind": "flicker", "image": flicker["image"], "codec": flicker["codec"]}
         for level in flicker["levels"]:
             yield common | {"quality": level["quality"], "expected": None}
-        for level in flicker["levels"][:5]:
+        for level in flicker["levels"][:3]:
             yield common | {"quality": level["quality"], "expected": "no"}
+            yield common | {"quality": level["quality"], "expected": "yes"}
 
 
 def observe(test: Mapping[str, Any], folder: Path, count: int) -> None:
@@ -98,21 +100,24 @@ def observe(test: Mapping[str, Any], folder: Path, count: int) -> None:
                 choice = str(random.choice(["left", "right"]))
             else:
                 choice = "yes" if trial["quality"] < threshold(levels[trial["image"]], number, count) else "no"
-            answers.append(trial | {"choice": choice})
+            answers.append(trial | {"choice": choice, "ms": int(random.integers(800, 3000))})
         subject = hashlib.sha256(f"{test['id']} {number}".encode()).hexdigest()[:16]
         record = {"test": test["id"], "subject": subject, "answers": answers}
         (folder / f"{subject}.json").write_text(json.dumps(record))
 
 
-def ask(folder: Path, analysis: Path, scripted: int, *build: object) -> None:
-    """Builds a test, waits for answers or makes them, and analyses them."""
+def ask(folder: Path, analysis: Path, args: argparse.Namespace, *build: object) -> None:
+    """Builds a test, waits for the planned number of answers or makes them, and analyses them."""
     if not (folder / "index.html").exists():
-        command("abtest", "build", *build, "-o", folder)
+        command("abtest", "build", *build, "--subjects", args.subjects, "-o", folder)
     answers = folder / "answers"
-    if scripted and not answers.is_dir():
-        observe(json.loads((folder / "test.json").read_text()), answers, scripted)
-    if not any(answers.glob("*.json")):
-        raise JndError(f"let people take the test with `jnd-jax abtest serve {folder}`, then run this again")
+    if args.scripted and not answers.is_dir():
+        observe(json.loads((folder / "test.json").read_text()), answers, args.subjects)
+    missing = args.subjects - len(list(answers.glob("*.json")))
+    if missing > 0:
+        raise JndError(
+            f"Let {missing} more people take the test with `jnd-jax abtest serve {folder}`, then run this again."
+        )
     command("abtest", "analyse", answers, "-o", analysis)
 
 
@@ -135,7 +140,7 @@ def run(args: argparse.Namespace, training: list[str]) -> None:
     ask(
         out / "flicker",
         out / "labels",
-        args.scripted,
+        args,
         "--data",
         photos,
         "--flicker",
@@ -163,7 +168,7 @@ def run(args: argparse.Namespace, training: list[str]) -> None:
         )
         program("-m", "jnd_jax.training.packaging", out / "run", "-o", tuned)
 
-    others = dict.fromkeys([args.today, *filter(None, args.against.split(","))])
+    others = dict.fromkeys([args.today, args.rival, *filter(None, args.against.split(","))])
     command(
         "eval",
         tuned,
@@ -180,13 +185,15 @@ def run(args: argparse.Namespace, training: list[str]) -> None:
     ask(
         out / "abtest",
         out / "people",
-        args.scripted,
+        args,
         "--data",
         test,
         "--codec",
         f"{tuned}@{args.goal}",
         "--codec",
-        f"{args.today}@{args.goal}",
+        f"{model}@{args.goal}",
+        "--codec",
+        f"{args.rival}@{args.goal}",
     )
     make_assumptions(out / "assumptions.toml", args.today, args.metric)
     command(
@@ -208,12 +215,12 @@ def main() -> int:
     parser.add_argument("--test", type=Path, required=True, metavar="DIR", help="folder of other photos, to judge by")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
-        "--model", default="jnd-base", help="name or file of the model to start from (default: %(default)s)"
+        "--model", default=zoo.DEFAULT, help="name or file of the model to start from (default: %(default)s)"
     )
     parser.add_argument("--config", default="configs/jnd_image.py", help="of the fine-tune (default: %(default)s)")
     parser.add_argument(
         "--flicker",
-        default="jnd-base",
+        default=zoo.DEFAULT,
         metavar="CODEC",
         help="codec whose artefacts people look for; the model itself is best (default: %(default)s)",
     )
@@ -225,6 +232,9 @@ def main() -> int:
     )
     parser.add_argument("--today", default="jpeg", metavar="CODEC", help="the codec in use (default: %(default)s)")
     parser.add_argument(
+        "--rival", default="avif10", metavar="CODEC", help="the best one can have instead (default: %(default)s)"
+    )
+    parser.add_argument(
         "--against", default="webp,avif,jxl", metavar="CODECS", help="more to compare with (default: %(default)s)"
     )
     parser.add_argument("--metric", default="ssimulacra2", help="that says what looks the same (default: %(default)s)")
@@ -232,8 +242,9 @@ def main() -> int:
         "--goal", default="jnd", help="at which both codecs stand in the A/B test (default: %(default)s)"
     )
     parser.add_argument(
-        "--scripted", type=int, default=0, metavar="N", help="scripted observers in the place of people"
+        "--subjects", type=int, default=6, metavar="N", help="people to ask, or scripted ones (default: %(default)s)"
     )
+    parser.add_argument("--scripted", action="store_true", help="let scripted observers answer in the place of people")
     argv, training = sys.argv[1:], []
     if "--" in argv:
         cut = argv.index("--")

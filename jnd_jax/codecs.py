@@ -317,6 +317,11 @@ def lookup(name: str) -> Codec:
         ) from error
 
 
+def at_least(codec: Codec, quality: float) -> float:
+    """The codec's lowest quality that is not below `quality`; its highest where none is."""
+    return min((own for own in codec.qualities if own >= quality), default=codec.qualities[-1])
+
+
 def encode(name: str, image: np.ndarray, quality: float) -> bytes:
     """File of codec `name` at `quality`, a value of its `qualities`.
 

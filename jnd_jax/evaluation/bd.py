@@ -16,8 +16,8 @@ class BDRate:
     percent: bits the test codec needs more than the anchor (negative: fewer), averaged over the common
         quality range.
     overlap: common quality range divided by the range of the shorter curve, 0..1.
-    low: lowest common quality.
-    high: highest common quality.
+    low: lowest quality of the average.
+    high: highest quality of the average.
     """
 
     percent: float
@@ -47,6 +47,7 @@ def bd_rate(
     *,
     method: str = "akima",
     min_overlap: float = 0.5,
+    between: tuple[float, float] | None = None,
 ) -> BDRate:
     """BD-rate of a test codec against an anchor, interpolating log rate over quality.
 
@@ -60,6 +61,8 @@ def bd_rate(
         test_quality: as for the anchor.
         method: "akima" or "pchip".
         min_overlap: smallest overlap (see `BDRate`) that is accepted.
+        between: qualities between which the difference is averaged; None means the whole common range. The overlap
+            then is the share of this range that both curves cover.
 
     Raises:
         JndError: unfit curves, unknown method or too little overlap.
@@ -71,11 +74,15 @@ def bd_rate(
         raise JndError(f"unknown interpolation {method!r}: choose akima or pchip")
     anchor, test = _curve(anchor_rate, anchor_quality), _curve(test_rate, test_quality)
     low, high = max(anchor[1][0], test[1][0]), min(anchor[1][-1], test[1][-1])
-    overlap = max(0.0, high - low) / min(np.ptp(anchor[1]), np.ptp(test[1]))
+    wanted, of_what = min(np.ptp(anchor[1]), np.ptp(test[1])), "the shorter one's quality range"
+    if between is not None:
+        low, high = max(low, between[0]), min(high, between[1])
+        wanted, of_what = between[1] - between[0], f"the range {between[0]:g} to {between[1]:g}"
+    overlap = max(0.0, high - low) / wanted
     if overlap < min_overlap or overlap == 0:
         raise JndError(
-            f"the curves share {100 * overlap:.0f} % of the shorter one's quality range, less than "
-            f"{100 * min_overlap:.0f} %: measure more qualities"
+            f"The curves share {100 * overlap:.0f} % of {of_what}, less than {100 * min_overlap:.0f} %: measure more "
+            "qualities."
         )
     area = [
         float(interpolators[method](quality, log_rate).integrate(low, high)) for log_rate, quality in (anchor, test)

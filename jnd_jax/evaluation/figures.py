@@ -16,7 +16,8 @@ from pathlib import Path
 
 from jnd_jax import codecs, files, metrics
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation.summary import BDRow, JndRow, bd_cell, jnd_cell
+from jnd_jax.evaluation.summary import BDRow, JndRow
+from jnd_jax.evaluation.tables import bd_cell, jnd_cell
 
 END = "<!-- end of figures -->"
 METRICS = ("psnr", "ssimulacra2", "butteraugli")
@@ -47,7 +48,7 @@ def block(folder: Path, names: Sequence[str] = METRICS) -> str:
     """Markdown table of a results folder: a row `| what | value |` for each figure.
 
     What is "BD-rate of jnd-base-1 against WebP, PSNR (RGB)", its value "-12.3 % [-15.0, -9.1]"; or "Bits per pixel of
-    WebP at 1 JND, SSIMULACRA2", its value "0.612 [0.540, 0.690]" or "not reached (20 of 24 images)". Brackets are 95 %
+    WebP at 1 JND, SSIMULACRA2", its value "0.612" or "not reached (20 of 24 images)". Brackets are 95 %
     intervals.
 
     Args:
@@ -65,7 +66,7 @@ def block(folder: Path, names: Sequence[str] = METRICS) -> str:
         lines += [
             f"| BD-rate of {_title(row.test)} against {_title(row.anchor)}, {title} | {bd_cell(row)} |"
             for row in bd
-            if (row.test, row.metric) == (bd[0].test, name) and row.percent is not None
+            if (row.test, row.metric, row.range) == (bd[0].test, name, "common") and row.percent is not None
         ]
     for name in names:
         title = metrics.lookup(name).title

@@ -5,9 +5,13 @@ Every measurement is appended to the results as it comes; what is there is not m
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +53,39 @@ class _Warmup:
             if codec.learned and (codec.name, image.shape) not in self._done:
                 codec.decode(codec.encode(image, codec.grid[0]))
                 self._done.add((codec.name, image.shape))
+
+
+class _Stopped(Exception):
+    pass
+
+
+def _until(stop: threading.Event, codec: Codec) -> Codec:
+    """The codec, which encodes nothing more once `stop` is set."""
+
+    def encode(image: np.ndarray, quality: float) -> bytes:
+        if stop.is_set():
+            raise _Stopped
+        return codec.encode(image, quality)
+
+    return dataclasses.replace(codec, encode=encode)
+
+
+@contextmanager
+def _on_interrupt(function: Callable[[], None]) -> Iterator[None]:
+    """Calls `function` at Ctrl-C, before the threads are waited for. Does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: object) -> None:
+        function()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def measure_points(
@@ -209,19 +246,24 @@ def evaluate(
         viewer_folder: where these files go.
         workers: images in parallel, see `devices.spread`.
         progress: called with a line after each image and codec.
+
+    Ctrl-C ends it as soon as the encodes and measurements that have begun are through.
     """
-    warm_up = _Warmup()
+    warm_up, stop = _Warmup(), threading.Event()
+    stoppable = [_until(stop, codec) for codec in codecs]
     jnd_metrics = [name for name in names if metrics.lookup(name).jnd is not None]
+    done, total = itertools.count(1), len(codecs) * len(images)
 
     def one_image(image: TestImage) -> None:
         pixels = read_rgb(image.path)
-        for codec in codecs:
+        for codec in stoppable:
             measure_points(codec, image, pixels, names, results, warm_up)
             for name in jnd_metrics:
                 search_jnd(codec, image, pixels, name, t, results)
             if image.name in viewer and viewer_folder is not None:
                 make_view(codec, image, pixels, viewer_bpp, viewer_folder, results)
-            progress(f"{image.name} {codec.name}")
+            progress(f"{next(done)} of {total}  {image.name} {codec.name}")
 
-    for _ in spread(one_image, images, workers):
-        pass
+    with _on_interrupt(stop.set):
+        for _ in spread(one_image, images, workers):
+            pass

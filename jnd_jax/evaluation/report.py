@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jnd_jax import metrics
-from jnd_jax.codecs import Codec
 from jnd_jax.evaluation import page
 from jnd_jax.evaluation.curves import published
 from jnd_jax.evaluation.results import Results, TestImage
-from jnd_jax.evaluation.summary import KODAK, Summary
+from jnd_jax.evaluation.summary import KODAK, CodecRow, Summary
 from jnd_jax.images import read_rgb
 
 
@@ -50,7 +49,7 @@ def verdict(summary: Summary) -> list[str]:
 
 
 def _viewer(
-    results: Results, codecs: Sequence[Codec], images: Sequence[TestImage], folder: Path, viewer_bpp: float
+    results: Results, codecs: Sequence[CodecRow], images: Sequence[TestImage], folder: Path, viewer_bpp: float
 ) -> list[dict[str, Any]]:
     entries = []
     for image in images:
@@ -81,8 +80,6 @@ def _viewer(
 def write(
     summary: Summary,
     results: Results,
-    codecs: Sequence[Codec],
-    images: Sequence[TestImage],
     path: Path,
     *,
     viewer: Sequence[TestImage],
@@ -94,8 +91,6 @@ def write(
     Args:
         summary: tables and curves.
         results: where the searches and the viewer's files are looked up.
-        codecs: under test.
-        images: test images.
         path: page to write.
         viewer: images that the side-by-side viewer shows.
         viewer_bpp: bits per pixel of its files.
@@ -103,18 +98,18 @@ def write(
     """
     from plotly.offline import get_plotlyjs
 
-    by_digest = {image.digest: image.name for image in images}
+    run = results.get("run")
     per_image = [
         {
-            "codec": codec.name,
+            "codec": codec,
             "metric": metric,
-            "image": by_digest[image.digest],
-            "bpp": record["bpp"] if record["reached"] else None,
+            "image": image,
+            "bpp": found["bpp"] if found["reached"] else None,
         }
         for metric in dict.fromkeys(row.metric for row in summary.jnd)
-        for codec in codecs
-        for image in images
-        if (record := results.get("jnd", codec.name, codec.version, image.digest, metric, summary.jnd[0].t))
+        for codec, version in run["codecs"]
+        for image, digest in run["images"]
+        if (found := results.get("jnd", codec, version, digest, metric, run["t"]))
     ]
     data = {
         **{field: value for field, value in asdict(summary).items() if field != "metrics"},
@@ -125,7 +120,7 @@ def write(
         "verdict": verdict(summary),
         "per_image": per_image,
         "published": [asdict(curve) for curve in published()] if set(summary.images) == KODAK else [],
-        "viewer": _viewer(results, codecs, viewer, viewer_folder, viewer_bpp),
+        "viewer": _viewer(results, summary.codecs, viewer, viewer_folder, viewer_bpp),
     }
     path.write_text(
         page.fill("report.html", data, PLOTLY=get_plotlyjs().replace("</script", "<\\/script")),

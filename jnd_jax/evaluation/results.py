@@ -6,12 +6,10 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jnd_jax.codecs import Codec
 from jnd_jax.errors import JndError
 from jnd_jax.files import find
 from jnd_jax.images import READ_SUFFIXES, read_rgb
@@ -60,7 +58,9 @@ def finite(value: float) -> float:
     return CEILING if math.isinf(value) else float(value)
 
 
-KEYS = {
+KEYS: dict[str, tuple[str, ...]] = {
+    "codec": ("codec", "version"),
+    "run": (),
     "point": ("codec", "version", "digest", "quality"),
     "jnd": ("codec", "version", "digest", "metric", "t"),
     "view": ("codec", "version", "digest", "budget"),
@@ -70,9 +70,9 @@ KEYS = {
 class Results:
     """A JSON-lines file of records, one writer at a time.
 
-    Records have a "kind": "point" (one file and its metrics), "jnd" (one search for one JND) or "view" (one
-    file of the viewer). Of several points with one key the metrics are merged, so that a later run may add
-    metrics.
+    Records have a "kind": "codec" (what tables say of it), "run" (what the last run compared), "point" (one file and
+    its metrics), "jnd" (one search for t JND) or "view" (one file of the viewer). A later record replaces one with
+    the same key, but points of one key keep each other's metrics: a later run may add some.
     """
 
     def __init__(self, path: Path):
@@ -103,27 +103,19 @@ class Results:
         return self._records.get((kind, *key))
 
     def append(self, record: dict[str, Any]) -> None:
-        """Adds a record in memory and in the file, at once."""
+        """Adds a record in memory and in the file, at once, unless it is there already."""
         with self._lock:
+            if self.get(record["kind"], *(record[field] for field in KEYS[record["kind"]])) == record:
+                return
             self._merge(record)
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, allow_nan=False) + "\n")
 
     def codecs(self) -> set[str]:
         """The names of all that was measured."""
-        return {record["codec"] for record in self._records.values()}
+        return {record["codec"] for record in self._records.values() if record["kind"] != "run"}
 
     def latest(self, kind: str, codec: str) -> list[dict[str, Any]]:
         """All records of a kind and codec name, of the version that was measured last."""
-        found = [record for record in self._records.values() if (record["kind"], record["codec"]) == (kind, codec)]
+        found = [record for record in self._records.values() if record["kind"] == kind and record.get("codec") == codec]
         return [record for record in found if record["version"] == found[-1]["version"]]
-
-    def points(self, codecs: Iterable[Codec], images: Iterable[TestImage]) -> Iterator[dict[str, Any]]:
-        """The points of these codecs' grids on these images, in that order."""
-        images = list(images)
-        for codec in codecs:
-            for quality in codec.grid:
-                for image in images:
-                    record = self.get("point", codec.name, codec.version, image.digest, float(quality))
-                    if record is not None:
-                        yield record

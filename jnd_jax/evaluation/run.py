@@ -13,8 +13,8 @@ from pathlib import Path
 
 from jnd_jax import codecs, metrics
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation import measure
-from jnd_jax.evaluation.results import Results, find_images
+from jnd_jax.evaluation import measure, report, summary, tables
+from jnd_jax.evaluation.results import Results, TestImage, find_images
 
 DEFAULT_METRICS = ("psnr", "ms-ssim", "psnr-hvs", "ssimulacra2", "butteraugli")
 
@@ -33,7 +33,9 @@ def _qualities(text: str) -> list[float]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `jnd-jax eval`."""
     parser.add_argument("models", nargs="*", metavar="MODEL", help="model names or model files")
-    parser.add_argument("--data", type=Path, required=True, help="folder of test images")
+    parser.add_argument(
+        "--data", type=Path, help="folder of test images; without it, the tables of -o are made anew from its results"
+    )
     parser.add_argument(
         "--against",
         type=_names,
@@ -79,27 +81,34 @@ def _command(args: argparse.Namespace, names: Sequence[str]) -> str:
     return shlex.join([*words, "-o", str(args.output)])
 
 
-def run(args: argparse.Namespace) -> int:
-    """Carries out `jnd-jax eval`; returns the exit status."""
-    from jnd_jax.evaluation import report, summary
+def _installed_metrics() -> tuple[list[str], list[str]]:
+    """The default metrics, and of those that lack their tool what to install."""
+    missing = []
+    if not shutil.which("butteraugli_main"):
+        missing.append("Butteraugli, which needs libjxl's `butteraugli_main` (Debian: apt install libjxl-devtools)")
+    return [name for name in DEFAULT_METRICS if name != "butteraugli" or not missing], missing
 
-    names = args.metrics
-    if names is None:
-        names = [name for name in DEFAULT_METRICS if name != "butteraugli" or shutil.which("butteraugli_main")]
-    for name in names:
-        metrics.lookup(name)
+
+def _tested(args: argparse.Namespace) -> list[codecs.Codec]:
     for quality in args.qualities:
         if not 0 <= quality <= 100 or round(quality * 10, 6) % 1:
-            raise JndError(f"give the models qualities of 0 to 100 in tenths, not {quality:g}")
+            raise JndError(f"Give the models qualities of 0 to 100 in tenths, not {quality:g}.")
     models = [dataclasses.replace(codecs.lookup(name), grid=tuple(args.qualities)) for name in args.models]
     tested = models + [codecs.lookup(name) for name in args.against]
     if not tested or len({codec.name for codec in tested}) < len(tested):
-        raise JndError("name at least one model or codec, and each of them once")
-    images = find_images(args.data, args.limit)
-    args.output.mkdir(parents=True, exist_ok=True)
-    viewer_folder = args.output / "viewer"
-    viewer_folder.mkdir(exist_ok=True)
-    results = Results(args.output / "results.jsonl")
+        raise JndError("Name at least one model or codec, and each of them once.")
+    return tested
+
+
+def _measure(args: argparse.Namespace, results: Results, viewer_folder: Path) -> list[TestImage]:
+    """Measures what is missing; the images of the viewer."""
+    names, missing = (args.metrics, []) if args.metrics is not None else _installed_metrics()
+    for name in names:
+        metrics.lookup(name)
+    for line in missing:
+        print(f"jnd-jax: left out: {line}", file=sys.stderr)
+    tested, images = _tested(args), find_images(args.data, args.limit)
+    viewer_folder.mkdir(parents=True, exist_ok=True)
     measure.evaluate(
         tested,
         images,
@@ -112,21 +121,36 @@ def run(args: argparse.Namespace) -> int:
         workers=max(1, args.workers),
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    table = summary.summarise(
-        results, tested, images, names, t=args.jnd, command=_command(args, names), workers=args.workers
-    )
-    summary.write(table, args.output)
-    report.write(
-        table,
+    summary.record(
         results,
         tested,
         images,
-        args.output / "report.html",
-        viewer=images[: args.viewer_images],
-        viewer_bpp=args.viewer_bpp,
-        viewer_folder=viewer_folder,
+        names,
+        t=args.jnd,
+        command=_command(args, names),
+        workers=args.workers,
+        missing=missing,
     )
-    report.write_png(table, args.output / "rate-distortion.png")
+    return images[: args.viewer_images]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carries out `jnd-jax eval`; returns the exit status."""
+    path = args.output / "results.jsonl"
+    if args.data is None and (args.models or not path.exists()):
+        raise JndError(f"Give --data, a folder of images, or -o, a folder with results.jsonl: {args.output} has none.")
+    if args.data is not None:
+        find_images(args.data, 1)
+        args.output.mkdir(parents=True, exist_ok=True)
+    results = Results(path)
+    viewer_folder = args.output / "viewer"
+    viewer = [] if args.data is None else _measure(args, results, viewer_folder)
+    figures = summary.summarise(results)
+    tables.write(figures, args.output)
+    report.write_png(figures, args.output / "rate-distortion.png")
     print((args.output / "tables.md").read_text(encoding="utf-8"))
-    print(f"report: {args.output / 'report.html'}")
+    if args.data is not None:
+        page = args.output / "report.html"
+        report.write(figures, results, page, viewer=viewer, viewer_bpp=args.viewer_bpp, viewer_folder=viewer_folder)
+        print(f"report: {page}")
     return 0

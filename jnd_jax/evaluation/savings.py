@@ -398,11 +398,7 @@ def run(args: argparse.Namespace) -> int:
         analysis = json.loads((args.people / "analysis.json").read_text(encoding="utf-8"))
         people = [
             f"{analysis['subjects']} people took part"
-            + (
-                f"; {len(analysis['excluded'])} more did not look, by their answers, and do not count."
-                if analysis["excluded"]
-                else "."
-            ),
+            + (f"; {len(analysis['excluded'])} more do not count, by their answers." if analysis["excluded"] else "."),
             *(abtest.sentence(pair) for pair in analysis["pairs"]),
         ]
     words = ["jnd-jax", "savings", "--results", str(args.results), "--assumptions", str(args.assumptions)]

@@ -58,7 +58,7 @@ class Record:
         reference = _pixels(self.reference, self.frame)
         if self.jnd is None:
             codec = codecs.lookup(self.codec)
-            return reference, codec.decode(codec.encode(reference, self.levels[0]))
+            return reference, codec.decode(codec.encode(reference, codecs.at_least(codec, self.levels[0])))
         jnd = _pixels(self.jnd, self.frame)
         if jnd.shape != reference.shape:
             raise JndError(

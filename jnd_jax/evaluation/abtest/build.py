@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from jnd_jax.evaluation import page
 from jnd_jax.evaluation.results import find_images
 from jnd_jax.images import read_rgb
 
+# What people take for a trial, for the length that the consent names.
+PAIR_SECONDS, FLICKER_SECONDS, FLICKER_TRIALS = 7, 4, 16
 CONSENT = Path(__file__).parents[1] / "templates" / "consent.txt"
 
 
@@ -77,9 +80,14 @@ def _pairs(
     return pairs, files
 
 
+def _bad(image: str, pixels: np.ndarray, sources: _Sources) -> str:
+    """A JPEG that everybody tells from the original."""
+    return sources.add(f"{image}|check", codecs.decode("jpeg", codecs.encode("jpeg", pixels, 4)))
+
+
 def _check(image: str, pixels: np.ndarray, sources: _Sources) -> dict[str, Any]:
     """An attention check: the original beside a bad JPEG."""
-    bad = sources.add(f"{image}|check", codecs.decode("jpeg", codecs.encode("jpeg", pixels, 4)))
+    bad = _bad(image, pixels, sources)
     original = f"{image}|original"
     return {"image": image, "original": original, "first": original, "second": bad, "check": True}
 
@@ -93,6 +101,7 @@ def _flicker(image: str, pixels: np.ndarray, codec: codecs.Codec, levels: int, s
         "image": image,
         "codec": codec.name,
         "original": f"{image}|original",
+        "plain": _bad(image, pixels, sources),
         "levels": [
             {
                 "quality": quality,
@@ -116,6 +125,7 @@ def build(
     crop: int = 512,
     title: str = "Image comparison",
     consent: Path = CONSENT,
+    subjects: int | None = None,
 ) -> dict[str, Any]:
     """The whole test as data of its page.
 
@@ -130,7 +140,8 @@ def build(
         repeats: how often each pair is shown.
         crop: side of the square that is shown of each image; files are always of the whole image.
         title: heading.
-        consent: file with the text that subjects agree to.
+        consent: file with the text that subjects agree to; {minutes} in it becomes the length of the test.
+        subjects: how many will be asked, fixed now: before, `analyse` gives no verdict. See `abtest plan`.
 
     Raises:
         JndError: nothing to compare, or a goal out of a codec's reach.
@@ -155,13 +166,17 @@ def build(
             bad.append(_check(image.name, pixels, sources))
         if flicker_codec is not None and number < flicker_images:
             flickers.append(_flicker(image.name, pixels, flicker_codec, levels, sources))
+    # Few images still give `checks` checks: they come again.
+    bad = list(itertools.islice(itertools.cycle(bad), checks)) if bad else []
+    seconds = PAIR_SECONDS * (len(pairs) * repeats + len(bad)) + FLICKER_SECONDS * FLICKER_TRIALS * len(flickers)
+    minutes = max(1, math.ceil(seconds / 60))
     test = {
         "title": title,
-        "consent": consent.read_text(encoding="utf-8").strip(),
+        "consent": consent.read_text(encoding="utf-8").strip().replace("{minutes}", str(minutes)),
+        "plan": None if subjects is None else {"subjects": subjects},
         "repeats": repeats,
         "pairs": pairs,
-        # Few images still give `checks` checks: they come again.
-        "checks": list(itertools.islice(itertools.cycle(bad), checks)) if bad else [],
+        "checks": bad,
         "flickers": flickers,
         "files": files,
         "sources": sources.uris,

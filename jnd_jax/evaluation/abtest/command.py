@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
+import socket
 from pathlib import Path
 
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation.abtest import analysis, answers, build, server
+from jnd_jax.evaluation.abtest import analysis, answers, build, plan, preference, server
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,51 +34,121 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument("--crop", type=int, default=512, metavar="PIXELS", help="side of the square that is shown")
     make.add_argument("--title", default="Image comparison", help="heading of the page")
     make.add_argument("--consent", type=Path, default=build.CONSENT, metavar="FILE", help="text that subjects agree to")
+    make.add_argument(
+        "--subjects", type=int, metavar="N", help="how many will be asked; before, `analyse` gives no verdict"
+    )
     make.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    size = actions.add_parser("plan", help="how many subjects and images a test needs")
+    size.add_argument("--images", type=int, metavar="N", help="images of the test (default: several)")
+    size.add_argument("--share", type=float, default=0.6, help="preference that is to be shown (default: %(default)s)")
+    size.add_argument("--power", type=float, default=0.8, help="probability to show it (default: %(default)s)")
+    size.add_argument(
+        "--spread",
+        type=float,
+        default=plan.SPREAD,
+        help="between subjects and images, in logits (default: %(default)s)",
+    )
+    size.add_argument("--pairs", type=int, default=1, help="pairs of conditions, for Holm (default: %(default)s)")
     host = actions.add_parser("serve", help="run the test on this machine")
     host.add_argument("folder", type=Path, metavar="DIR", help="what `build` wrote")
     host.add_argument("--port", type=int, default=8000)
+    host.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for a lab's network (default: %(default)s)"
+    )
+    host.add_argument("--links", type=int, default=0, metavar="N", help="a link for each of N subjects, and no others")
     study = actions.add_parser("analyse", help="what the answers say")
     study.add_argument("answers", type=Path, metavar="DIR", help="folder of the subjects' answers")
+    study.add_argument(
+        "--test", type=Path, metavar="FILE", help="test.json of `build` (default: the one beside the folder, if any)"
+    )
     study.add_argument("--margin", type=float, default=0.1, help="equality margin of the preference share")
+    study.add_argument("--device", action="append", metavar="NAME", help="only who looked at this; may be repeated")
+    study.add_argument("--distance", type=float, nargs=2, metavar=("MIN", "MAX"), help="only from so many cm")
+    study.add_argument("--same-zoom", action="store_true", help="only who left the zoom alone")
     study.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+
+
+def _build(args: argparse.Namespace) -> None:
+    test = build.build(
+        args.data,
+        args.conditions,
+        args.flicker,
+        limit=args.limit,
+        flicker_images=args.flicker_images,
+        levels=args.levels,
+        checks=args.checks,
+        repeats=args.repeats,
+        crop=args.crop,
+        title=args.title,
+        consent=args.consent,
+        subjects=args.subjects,
+    )
+    build.write_page(test, args.output)
+    print(
+        f"{len(test['pairs']) * args.repeats} pairs, {len(test['checks'])} checks, "
+        f"{len(test['flickers'])} flicker tests: {args.output / 'index.html'}"
+    )
+
+
+def _plan(args: argparse.Namespace) -> None:
+    level = preference.LEVEL / max(1, args.pairs)
+    print(
+        f"Subjects for {100 * args.power:g} % power to show a preference of {100 * args.share:g} %, "
+        f"spread {args.spread:g}, level {level:g}:"
+    )
+    for images in [args.images] if args.images else (12, 18, 24, 36, 48):
+        count = plan.subjects_needed(images, args.share, args.spread, level, args.power)
+        print(f"  {images} images: {'more than 1000 subjects' if count is None else f'{count} subjects'}")
+    print("Fix the number with `jnd-jax abtest build --subjects N`, and do not stop before.")
+
+
+def _serve(args: argparse.Namespace) -> None:
+    if not (args.folder / "index.html").exists():
+        raise JndError(f"{args.folder} holds no test: make one with `jnd-jax abtest build`.")
+    numbers = server.invite(args.folder, args.links) if args.links else []
+    with server.server(args.folder, args.port, args.host) as host:
+        shown = socket.gethostname() if args.host == "0.0.0.0" else args.host
+        address = f"http://{shown}:{host.server_address[1]}/"
+        for number in numbers:
+            print(f"{address}?subject={number}")
+        print(f"{address} (Ctrl-C ends it; answers go to {args.folder / 'answers'})", flush=True)
+        try:
+            host.serve_forever()
+        except KeyboardInterrupt:
+            pass
+
+
+def _look(folder: Path, subjects: int) -> list[int]:
+    """Notes in folder/looks.json that so many subjects were analysed; the counts of earlier looks."""
+    path = folder / "looks.json"
+    looks = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    if subjects not in looks:
+        path.write_text(json.dumps([*looks, subjects]) + "\n", encoding="utf-8")
+    return [count for count in looks if count != subjects]
+
+
+def _analyse(args: argparse.Namespace) -> None:
+    path = args.test or args.answers.parent / "test.json"
+    test = json.loads(path.read_text(encoding="utf-8")) if args.test or path.exists() else None
+    conditions = answers.Conditions(
+        devices=tuple(args.device) if args.device else None,
+        distance_cm=tuple(args.distance) if args.distance else None,
+        same_zoom=args.same_zoom,
+    )
+    subjects = answers.read(args.answers, test, conditions)
+    looks = [] if test is None else _look(path.parent, len(subjects.kept))
+    fixed = None if test is None else test.get("plan")
+    result = analysis.analyse(subjects, margin=args.margin, plan=fixed, looks=looks)
+    words = ["jnd-jax", "abtest", "analyse", str(args.answers)]
+    words += ["--margin", f"{args.margin:g}"] if args.margin != 0.1 else []
+    words += [word for name in args.device or () for word in ("--device", name)]
+    words += ["--distance", *(f"{cm:g}" for cm in args.distance)] if args.distance else []
+    words += ["--same-zoom"] if args.same_zoom else []
+    analysis.write(result, args.output, shlex.join([*words, "-o", str(args.output)]))
+    print((args.output / "analysis.md").read_text(encoding="utf-8"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Carries out `jnd-jax abtest`; returns the exit status."""
-    if args.action == "build":
-        test = build.build(
-            args.data,
-            args.conditions,
-            args.flicker,
-            limit=args.limit,
-            flicker_images=args.flicker_images,
-            levels=args.levels,
-            checks=args.checks,
-            repeats=args.repeats,
-            crop=args.crop,
-            title=args.title,
-            consent=args.consent,
-        )
-        build.write_page(test, args.output)
-        print(
-            f"{len(test['pairs']) * args.repeats} pairs, {len(test['checks'])} checks, "
-            f"{len(test['flickers'])} flicker staircases: {args.output / 'index.html'}"
-        )
-    elif args.action == "serve":
-        if not (args.folder / "index.html").exists():
-            raise JndError(f"{args.folder} holds no test: make one with `jnd-jax abtest build`")
-        with server.server(args.folder, args.port) as host:
-            print(
-                f"http://127.0.0.1:{host.server_address[1]}/ (Ctrl-C ends it; answers go to {args.folder / 'answers'})"
-            )
-            try:
-                host.serve_forever()
-            except KeyboardInterrupt:
-                pass
-    else:
-        result = analysis.analyse(answers.read_answers(args.answers), args.margin)
-        command = shlex.join(["jnd-jax", "abtest", "analyse", str(args.answers), "-o", str(args.output)])
-        analysis.write_analysis(result, args.output, command)
-        print((args.output / "analysis.md").read_text(encoding="utf-8"))
+    {"build": _build, "plan": _plan, "serve": _serve, "analyse": _analyse}[args.action](args)
     return 0

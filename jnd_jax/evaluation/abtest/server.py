@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
+import secrets
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from jnd_jax.evaluation.abtest.answers import SUBJECT
+
 _LARGEST_ANSWERS = 4_000_000
-_SUBJECT = re.compile(r"[0-9a-f]{16}")
+
+
+def invite(folder: Path, count: int) -> list[str]:
+    """Numbers of `count` subjects, kept in folder/links.txt; those that are there stay."""
+    path = folder / "links.txt"
+    numbers = path.read_text(encoding="utf-8").split() if path.exists() else []
+    numbers += [secrets.token_hex(8) for _ in range(count - len(numbers))]
+    path.write_text("".join(f"{number}\n" for number in numbers), encoding="utf-8")
+    return numbers
 
 
 def _progress(record: Mapping[str, Any]) -> tuple[int, bool]:
@@ -20,8 +30,10 @@ def _progress(record: Mapping[str, Any]) -> tuple[int, bool]:
     return len(record["answers"]), bool(record.get("finished"))
 
 
-def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
-    """A server of the test in `folder` on this machine alone; answers go to folder/answers/SUBJECT.json.
+def server(folder: Path, port: int = 0, host: str = "127.0.0.1") -> ThreadingHTTPServer:
+    """A server of the test in `folder`; answers go to folder/answers/SUBJECT.json.
+
+    Where folder/links.txt names subjects (see `invite`), it takes answers of no others.
 
     Every answer is sent with all earlier ones of its subject, and the file is replaced in one step: a closed
     browser loses nothing.
@@ -30,6 +42,8 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     test = json.loads((folder / "test.json").read_text(encoding="utf-8"))["id"]
     answers = folder / "answers"
     answers.mkdir(exist_ok=True)
+    links = folder / "links.txt"
+    invited = set(links.read_text(encoding="utf-8").split()) if links.exists() else set()
     writing = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -44,7 +58,7 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def do_GET(self) -> None:
-            if self.path == "/":
+            if self.path.partition("?")[0] == "/":
                 self._reply(200, content, "text/html; charset=utf-8")
             else:
                 self._reply(404)
@@ -55,7 +69,9 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
                 if self.path != "/answers" or not 0 < length <= _LARGEST_ANSWERS:
                     raise ValueError
                 record = json.loads(self.rfile.read(length))
-                if record["test"] != test or not _SUBJECT.fullmatch(record["subject"]):
+                if record["test"] != test or not SUBJECT.fullmatch(record["subject"]):
+                    raise ValueError
+                if invited and record["subject"] not in invited:
                     raise ValueError
                 progress = _progress(record)
             except (ValueError, KeyError, TypeError):
@@ -70,4 +86,4 @@ def server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
                     os.replace(temporary, path)
             self._reply(204)
 
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    return ThreadingHTTPServer((host, port), Handler)

@@ -1,0 +1,67 @@
+"""How many subjects and images a test needs, fixed before the first answer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+# Between subjects and between images, standard deviation of the preference in logits.
+SPREAD = 0.5
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Variance of one answer's expected share over subjects, over images, and what is left of the answer itself."""
+
+    subject: float
+    image: float
+    rest: float
+
+
+def variances(share: float, spread: float = SPREAD) -> Variances:
+    """Of answers that prefer one side with probability 1 / (1 + exp(-(c + a + b))), a by subject and b by image.
+
+    Args:
+        share: mean over all subjects and images, 0..1.
+        spread: standard deviation of a and of b.
+    """
+    from scipy import optimize
+
+    nodes, weights = np.polynomial.hermite_e.hermegauss(41)
+    weights = weights / weights.sum()
+    logits = spread * (nodes[:, None] + nodes)
+    probabilities = lambda c: 1 / (1 + np.exp(-(c + logits)))
+    mean = lambda table: float(weights @ table @ weights)
+    centre = optimize.brentq(lambda c: mean(probabilities(c)) - share, -20, 20)
+    table = probabilities(centre)
+    of_cluster = float(weights @ (table @ weights - share) ** 2)
+    return Variances(of_cluster, of_cluster, share * (1 - share) - 2 * of_cluster)
+
+
+def power(subjects: int, images: int, share: float = 0.6, spread: float = SPREAD, level: float = 0.05) -> float:
+    """Probability that a test shows a preference which is there, every subject judging every image once.
+
+    Student's t at min(subjects, images) - 1 degrees of freedom, as the analysis uses it.
+    """
+    from scipy import stats
+
+    parts = variances(share, spread)
+    error = math.sqrt(parts.subject / subjects + parts.image / images + parts.rest / (subjects * images))
+    freedom = min(subjects, images) - 1
+    return float(stats.nct.sf(stats.t.ppf(1 - level / 2, freedom), freedom, abs(share - 0.5) / error))
+
+
+def subjects_needed(
+    images: int, share: float = 0.6, spread: float = SPREAD, level: float = 0.05, wanted: float = 0.8, most: int = 1000
+) -> int | None:
+    """Smallest number of subjects for a power of `wanted` with so many images; None if not even `most` are enough."""
+    enough = lambda count: power(count, images, share, spread, level) >= wanted
+    if images < 6 or not enough(most):
+        return None
+    low, high = 5, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
