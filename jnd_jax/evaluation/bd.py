@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jnd_jax.errors import JndError
 
@@ -26,8 +26,8 @@ class BDRate:
     high: float
 
 
-def _curve(rate: Sequence[float], quality: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    rate, quality = np.asarray(rate, float), np.asarray(quality, float)
+def _curve(rates: ArrayLike, qualities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    rate, quality = np.asarray(rates, float), np.asarray(qualities, float)
     if rate.shape != quality.shape or rate.ndim != 1 or rate.size < 4:
         raise JndError("BD-rate needs at least four points a curve, each a rate and a quality")
     if not (np.isfinite(rate).all() and np.isfinite(quality).all() and (rate > 0).all()):
@@ -40,10 +40,10 @@ def _curve(rate: Sequence[float], quality: Sequence[float]) -> tuple[np.ndarray,
 
 
 def bd_rate(
-    anchor_rate: Sequence[float],
-    anchor_quality: Sequence[float],
-    test_rate: Sequence[float],
-    test_quality: Sequence[float],
+    anchor_rate: ArrayLike,
+    anchor_quality: ArrayLike,
+    test_rate: ArrayLike,
+    test_quality: ArrayLike,
     *,
     method: str = "akima",
     min_overlap: float = 0.5,

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from jnd_jax.evaluation.results import Results, TestImage, finite
 from jnd_jax.images import read_rgb
 
 
-def _timed(function: Callable, *arguments: object) -> tuple[object, float]:
+def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     start = time.perf_counter()
     result = function(*arguments)
     return result, time.perf_counter() - start

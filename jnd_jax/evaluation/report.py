@@ -98,7 +98,7 @@ def write(
     """
     from plotly.offline import get_plotlyjs
 
-    run = results.get("run")
+    run = results.need("run")
     per_image = [
         {
             "codec": codec,

@@ -102,6 +102,15 @@ class Results:
         """The record with these values of `KEYS[kind]`, or None."""
         return self._records.get((kind, *key))
 
+    def need(self, kind: str, *key: Any) -> dict[str, Any]:
+        """As `get`; JndError where there is none."""
+        record = self.get(kind, *key)
+        if record is None:
+            raise JndError(
+                f"These results lack the record {' '.join(map(str, (kind, *key)))}: run `jnd-jax eval` again."
+            )
+        return record
+
     def append(self, record: dict[str, Any]) -> None:
         """Adds a record in memory and in the file, at once, unless it is there already."""
         with self._lock:

@@ -194,13 +194,11 @@ class _Measured:
     """What the last run compared, as arrays."""
 
     def __init__(self, results: Results):
-        run = results.get("run")
-        if run is None:
-            raise JndError("These results do not say what was compared: run `jnd-jax eval` with them once more.")
+        run = results.need("run")
         self.results, self.run = results, run
         self.codecs = []
         for name, version in run["codecs"]:
-            fields = {k: v for k, v in results.get("codec", name, version).items() if k not in ("kind", "codec")}
+            fields = {k: v for k, v in results.need("codec", name, version).items() if k not in ("kind", "codec")}
             self.codecs.append(CodecRow(name=name, **{**fields, "grid": tuple(fields["grid"])}))
         self.names, self.digests = zip(*run["images"])
 
@@ -221,13 +219,8 @@ class _Measured:
 
     def bits(self, codec: CodecRow, metric: str) -> np.ndarray:
         """(images,) bits per pixel at t JND, infinite where an image has no such file; JndError if one is missing."""
-        found = [
-            self.results.get("jnd", codec.name, codec.version, digest, metric, self.run["t"]) for digest in self.digests
-        ]
-        if None in found:
-            raise JndError(
-                f"{codec.name} lacks a search for {self.run['t']:g} JND by {metric}: run the evaluation to its end."
-            )
+        t = self.run["t"]
+        found = [self.results.need("jnd", codec.name, codec.version, digest, metric, t) for digest in self.digests]
         return np.array([record["bpp"] if record["reached"] else np.inf for record in found])
 
 
@@ -295,14 +288,14 @@ def _bd_rows(measured: _Measured, bpp: dict[str, np.ndarray], scaled: dict[str, 
     ]
     if set(measured.names) == KODAK and "psnr" in names:
         for curve in published():
-            anchor_grid = tuple(np.array(column)[:, None] for column in zip(*curve.points))
+            rate, value = (np.array(column)[:, None] for column in zip(*curve.points))
             rows += [
                 _bd_row(
                     codec.name,
                     f"{curve.name} (published)",
                     "psnr",
                     (bpp[codec.name], scaled[codec.name]["psnr"]),
-                    anchor_grid,
+                    (rate, value),
                 )
                 for codec in measured.codecs
                 if codec.learned
@@ -345,7 +338,7 @@ def _ratio_row(measured: _Measured, test: CodecRow, anchor: CodecRow, metric: st
 
 def _time_row(measured: _Measured, codec: CodecRow) -> TimeRow:
     points = [
-        measured.results.get("point", codec.name, codec.version, digest, quality)
+        measured.results.need("point", codec.name, codec.version, digest, quality)
         for quality in codec.grid
         for digest in measured.digests
     ]

@@ -40,7 +40,7 @@ class Share:
             return 0.0, 1.0
         from scipy import stats
 
-        reach = stats.t.ppf(0.5 + coverage / 2, self.freedom) * self.error
+        reach = float(stats.t.ppf(0.5 + coverage / 2, self.freedom)) * self.error
         return max(0.0, self.share - reach), min(1.0, self.share + reach)
 
     def above(self, share: float) -> float:
