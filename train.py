@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -13,6 +14,22 @@ _PROFILE = flags.DEFINE_bool("profile", False, "Trace steps 10 to 15 for TensorB
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "Several hosts: host:port of process 0, or `auto` on a cluster.")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "How many processes train together, with --coordinator=host:port.")
 _PROCESS = flags.DEFINE_integer("process", 0, "Which of them this is.")
+_TIMEOUT = flags.DEFINE_integer("timeout", 300, "Seconds in which all processes have to start.")
+
+
+def fail(error: Exception) -> None:
+    """Say in one line what is wrong, and end with status 2."""
+    print(f"train.py: {str(error).strip().splitlines()[0]}", file=sys.stderr, flush=True)
+    # Not sys.exit: at its end a process waits for all others, of which one may be dead.
+    os._exit(2)
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """Read the command line; a setting that the config does not have, or not of that type, is said in one line."""
+    try:
+        return flags.FLAGS(arguments)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        fail(error)
 
 
 def main(argv: list[str]) -> None:
@@ -23,14 +40,17 @@ def main(argv: list[str]) -> None:
 
     # Compiling the step takes a minute on a laptop; a resumed run finds it here.
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/jnd_jax/xla"))
+    from jnd_jax.errors import JndError
+    from jnd_jax.training.loop import train_and_evaluate
     from jnd_jax.training.parallel import connect
 
-    connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    from jnd_jax.training.loop import train_and_evaluate
-
-    train_and_evaluate(_CONFIG.value, _WORKDIR.value, profile=_PROFILE.value)
+    try:
+        connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _TIMEOUT.value)
+        train_and_evaluate(_CONFIG.value, _WORKDIR.value, profile=_PROFILE.value)
+    except JndError as error:
+        fail(error)
 
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -22,20 +22,17 @@ from configs import base
 from jnd_jax import codec
 from jnd_jax.data import pipeline
 from jnd_jax.losses import make_loss
-from jnd_jax.training.loop import initial_params, load_data
-from jnd_jax.training.optimizers import learning_rate, make_optimizer
+from jnd_jax.training.loop import initial_params, load_data, step_of
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import create_state
-from jnd_jax.training.step import make_train_step
 
 Batches = Iterator[Mapping[str, np.ndarray]]
 
 
 def trainer(config: ConfigDict) -> Callable[[Batches], float]:
     """A function that takes a batch, trains on it and returns the seconds of both."""
-    model, rates = codec.build(config.model.to_dict()), config.train.to_dict()
-    optimizer = make_optimizer(rates)
-    step = make_train_step(model, make_loss(config.loss), optimizer, learning_rate(rates), seed=0, ema=config.train.ema)
+    model = codec.build(config.model.to_dict())
+    optimizer, step = step_of(config, model, make_loss(config.loss), config.train.steps)
     runner = parallelize(step)
     state = runner.replicate(create_state(initial_params(config, model), optimizer))
 

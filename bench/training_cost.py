@@ -29,7 +29,7 @@ from jnd_jax import codec
 from jnd_jax.losses import make_loss
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import create_state
-from jnd_jax.training.step import make_train_step
+from jnd_jax.training.step import make_objective, make_train_step
 
 BASE = {"batch": 4, "crop": 128, "width": 1.0}
 CASES = [
@@ -48,7 +48,7 @@ def compiled_step(batch: int, crop: int, width: float) -> tuple[Any, Any, Any, i
     optimizer = optax.chain(optax.scale_by_adam(), optax.scale(-1.0))
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros(1))["params"]
     loss = make_loss(base.get_config().loss)
-    step = make_train_step(model, loss, optimizer, lambda _: jnp.float32(1e-4), seed=0, ema=0.99)
+    step = make_train_step(make_objective(model, loss, seed=0), optimizer, lambda _: jnp.float32(1e-4), ema=0.99)
     runner = parallelize(step, "shard_map", jax.local_devices()[:1])
     state = runner.replicate(create_state(params, optimizer))
     shard = runner.shard({"image": jnp.full((batch, crop, crop, 3), 128, jnp.uint8), "index": jnp.arange(batch)})

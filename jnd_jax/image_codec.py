@@ -469,12 +469,15 @@ def _tiled(x, quality, blocks, unit_in, unit_out, halo, run, pad):
 @partial(jax.jit, static_argnums=(0, 1))
 def _analysis(model: LappedCodec, levels: int, params, tile, quality, blocks):
     x = tile.astype(jnp.float32) / float(levels)
-    return model.apply({"params": params}, x, quality, blocks, method="analysis")
+    with jax.default_matmul_precision("highest"):
+        return model.apply({"params": params}, x, quality, blocks, method="analysis")
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _synthesis(model: LappedCodec, levels: int, params, tile, quality, blocks):
-    x = model.apply({"params": params}, tile, quality, blocks, method="synthesis")
+    # What is promised of decoded pixels holds on every machine: no operands rounded to bfloat16 or TF32.
+    with jax.default_matmul_precision("highest"):
+        x = model.apply({"params": params}, tile, quality, blocks, method="synthesis")
     return jnp.clip(jnp.round(float(levels) * x), 0, levels).astype(jnp.uint8 if levels < 256 else jnp.uint16)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jnd_jax.codec.layers import GDN, Conv, ConvTranspose
+from jnd_jax.codec.layers import GDN, Conv, ConvTranspose, compute_in
 from jnd_jax.codec.types import Forward
 from jnd_jax.entropy.densities import conditional_gaussian_bits, factorized_bits, factorized_init
 from jnd_jax.errors import JndError
@@ -82,11 +82,11 @@ class ScaleHyperprior(nn.Module):
 
     def analysis(self, x: jax.Array) -> jax.Array:
         """x (B, H, W, 3) in [0, 1] -> latents y (B, H/16, W/16, M)."""
-        return self.g_a(x)
+        return self.g_a(x).astype(x.dtype)
 
     def synthesis(self, y_hat: jax.Array) -> jax.Array:
         """Latents (B, H/16, W/16, M) -> x_hat (B, H, W, 3), not clipped."""
-        return self.g_s(y_hat)
+        return self.g_s(y_hat).astype(y_hat.dtype)
 
     def hyper_analysis(self, y: jax.Array) -> jax.Array:
         """Latents (B, H/16, W/16, M) -> hyper-latents z (B, H/64, W/64, N)."""
@@ -107,8 +107,9 @@ class ScaleHyperprior(nn.Module):
             raise JndError(f"pad height and width to multiples of {DOWNSAMPLING}, they are {x.shape[1:3]}")
         keys_y, keys_z = (None, None) if keys is None else jax.vmap(jax.random.split, out_axes=1)(keys)
         y = self.analysis(x)
-        z_hat = _quantize(self.hyper_analysis(y), jax.lax.stop_gradient(self.median), keys_z)
-        mean, scale = self.hyper_synthesis(z_hat)
+        with compute_in(None):
+            z_hat = _quantize(self.hyper_analysis(y), jax.lax.stop_gradient(self.median), keys_z)
+            mean, scale = self.hyper_synthesis(z_hat)
         y_hat = _quantize(y, mean, keys_y)
         bits_map = conditional_gaussian_bits(y_hat, mean, scale).sum(3)
         return Forward(

@@ -8,9 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from jnd_jax.codec import hyper, linear
-from jnd_jax.codec.layers import Conv, depth_to_space, space_to_depth
+from jnd_jax.codec.layers import BLOCK_OUTPUT, Conv, depth_to_space, space_to_depth
 from jnd_jax.codec.rounding import ste_floor, ste_rdo_round, ste_round
 from jnd_jax.codec.types import Forward
 from jnd_jax.entropy.densities import conditional_laplacian_bits, factorized_bits, factorized_init
@@ -54,7 +55,8 @@ class Bottleneck(nn.Module):
         channels = x.shape[-1]
         h = nn.leaky_relu(_conv(self.width, 1)(x))
         h = nn.leaky_relu(_conv(self.width, 3)(h))
-        return x + _conv(channels, 1, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal"))(h)
+        h = _conv(channels, 1, kernel_init=nn.initializers.variance_scaling(0.1, "fan_in", "normal"))(h)
+        return checkpoint_name(x + h, BLOCK_OUTPUT)
 
 
 class Modulation(nn.Module):
@@ -66,7 +68,7 @@ class Modulation(nn.Module):
         scale = self.param("scale", nn.initializers.zeros, shape)
         shift = self.param("shift", nn.initializers.zeros, shape)
         quality = _spread(quality, x.shape[1])
-        return x * (1 + _interpolate(scale, quality)) + _interpolate(shift, quality)
+        return (x * (1 + _interpolate(scale, quality)) + _interpolate(shift, quality)).astype(x.dtype)
 
 
 class AnalysisNet(nn.Module):

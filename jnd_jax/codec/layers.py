@@ -17,11 +17,12 @@ import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from jnd_jax.entropy.densities import lower_bound
 from jnd_jax.errors import JndError
@@ -29,6 +30,10 @@ from jnd_jax.errors import JndError
 Lowering = Literal["polyphase", "strided"]
 
 _forced_lowering: contextvars.ContextVar[Lowering | None] = contextvars.ContextVar("lowering", default=None)
+_compute_dtype: contextvars.ContextVar[Any] = contextvars.ContextVar("compute_dtype", default=None)
+
+# Name, for `jax.checkpoint_policies`, of what a block of layers gives: rematerialisation keeps these alone.
+BLOCK_OUTPUT = "block_output"
 
 # Torch's default for convolutions: uniform in +-1/sqrt(fan_in).
 _uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -59,6 +64,16 @@ def use_lowering(lowering: Lowering) -> Iterator[None]:
         yield
     finally:
         _forced_lowering.reset(token)
+
+
+@contextlib.contextmanager
+def compute_in(dtype: Any) -> Iterator[None]:
+    """Convolutional layers traced inside the block compute in this type; parameters keep theirs. None: as given."""
+    token = _compute_dtype.set(dtype)
+    try:
+        yield
+    finally:
+        _compute_dtype.reset(token)
 
 
 def _by_platform(polyphase: Callable[..., jax.Array], strided: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
@@ -237,7 +252,8 @@ class _Convolution(nn.Module):
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return self._function(x, kernel, self.stride) + bias
+        dtype = _compute_dtype.get() or x.dtype
+        return self._function(x.astype(dtype), kernel.astype(dtype), self.stride) + bias.astype(dtype)
 
 
 class Conv(_Convolution):
@@ -268,7 +284,8 @@ class GDN(nn.Module):
         beta = self.param("beta", lambda key: jnp.sqrt(jnp.ones(channels) + _GDN_PEDESTAL))
         gamma = self.param("gamma", lambda key: jnp.sqrt(0.1 * jnp.eye(channels) + _GDN_PEDESTAL))
         norm = jnp.matmul(x * x, _non_negative(gamma, 0.0)) + _non_negative(beta, _GDN_BETA_MIN)
-        return x * (jnp.sqrt(norm) if self.inverse else jax.lax.rsqrt(norm))
+        scaled = x * (jnp.sqrt(norm) if self.inverse else jax.lax.rsqrt(norm))
+        return checkpoint_name(scaled.astype(x.dtype), BLOCK_OUTPUT)
 
 
 def _non_negative(stored: jax.Array, minimum: float) -> jax.Array:

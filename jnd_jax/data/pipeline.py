@@ -93,9 +93,8 @@ def _pad_to(patch: np.ndarray, size: int) -> np.ndarray:
 
 def halve_scale(patch: np.ndarray) -> np.ndarray:
     """Mean of 2x2 blocks, rounded: (2H, 2W, 3) uint8 to (H, W, 3) uint8."""
-    height, width, channels = patch.shape
-    blocks = patch.reshape(height // 2, 2, width // 2, 2, channels)
-    return ((blocks.sum((1, 3), dtype=np.uint16) + 2) >> 2).astype(np.uint8)
+    rows = patch[::2].astype(np.uint16) + patch[1::2]
+    return ((rows[:, ::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
 
 
 def batch_at(
@@ -126,6 +125,18 @@ def batches(
     threads: int = 1,
     ahead: int = 4,
 ) -> Iterator[Mapping[str, np.ndarray]]:
-    """`count` consecutive batches from example `first_example` on, prepared `ahead` of use by `threads` threads."""
+    """`count` consecutive batches from example `first_example` on.
+
+    Args:
+        examples: where they are drawn.
+        batch: global size.
+        first_example: index of the first example.
+        count: how many batches.
+        process, processes: which share of each batch.
+        threads: how many prepare batches.
+        ahead: batches prepared before they are used; two a thread where that is more.
+    """
     make = lambda k: batch_at(examples, first_example + int(k) * batch, batch, process, processes)
-    return iter(grain.MapDataset.range(count).map(make).to_iter_dataset(grain.ReadOptions(threads, ahead)))
+    return iter(
+        grain.MapDataset.range(count).map(make).to_iter_dataset(grain.ReadOptions(threads, max(ahead, 2 * threads)))
+    )

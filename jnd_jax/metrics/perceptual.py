@@ -64,7 +64,8 @@ def _lite0_distance() -> Callable[[np.ndarray, np.ndarray], Any]:
 
     @jax.jit
     def distance(x: jax.Array, y: jax.Array) -> jax.Array:
-        pairs = zip(features(x[None] / 255.0), features(y[None] / 255.0))
+        with jax.default_matmul_precision("highest"):
+            pairs = zip(features(x[None] / 255.0), features(y[None] / 255.0))
         return jnp.mean(jnp.stack([jnp.mean(jnp.sum((unit(a) - unit(b)) ** 2, -1)) for a, b in pairs]))
 
     return distance

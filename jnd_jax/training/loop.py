@@ -9,13 +9,14 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import linen as nn
 from flax import traverse_util
 from jax.experimental import multihost_utils
@@ -31,7 +32,7 @@ from jnd_jax.training.log import Log, scores
 from jnd_jax.training.optimizers import learning_rate, make_optimizer
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import TrainState, create_state
-from jnd_jax.training.step import make_train_step
+from jnd_jax.training.step import Metrics, make_objective, make_train_step
 from jnd_jax.training.validate import choose, make_evaluator
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,27 @@ def load_data(config: ConfigDict) -> tuple[tuple[cache.ImageSet, cache.ImageSet 
     return tuple(zip(cache.split(images, data.validation_every), cache.split(partners, data.validation_every)))
 
 
+def step_of(
+    config: ConfigDict, model: nn.Module, loss: Loss, total: int
+) -> tuple[optax.GradientTransformation, Callable[[TrainState, Any], tuple[TrainState, Metrics]]]:
+    """The optimizer of a config, and the per-device step of a run of `total` steps."""
+    train = config.train
+    rates = train.to_dict() | {"steps": total}
+    optimizer = make_optimizer(rates)
+    objective = make_objective(
+        model,
+        loss,
+        seed=config.seed,
+        quality=tuple(train.quality),
+        lmbda=train.lmbda,
+        bfloat16=train.bfloat16,
+        remat=train.remat,
+    )
+    return optimizer, make_train_step(
+        objective, optimizer, learning_rate(rates), ema=train.ema, accumulate=train.accumulate
+    )
+
+
 class Run:
     """A run in its workdir: what it trains, and where it stands.
 
@@ -119,22 +141,8 @@ class Run:
         self.settings = json.loads(config.to_json_best_effort())
         self.settings["model"] = json.loads(json.dumps(codec.describe(self.model)))
         self.training, self.validation = load_data(config)
-        rates = config.train.to_dict() | {"steps": self.plan[-1].last}
-        optimizer = make_optimizer(rates)
-        self.runner = parallelize(
-            make_train_step(
-                self.model,
-                loss,
-                optimizer,
-                learning_rate(rates),
-                seed=config.seed,
-                ema=config.train.ema,
-                quality=tuple(config.train.quality),
-                lmbda=config.train.lmbda,
-                accumulate=config.train.accumulate,
-            ),
-            config.train.parallel,
-        )
+        optimizer, step = step_of(config, self.model, loss, self.plan[-1].last)
+        self.runner = parallelize(step, config.train.parallel)
         evaluation = config.eval
         self.evaluate = make_evaluator(
             self.model,
@@ -202,16 +210,20 @@ class Run:
         pending, window, clock, last = collections.deque(), [], Clock(), self.plan[-1].last
         if self._validation_due():
             self.validate()  # what a SIGTERM left out
+        now = None
         for stage, batch in self.batches():
-            self.state, metrics = self.runner.step(self.state, self.runner.shard(batch))
+            batch = self.runner.shard(batch)
+            if stage != now:
+                self._compile(stage, batch)
+                now = stage
+                clock.restart()
+            self.state, metrics = self.runner.step(self.state, batch)
             self.step, self.examples = self.step + 1, self.examples + stage.batch
             window.append(metrics)
             pending.append(metrics["loss"])
             if len(pending) > RUN_AHEAD:
                 jax.block_until_ready(pending.popleft())
-            if clock.tick(stage):
-                jax.block_until_ready(metrics)
-                clock.restart()
+            clock.tick(stage.batch)
             tracer.tick(metrics)
 
             # All processes must agree on when to stop and save, and only meet here.
@@ -229,6 +241,14 @@ class Run:
             if meet:
                 clock.restart()
         return False
+
+    def _compile(self, stage: settings.Stage, batch: Any) -> None:
+        began = time.time()
+        self.logger.line(
+            f"compiling for crops of {stage.crop}: minutes the first time, cached afterwards", passing=True
+        )
+        self.runner.compile(self.state, batch)
+        self.logger.line(f"compiled for crops of {stage.crop} in {time.time() - began:.0f} s")
 
     def _report(self, fetched: list[dict[str, float]], clock: Clock) -> None:
         means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
@@ -286,20 +306,17 @@ class Run:
 
 
 class Clock:
-    """Speed between two reports, without the time that the first step of a stage takes to compile."""
+    """Speed since the last restart."""
 
     def __init__(self):
-        self.stage: settings.Stage | None = None
         self.restart()
 
     def restart(self) -> None:
         self.began, self.steps, self.images = time.time(), 0, 0
 
-    def tick(self, stage: settings.Stage) -> bool:
-        """Count a step; whether it is the first of its stage."""
-        self.steps, self.images = self.steps + 1, self.images + stage.batch
-        first, self.stage = stage != self.stage, stage
-        return first
+    def tick(self, images: int) -> None:
+        """Count a step of so many images."""
+        self.steps, self.images = self.steps + 1, self.images + images
 
     def speed(self) -> dict[str, float]:
         """Images and steps a second; nothing where no step was counted."""
@@ -351,10 +368,18 @@ def train_and_evaluate(
     """
     workdir = Path(workdir).expanduser().resolve()
     run = Run(config, workdir, model, loss)
+    run.greet()
     left = run.plan[-1].last - run.step
     if profile and left < PROFILED.stop:
         raise JndError(f"--profile traces steps 10 to 15, but only {left} are left to train; set train.steps higher.")
-    run.greet()
-    with _sigterm() as sigterm:
-        stopped = run.train(sigterm, Tracer(workdir / "profile" if profile else None))
-        return run.finish(stopped)
+    try:
+        with _sigterm() as sigterm:
+            stopped = run.train(sigterm, Tracer(workdir / "profile" if profile else None))
+            return run.finish(stopped)
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise JndError(
+            f"Process {jax.process_index()} lost contact with another one ({str(error).splitlines()[0][:200]}); start all "
+            "of them again, they go on from the last checkpoint."
+        ) from error

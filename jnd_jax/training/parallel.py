@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jnd_jax.errors import JndError
@@ -17,11 +18,13 @@ from jnd_jax.training.step import AXIS
 
 @dataclass(frozen=True)
 class Parallel:
-    """A data-parallel step and the four conversions around it.
+    """A data-parallel step and what is around it. State and optimizer state are replicated, not sharded.
 
-    `step(state, batch)` donates its state. `replicate` puts one state on all devices, `shard` splits this process's
-    part of a batch among its devices, `local` takes one copy of the state back (safe to keep: it shares no buffer),
-    and `fetch` turns a step's metrics into floats, which waits for the step.
+    Attributes:
+        step: (state, batch) -> (state, metrics), jitted; donates its state.
+        replicate: puts one state on all devices.
+        shard: splits this process's part of a batch among its devices.
+        local: takes one copy of the state back, which shares no buffer with it.
     """
 
     step: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]
@@ -29,23 +32,58 @@ class Parallel:
     shard: Callable[[Any], Any]
     local: Callable[[Any], Any]
 
+    def compile(self, state: Any, batch: Any) -> None:
+        """Compile `step` for arguments of these shapes; returns when all processes have it."""
+        self.step.lower(state, batch).compile()
+        wait_for_all(f"compiled {jax.tree.map(jnp.shape, batch)}")
+
     @staticmethod
     def fetch(metrics: dict[str, jax.Array]) -> dict[str, float]:
+        """A step's metrics as floats; waits for the step."""
         return {k: float(np.ravel(v.addressable_shards[0].data)[0]) for k, v in metrics.items()}
 
 
-def connect(coordinator: str, processes: int = 0, process: int = 0) -> None:
+# Seconds without a sign of life after which a process counts as dead, and the others end.
+HEARTBEAT = 40
+
+# Seconds that processes wait for one another where their work is uneven. Collectives wait much less (Gloo 30 s).
+_UNEVEN = 3600
+
+
+def connect(coordinator: str, processes: int = 0, process: int = 0, timeout: int = 300) -> None:
     """Join the processes of several hosts; call it before any other use of JAX.
 
-    `coordinator` is "host:port" of process 0, together with the number of processes and this one's index; or "auto",
-    which asks the cluster (SLURM, Open MPI, Cloud TPU, Kubernetes); or "", one process alone.
+    Args:
+        coordinator: "host:port" of process 0; or "auto", which asks the cluster (SLURM, Open MPI, Cloud TPU,
+            Kubernetes); or "", one process alone.
+        processes: how many there are, with host:port.
+        process: which of them this is.
+        timeout: seconds in which all have to be there.
+
+    Raises:
+        JndError: no such process, or not all came.
     """
-    if coordinator == "auto":
-        jax.distributed.initialize()
-    elif coordinator:
-        if processes < 1 or not 0 <= process < processes:
-            raise JndError(f"Process {process} of {processes} cannot be; give --processes and a --process below it.")
-        jax.distributed.initialize(coordinator, processes, process)
+    waits = {"initialization_timeout": timeout, "heartbeat_timeout_seconds": HEARTBEAT}
+    try:
+        if coordinator == "auto":
+            jax.distributed.initialize(**waits)
+        elif coordinator:
+            if processes < 1 or not 0 <= process < processes:
+                raise JndError(
+                    f"Process {process} of {processes} cannot be; give --processes and a --process below it."
+                )
+            jax.distributed.initialize(coordinator, processes, process, **waits)
+    except RuntimeError as error:
+        raise JndError(
+            f"The {processes or ''} processes did not meet at {coordinator} within {timeout} s; start all of them, or "
+            "give a longer --timeout."
+        ) from error
+
+
+def wait_for_all(name: str) -> None:
+    """Wait until all processes are here, by messages instead of a collective; `name` is used once in a run."""
+    if jax.process_count() > 1:
+        ocp.multihost.get_barrier_sync_fn()(key=name, timeout_ms=1000 * _UNEVEN)
 
 
 def parallelize(

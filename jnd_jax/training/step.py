@@ -11,12 +11,15 @@ import optax
 from flax import linen as nn
 
 from jnd_jax import codec
+from jnd_jax.codec.layers import BLOCK_OUTPUT, compute_in
 from jnd_jax.codec.types import Forward
 from jnd_jax.losses.combine import Loss
 from jnd_jax.training.state import TrainState, example_keys
 
 AXIS = "data"
 Metrics = dict[str, jax.Array]
+Batch = Mapping[str, jax.Array]
+Objective = Callable[[Any, Batch, jax.Array], tuple[jax.Array, Metrics]]
 
 
 def to_float(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -24,75 +27,103 @@ def to_float(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     return {k: v.astype(jnp.float32) / 255.0 if v.dtype == jnp.uint8 else v for k, v in batch.items()}
 
 
-def make_train_step(
+def make_objective(
     model: nn.Module,
     loss: Loss,
-    optimizer: optax.GradientTransformation,
-    schedule: Callable[[jax.Array], jax.Array],
     *,
     seed: int,
-    ema: float,
     quality: tuple[int, int] = (0, 1000),
     lmbda: float = 0.0,
-    accumulate: int = 1,
-) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]:
-    """A step over this device's share of the batch: "image" (B, H, W, 3) uint8, "index" (B,), and what the loss reads.
+    bfloat16: bool = False,
+    remat: bool = False,
+) -> Objective:
+    """What training minimises: the mean over the examples of (R + lambda D) / sqrt(lambda), which balances the rates.
 
-    Each example draws an integer quality, which fixes its lambda. The objective is the mean of
-    (R_i + lambda_i D_i) / sqrt(lambda_i), which balances the rates. A step whose objective or gradient is not finite
-    leaves parameters, average and optimizer as they are and is counted.
+    Each example draws an integer quality, which fixes its lambda.
 
     Args:
         model: (x, quality, keys) -> `Forward`.
         loss: D, see `jnd_jax.losses`.
-        optimizer: its updates are for a learning rate of 1.
-        schedule: step -> learning rate.
         seed: of noise and qualities.
-        ema: decay of the average of the parameters.
         quality: from where qualities are drawn uniformly, both ends included.
         lmbda: a positive one fixes lambda for all examples.
-        accumulate: take the gradient in so many equal parts of the batch, to save memory.
+        bfloat16: convolutional layers compute in it; parameters, linear transforms, entropy model and loss in float32.
+        remat: keep only the outputs of blocks for the gradient, and compute the rest again.
+
+    Returns:
+        (params, batch, step) -> (objective, metrics); batch holds "image" (B, H, W, 3) uint8, "index" (B,) and what the
+        loss reads.
     """
 
-    def objective(params: Any, batch: Mapping[str, jax.Array], step: jax.Array) -> tuple[jax.Array, Metrics]:
+    def forward(params: Any, x: jax.Array, q: jax.Array, keys: jax.Array) -> Forward:
+        with compute_in(jnp.bfloat16 if bfloat16 else None):
+            return cast(Forward, model.apply({"params": params}, x, q, keys))
+
+    if remat:
+        forward = jax.checkpoint(forward, policy=jax.checkpoint_policies.save_only_these_names(BLOCK_OUTPUT))
+
+    def objective(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, Metrics]:
         batch = to_float(batch)
         x = batch["image"]
         keys = example_keys(seed, step, batch["index"])
         draw, noise = (jax.vmap(jax.random.fold_in, (0, None))(keys, i) for i in (0, 1))
         q = jax.vmap(lambda key: jax.random.randint(key, (), quality[0], quality[1] + 1))(draw).astype(jnp.float32)
         weight = jnp.full_like(q, lmbda) if lmbda > 0 else codec.lmbda(q)
-        out = cast(Forward, model.apply({"params": params}, x, q, noise))
+        out = forward(params, x, q, noise)
         pixels = x.shape[1] * x.shape[2]
         bpp, bpp_z = (out.bits_y + out.bits_z) / pixels, out.bits_z / pixels
-        distortion = loss(batch | {"quality": q}, out.x_hat)
+        # Squares of small differences: operands rounded to bfloat16, a TPU's default, would be off by factors.
+        with jax.default_matmul_precision("highest"):
+            distortion = loss(batch | {"quality": q}, out.x_hat)
         mse = jnp.mean((x - out.x_hat) ** 2, (1, 2, 3))
         value = jnp.mean((bpp + weight * distortion) / jnp.sqrt(weight))
-        metrics = {
-            "loss": value,
-            "bpp": bpp.mean(),
-            "bpp_z": bpp_z.mean(),
-            "distortion": distortion.mean(),
-            "psnr": -10 * jnp.log10(mse).mean(),
-        }
-        return value, metrics
+        means = {"bpp": bpp, "bpp_z": bpp_z, "distortion": distortion, "psnr": -10 * jnp.log10(mse)}
+        return value, {"loss": value} | {name: jnp.mean(values) for name, values in means.items()}
 
-    gradient = jax.grad(objective, has_aux=True)
+    return objective
 
-    def accumulated(params: Any, batch: Mapping[str, jax.Array], step: jax.Array) -> tuple[Any, Metrics]:
-        parts = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), dict(batch))
+
+def _in_parts(gradient: Callable[..., tuple[Any, Metrics]], parts: int) -> Callable[..., tuple[Any, Metrics]]:
+    """`gradient` of a batch as the mean over so many equal parts of it, one after the other."""
+
+    def accumulated(params: Any, batch: Batch, step: jax.Array) -> tuple[Any, Metrics]:
+        split = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), dict(batch))
+        shapes = jax.eval_shape(gradient, params, jax.tree.map(lambda a: a[0], split), step)
         total, _ = jax.lax.scan(
             lambda sums, part: (jax.tree.map(jnp.add, sums, gradient(params, part, step)), None),
-            jax.tree.map(
-                lambda a: jnp.zeros(a.shape, a.dtype),
-                jax.eval_shape(gradient, params, jax.tree.map(lambda a: a[0], parts), step),
-            ),
-            parts,
+            jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes),
+            split,
         )
-        return jax.tree.map(lambda a: a / accumulate, total)
+        return jax.tree.map(lambda a: a / parts, total)
 
-    def train_step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        grads, metrics = (gradient if accumulate == 1 else accumulated)(state.params, batch, state.step)
-        grads, metrics = jax.lax.pmean((grads, metrics), AXIS)
+    return accumulated
+
+
+def make_train_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[jax.Array], jax.Array],
+    *,
+    ema: float,
+    accumulate: int = 1,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """A step over this device's share of the batch.
+
+    A step whose objective or gradient is not finite leaves parameters, average and optimizer as they are and is counted.
+
+    Args:
+        objective: see `make_objective`.
+        optimizer: its updates are for a learning rate of 1.
+        schedule: step -> learning rate.
+        ema: decay of the average of the parameters.
+        accumulate: take the gradient in so many equal parts of the batch, to save memory.
+    """
+    gradient = jax.grad(objective, has_aux=True)
+    if accumulate > 1:
+        gradient = _in_parts(gradient, accumulate)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        grads, metrics = jax.lax.pmean(gradient(state.params, batch, state.step), AXIS)
         norm, rate = optax.global_norm(grads), schedule(state.step)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from jnd_jax.codec.linear import FOOTPRINT, round_up
 from jnd_jax.codec.types import Forward
 from jnd_jax.data.cache import ImageSet
 from jnd_jax.losses.combine import Loss
+from jnd_jax.training.parallel import wait_for_all
 from jnd_jax.training.step import to_float
 
 Result = dict[str, float]
@@ -82,17 +84,20 @@ def make_evaluator(
         lmbda: see `qualities`.
     """
     points = [("fixed", 0, lmbda)] if lmbda > 0 else [(f"q{q}", q, float(codec.lmbda(q))) for q in qualities]
+    turns = itertools.count()
     mine = range(jax.process_index(), len(examples), jax.process_count())
 
     @jax.jit
     def measure(params: Any, example: Mapping[str, jax.Array], quality: jax.Array, weight: jax.Array):
         batch = {name: value[None] for name, value in to_float(example).items()} | {"quality": quality[None]}
         x = batch["image"]
-        out = cast(Forward, model.apply({"params": params}, x, batch["quality"], None))
-        decoded = jnp.clip(jnp.round(out.x_hat * 255.0), 0, 255)
+        with jax.default_matmul_precision("highest"):
+            out = cast(Forward, model.apply({"params": params}, x, batch["quality"], None))
+            decoded = jnp.clip(jnp.round(out.x_hat * 255.0), 0, 255)
+            distortion = loss(batch, decoded / 255.0)[0]
         bpp = (out.bits_y + out.bits_z)[0] / (x.shape[1] * x.shape[2])
         mse = jnp.mean((decoded - 255.0 * x) ** 2)
-        score = (bpp + weight * loss(batch, decoded / 255.0)[0]) / jnp.sqrt(weight)
+        score = (bpp + weight * distortion) / jnp.sqrt(weight)
         figures = jnp.stack([bpp, 10 * jnp.log10(255.0**2 / jnp.maximum(mse, 1e-4)), score])
         return figures, decoded[0].astype(jnp.uint8), None if out.bits_map is None else out.bits_map[0]
 
@@ -106,6 +111,7 @@ def make_evaluator(
                     bits = None if bits is None else np.asarray(bits)
                     pictures[label] = picture(examples[i]["image"], np.asarray(decoded), bits)
         if jax.process_count() > 1:
+            wait_for_all(f"validated {next(turns)}")
             figures = np.nanmax(multihost_utils.process_allgather(figures), axis=0)
         result = {}
         for (label, _, _), (bpp, psnr, _) in zip(points, figures.mean(0)):

@@ -99,3 +99,14 @@ def test_pairs_are_made_by_name_not_by_order(tmp_path):
     write(tmp_path / "JND1/0.png", 100, (5, 5))  # another size: no pair
     reference, jnd = cache.pair_by_name(*(cache.load_images(tmp_path / d, tmp_path / "cache") for d in ("Ref", "JND1")))
     assert [(int(reference[i][0, 0, 0]), int(jnd[i][0, 0, 0])) for i in range(len(reference))] == [(1, 101), (3, 103)]
+
+
+def test_images_of_one_name_in_two_sets_keep_their_own_partners(tmp_path):
+    for part, offset in (("Ref", 0), ("JND1", 100)):
+        for i, name in enumerate("ab"):
+            write(tmp_path / f"set-{name}/{part}/0001.png", offset + i)
+    load = lambda part: cache.load_images([tmp_path / f"set-{name}/{part}" for name in "ab"], tmp_path / "cache")
+    reference, jnd = cache.pair_by_name(load("Ref"), load("JND1"))
+    assert [(int(reference[i][0, 0, 0]), int(jnd[i][0, 0, 0])) for i in range(2)] == [(0, 100), (1, 101)]
+    with pytest.raises(JndError, match="different numbers of folders"):
+        cache.pair_by_name(load("Ref"), cache.load_images(tmp_path / "set-a/JND1", tmp_path / "cache"))

