@@ -74,10 +74,11 @@ class Service:
 
     def server(self, **options: Any) -> uvicorn.Server:
         """What listens; `options` of uvicorn.Config, such as host and port."""
+        connection: Any = functools.partial(PatientConnection, self._limits.patience)
         return uvicorn.Server(
             uvicorn.Config(
                 self._app(),
-                http=functools.partial(PatientConnection, self._limits.patience),
+                http=connection,
                 ws="none",
                 access_log=False,
                 server_header=False,
@@ -110,10 +111,11 @@ class Service:
                     CORSMiddleware, allow_origins=self._origins, allow_methods=["GET", "POST"], expose_headers=exposed
                 )
             )
+        handlers: dict[Any, Any] = {HTTPException: _refuse, Exception: _fail}
         return Starlette(
             routes=[Route(path, _mended(handler), methods=[method]) for path, (method, handler) in routes.items()],
             middleware=middleware,
-            exception_handlers={HTTPException: _refuse, Exception: _fail},
+            exception_handlers=handlers,
             lifespan=lambda app: self._pool.running(),
         )
 

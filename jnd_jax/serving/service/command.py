@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import signal
 import socket
 import sys
@@ -20,11 +21,9 @@ _LOG = logging.getLogger(__name__)
 
 
 def _sizes(text: str) -> tuple[tuple[int, int], ...]:
-    try:
-        sizes = tuple(tuple(map(int, size.lower().split("x"))) for size in text.split(","))
-    except ValueError:
-        sizes = ()
-    if not sizes or any(len(size) != 2 or min(size) < 1 or max(size) > 8192 for size in sizes):
+    found = re.findall(r"(\d+)x(\d+)", text)
+    sizes = tuple((int(width), int(height)) for width, height in found)
+    if not found or ",".join(map("x".join, found)) != text or not all(1 <= n <= 8192 for size in sizes for n in size):
         raise argparse.ArgumentTypeError(
             f"give sizes of 1 to 8192 pixels a side, such as 768x512,512x768, not {text!r}"
         )

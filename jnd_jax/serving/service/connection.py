@@ -17,14 +17,16 @@ class PatientConnection(H11Protocol):
 
     def __init__(self, patience: float, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._patience, self._timer, self._drained = patience, None, 0.0
+        self._patience, self._drained = patience, 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self._wait(self._patience)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:

@@ -7,7 +7,7 @@ import signal
 import traceback
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -109,11 +109,16 @@ class Decode:
     options: Mapping[str, Any]
 
     def __call__(self, codecs: Codecs) -> Result:
+        import numpy as np
+
         from jnd_jax import bitstream, images
 
-        pixels = codecs[self.model].decode(self.data)
-        picture = images.from_chunks(pixels, bitstream.unpack(self.data)[1])
-        return Result(images.format_image(picture, f".{self.kind}", **self.options), pixels[..., 0].size)
+        header, chunks = bitstream.unpack(self.data)
+        picture = images.from_chunks(codecs[self.model].decode(self.data), chunks)
+        if self.kind != "png" and picture.pixels.dtype != np.uint8:
+            alpha = None if picture.alpha is None else images.eight_bits(picture.alpha)
+            picture = replace(picture, pixels=images.eight_bits(picture.pixels), alpha=alpha)
+        return Result(images.format_image(picture, f".{self.kind}", **self.options), header.width * header.height)
 
 
 @dataclass(frozen=True)
@@ -162,8 +167,10 @@ def _image_size(data: bytes) -> tuple[int, int]:
     """Width and height that an image file declares; zeros where `parse_image` will say what is wrong."""
     from PIL import Image
 
+    from jnd_jax import images
+
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=images.FORMATS) as image:
             return image.size
     except Exception:
         return 0, 0
