@@ -88,7 +88,7 @@ def _folded(path: Path) -> str:
 
 def _is_special(path: Path) -> bool:
     """Whether a path is a pipe, a device or the like."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+    return path in (STDIN, STDOUT) or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def plan(
@@ -138,6 +138,7 @@ def plan(
 def taken(pairs: Sequence[tuple[Path, Path]]) -> set[Path]:
     """The outputs of a plan that are there already, perhaps in another case."""
     there: dict[Path, set[str]] = {}
+    pairs = [pair for pair in pairs if not _is_special(pair[1])]
     for _, target in pairs:
         if target.parent not in there:
             names = os.listdir(target.parent) if target.parent.is_dir() else ()
