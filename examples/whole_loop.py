@@ -44,7 +44,7 @@ def command(*words: object) -> None:
     argv = [str(word) for word in words]
     print(f"\n$ {shlex.join(['jnd-jax', *argv])}", flush=True)
     if cli.main(argv):
-        raise JndError(f"repair what `jnd-jax {argv[0]}` complains about, and run this again")
+        raise JndError(f"Repair what `jnd-jax {argv[0]}` complains about, and run this again.")
 
 
 def program(*words: object) -> None:
@@ -52,7 +52,7 @@ def program(*words: object) -> None:
     argv = [str(word) for word in words]
     print(f"\n$ {shlex.join(['python', *argv])}", flush=True)
     if subprocess.run([sys.executable, *argv], cwd=ROOT).returncode:
-        raise JndError(f"repair what `python {' '.join(argv[:2])}` complains about, and run this again")
+        raise JndError(f"Repair what `python {' '.join(argv[:2])}` complains about, and run this again.")
 
 
 def threshold(levels: list[float], number: int, count: int) -> float:

@@ -50,17 +50,17 @@ def _goal(args: argparse.Namespace) -> dict[str, Any]:
     if args.jnd is not None or args.sur is not None:
         others = [args.quality, args.policy, args.jnd if args.sur is not None else None]
         if any(other is not None for other in others) or args.target not in (None, "jnd"):
-            raise JndError("give --jnd and --sur each with --target jnd or alone")
+            raise JndError("Give --jnd and --sur each with --target jnd or alone.")
     if (args.sur is None) != (args.labels is None):
         raise JndError(
-            "give --sur and --labels together: only people's answers tell the share of satisfied users, and "
-            "`jnd-jax abtest analyse` writes them as jnd.csv"
+            "Give --sur and --labels together: only people's answers tell the share of satisfied users, and "
+            "`jnd-jax abtest analyse` writes them as jnd.csv."
         )
     if args.sur is not None:
         return {}
     target = args.target if args.jnd is None else f"jnd={args.jnd}"
     if args.metric is not None and not (target or "").startswith("jnd"):
-        raise JndError("give --metric with --target jnd")
+        raise JndError("Give --metric with --target jnd.")
     if target is not None:
         return {"target": search.parse_target(target, args.metric or "ssimulacra2")}
     return {"policy": policy.load(args.policy)} if args.policy is not None else {"quality": args.quality}
@@ -70,12 +70,12 @@ def _from_label(needs: Mapping[str, datasets.Need], image: str, args: argparse.N
     """The arguments of `ImageCodec.encode` for an image of which people told the quality they need."""
     if image not in needs:
         raise JndError(
-            f"ask people about it first: {args.labels} has no row of this image and of the codec {args.model}"
+            f"Ask people about it first: {args.labels} has no row of this image and of the codec {args.model}."
         )
     quality, subjects, _ = needs[image]
     if math.isinf(quality):
         raise JndError(
-            f"raise the qualities of the test: the highest one satisfied fewer than {args.sur} % of its subjects"
+            f"Raise the qualities of the test: the highest one satisfied fewer than {args.sur} % of its subjects."
         )
     return {"quality": quality, "extras": {"note": json.dumps({"sur": args.sur, "subjects": subjects}).encode()}}
 
@@ -93,7 +93,7 @@ def _encode(args: argparse.Namespace) -> int:
     pairs = plan(args.inputs, args.output, _image_suffixes(), (".jnd",), ".jnd")
     goal = _goal(args)
     if args.region_quality is not None and args.region is None:
-        raise JndError("give --region-quality with --region")
+        raise JndError("Give --region-quality with --region.")
     mask = None if args.region is None else _read_mask(args.region)
     import jnd_jax
     from jnd_jax import images
@@ -344,7 +344,7 @@ def _plugin(parser: argparse.ArgumentParser, module: str, extra: str) -> None:
         if (error.name or "jnd_jax").startswith("jnd_jax"):
             raise
         raise JndError(
-            f"install what this command needs with: pip install 'jnd-jax[{extra}]' ({error.name} is missing)"
+            f"Install what this command needs with: pip install 'jnd-jax[{extra}]' ({error.name} is missing)."
         ) from error
     plugin.add_arguments(parser)
     parser.set_defaults(run=plugin.run)

@@ -75,7 +75,7 @@ def test_a_policy_has_a_quality_for_regions(tiny_model, tmp_path):
         ("target = ", "no TOML file"),
         ('about = "a"\ntarget = "psnr=40"\n', "exactly about, target, floor, region_quality"),
         (TOML.format(40, "psnr=30").replace("90", '"high"'), "exactly about"),
-        (TOML.format(40, "sharp=3"), "unknown metric"),
+        (TOML.format(40, "sharp=3"), "Unknown metric"),
         (TOML.format(40, "bpp=1"), "keeps no detail"),
         (TOML.format(40, "psnr=30").replace("90", "101"), "0 to 100"),
     ],

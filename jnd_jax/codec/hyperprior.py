@@ -104,7 +104,7 @@ class ScaleHyperprior(nn.Module):
         None: latents are rounded around their means, as in the coded file.
         """
         if x.shape[1] % DOWNSAMPLING or x.shape[2] % DOWNSAMPLING:
-            raise JndError(f"pad height and width to multiples of {DOWNSAMPLING}, they are {x.shape[1:3]}")
+            raise JndError(f"Pad height and width to multiples of {DOWNSAMPLING}, they are {x.shape[1:3]}.")
         keys_y, keys_z = (None, None) if keys is None else jax.vmap(jax.random.split, out_axes=1)(keys)
         y = self.analysis(x)
         with compute_in(None):
@@ -189,12 +189,12 @@ def from_compressai(source: Mapping[str, Any] | str | os.PathLike, name: str) ->
     Raises JndError for an unknown name, and for keys that are missing, unknown or of a wrong shape.
     """
     if name not in MODELS:
-        raise JndError(f"there is no reference codec {name!r}; choose one of {', '.join(MODELS)}")
+        raise JndError(f"There is no reference codec {name!r}; choose one of {', '.join(MODELS)}.")
     state = read_state_dict(source) if isinstance(source, (str, os.PathLike)) else source
     state = {_modern_key(key): np.asarray(value) for key, value in state.items()}
     last = state.get("g_a.6.weight")
     if last is None or last.ndim != 4:
-        raise JndError(f"this is not a CompressAI state dict of {name}: it has no 4-D array g_a.6.weight")
+        raise JndError(f"This is not a CompressAI state dict of {name}: it has no 4-D array g_a.6.weight.")
     M, N = last.shape[:2]
     model = MODELS[name](N=N, M=M)
     sample = jnp.zeros((1, DOWNSAMPLING, DOWNSAMPLING, 3))
@@ -204,14 +204,14 @@ def from_compressai(source: Mapping[str, Any] | str | os.PathLike, name: str) ->
     for path, leaf in leaves.items():
         key = _compressai_key(path)
         if key not in state:
-            raise JndError(f"the state dict has no {key}, so it is not one of {name}")
+            raise JndError(f"The state dict has no {key}, so it is not one of {name}.")
         value = _to_flax_layout(key, state.pop(key))
         if value.shape != leaf.shape:
-            raise JndError(f"{key} does not have the shape it has in {name} with N={N} and M={M}")
+            raise JndError(f"{key} does not have the shape it has in {name} with N={N} and M={M}.")
         params[path] = value.astype(np.float32)
     unknown = sorted(key for key in state if not _BUFFERS.fullmatch(key))
     if unknown:
-        raise JndError(f"the state dict has keys that {name} does not have: {', '.join(unknown[:5])}")
+        raise JndError(f"The state dict has keys that {name} does not have: {', '.join(unknown[:5])}.")
     return {"name": name, "N": N, "M": M}, traverse_util.unflatten_dict(params)
 
 

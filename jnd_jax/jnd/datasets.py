@@ -54,7 +54,7 @@ class Record:
             JndError: a file cannot be read, the two differ in size, or the record has no images.
         """
         if self.reference is None:
-            raise JndError(f"{self.name} is a label without images: pair it with them by name")
+            raise JndError(f"{self.name} is a label without images: pair it with them by name.")
         reference = _pixels(self.reference, self.frame)
         if self.jnd is None:
             codec = codecs.lookup(self.codec)
@@ -62,8 +62,8 @@ class Record:
         jnd = _pixels(self.jnd, self.frame)
         if jnd.shape != reference.shape:
             raise JndError(
-                f"replace {self.jnd}: it is {jnd.shape[1]}x{jnd.shape[0]}, its original {self.reference} "
-                f"{reference.shape[1]}x{reference.shape[0]}"
+                f"Replace {self.jnd}: it is {jnd.shape[1]}x{jnd.shape[0]}, its original {self.reference} "
+                f"{reference.shape[1]}x{reference.shape[0]}."
             )
         return reference, jnd
 
@@ -81,20 +81,20 @@ def read_frame(path: Path, frame: int) -> np.ndarray:
     try:
         import av
     except ImportError as error:
-        raise JndError("install PyAV with: pip install 'jnd-jax[video]' to read videos") from error
+        raise JndError("Install PyAV with: pip install 'jnd-jax[video]' to read videos.") from error
     try:
         with av.open(str(path)) as video:
             for number, picture in enumerate(video.decode(video=0)):
                 if number == frame:
                     return picture.to_ndarray(format="rgb24")
     except (av.error.FFmpegError, OSError, IndexError) as error:
-        raise JndError(f"copy or download {path} again: it cannot be decoded ({error})") from error
-    raise JndError(f"choose an earlier frame than {frame}: {path} is shorter")
+        raise JndError(f"Copy or download {path} again: it cannot be decoded ({error}).") from error
+    raise JndError(f"Choose an earlier frame than {frame}: {path} is shorter.")
 
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise JndError(f"put {path} back: the data set's labels name it")
+        raise JndError(f"Put {path} back: the data set's labels name it.")
     return path
 
 
@@ -112,11 +112,11 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, s
         reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
         lacking = [column for column in columns if column not in reader.fieldnames]
         if lacking:
-            raise JndError(f"give {path} the column {', '.join(lacking)}: it has {', '.join(reader.fieldnames)}")
+            raise JndError(f"Give {path} the column {', '.join(lacking)}: it has {', '.join(reader.fieldnames)}.")
         for row in reader:
             where = f"{path}, line {reader.line_num}"
             if None in row.values() or None in row:
-                raise JndError(f"repair {where}: it has not as many fields as the heading")
+                raise JndError(f"Repair {where}: it has not as many fields as the heading.")
             yield where, row
 
 
@@ -126,7 +126,7 @@ def _number(text: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise JndError(f"repair {where}: {text!r} is no number")
+        raise JndError(f"Repair {where}: {text!r} is no number.")
     return value
 
 
@@ -150,7 +150,7 @@ def mcl_jci(root: str | Path, share: float = 0.75) -> list[Record]:
     root = Path(root)
     files = sorted((root / "JND_samples").glob("JND_image_*.txt"))
     if not files:
-        raise JndError(f"give the folder of MCL-JCI: {root / 'JND_samples'} holds no JND_image_01.txt")
+        raise JndError(f"Give the folder of MCL-JCI: {root / 'JND_samples'} holds no JND_image_01.txt.")
     records = []
     for file in files:
         number = file.stem.removeprefix("JND_image_")
@@ -160,10 +160,10 @@ def mcl_jci(root: str | Path, share: float = 0.75) -> list[Record]:
             where = f"{file}, line {line}"
             factors = [_number(word, where) for word in re.split(r"[\s,;]+", text.strip()) if word]
             if factors != sorted(factors, reverse=True) or not all(1 <= factor <= 100 for factor in factors):
-                raise JndError(f"repair {where}: it has to hold falling quality factors of 1 to 100")
+                raise JndError(f"Repair {where}: it has to hold falling quality factors of 1 to 100.")
             firsts += factors[:1]
         if not firsts:
-            raise JndError(f"download {file} again: it holds no subject")
+            raise JndError(f"Download {file} again: it holds no subject.")
         thresholds = tuple(first + 1 for first in firsts)
         level = _nearest(sur.jnd_quality(thresholds, share)) - 1
         records.append(
@@ -184,7 +184,7 @@ def _higher_is_worse(reference: Path, level_file: Callable[[int], Path], last: i
     original = read_pixels(reference).astype(float)
     first, final = (np.mean((read_pixels(_existing(level_file(level))) - original) ** 2) for level in (1, last))
     if first == final:
-        raise JndError(f"download {level_file(1)} and {level_file(last)} again: they differ equally from {reference}")
+        raise JndError(f"Download {level_file(1)} and {level_file(last)} again: they differ equally from {reference}.")
     return bool(final > first)
 
 
@@ -208,15 +208,15 @@ def konjnd_1k(root: str | Path) -> list[Record]:
     for where, row in _rows(root / "subjective_ratings.csv", columns):
         name, kind = Path(row["image_id"]).stem, row["Compression type"].strip()
         if kind not in kinds or name in records:
-            raise JndError(f"repair {where}: {kind!r} is neither JPEG nor BPG, or {name} has a row already")
+            raise JndError(f"Repair {where}: {kind!r} is neither JPEG nor BPG, or {name} has a row already.")
         suffix, last = kinds[kind]
         try:
             ratings = [float(rating) for rating in json.loads(row["ratings"])]
         except (ValueError, TypeError) as error:
-            raise JndError(f"repair {where}: its ratings are no list of numbers") from error
+            raise JndError(f"Repair {where}: its ratings are no list of numbers.") from error
         mean = _number(row["mean"], where)
         if not ratings or len(ratings) != _number(row["No. of ratings"], where) or abs(np.mean(ratings) - mean) > 0.05:
-            raise JndError(f"repair {where}: its ratings do not have the number and mean that it says")
+            raise JndError(f"Repair {where}: its ratings do not have the number and mean that it says.")
         level_file = lambda level: root / kind.lower() / f"{name}_{kind}_{level:03d}.{suffix}"
         reference, level = _existing(root / "source_image" / f"{name}.png"), _nearest(mean)
         if kind not in worse:
@@ -250,7 +250,7 @@ def videoset(
         if match := pattern.fullmatch(path.name):
             key = int(match[1]), int(match[2])
             if key in videos:
-                raise JndError(f"remove one of {videos[key]} and {path}: they are the same version of a clip")
+                raise JndError(f"Remove one of {videos[key]} and {path}: they are the same version of a clip.")
             videos[key] = path
     records = []
     for where, row in _rows(Path(labels), ("jnd", "mean", "samples", "samples_no", "sequence_index")):
@@ -259,11 +259,11 @@ def videoset(
         clip, level = int(_number(row["sequence_index"], where)), _nearest(_number(row["mean"], where))
         samples = [float(word) for word in re.findall(r"\d+(?:\.\d+)?", row["samples"])]
         if len(samples) != _number(row["samples_no"], where):
-            raise JndError(f"repair {where}: it has {len(samples)} samples, not {row['samples_no']}")
+            raise JndError(f"Repair {where}: it has {len(samples)} samples, not {row['samples_no']}.")
         for parameter in (0, level):
             if (clip, parameter) not in videos:
                 raise JndError(
-                    f"put videoSRC{clip:03d}_{width}x{height}_*_qp_{parameter:02d}.264 into {root}: {where} needs it"
+                    f"Put videoSRC{clip:03d}_{width}x{height}_*_qp_{parameter:02d}.264 into {root}: {where} needs it."
                 )
         records += [
             Record(
@@ -292,7 +292,7 @@ def mtl_jnd(root: str | Path) -> dict[str, list[Record]]:
         part: file for part in ("train", "valid", "test") if (file := Path(root) / part / "JND-Levels.txt").is_file()
     }
     if not found:
-        raise JndError(f"give the folder of the labels: {root} holds no train/JND-Levels.txt")
+        raise JndError(f"Give the folder of the labels: {root} holds no train/JND-Levels.txt.")
     records = {}
     for part, file in found.items():
         records[part] = []
@@ -302,7 +302,7 @@ def mtl_jnd(root: str | Path) -> dict[str, list[Record]]:
         for row, words in enumerate(lines, 1):
             where = f"{file}, row {row}"
             if len(words) != 3:
-                raise JndError(f"repair {where}: it has to hold JND1 JND2 JND3")
+                raise JndError(f"Repair {where}: it has to hold JND1 JND2 JND3.")
             levels = tuple(_number(word, where) for word in words)
             records[part].append(Record(f"{part}-{row:04d}", "", None, None, levels))
     return records
@@ -317,7 +317,7 @@ def ref_jnd1(root: str | Path) -> list[Record]:
     references, versions = (named_images(Path(root) / part) for part in ("Ref", "JND1"))
     if alone := sorted(references.keys() ^ versions.keys()):
         raise JndError(
-            f"remove {alone[0]} from {root}, or add what is missing: {len(alone)} names are in only one of Ref and JND1"
+            f"Remove {alone[0]} from {root}, or add what is missing: {len(alone)} names are in only one of Ref and JND1."
         )
     return [Record(name, "", reference, versions[name]) for name, reference in references.items()]
 
@@ -352,7 +352,7 @@ def own_needs(labels: str | Path, share: float = 0.75) -> dict[tuple[str, str], 
         key, text = (row["image"], row["codec"]), row["quality" if single else column]
         quality = _number(text, where) if text else math.inf
         if key in needs or row.get("subject") in answers.get(key, ()):
-            raise JndError(f"repair {where}: {row['image']} has such a row already")
+            raise JndError(f"Repair {where}: {row['image']} has such a row already.")
         if single:
             answers.setdefault(key, {})[row["subject"]] = quality
         else:
@@ -381,11 +381,11 @@ def own_test(labels: str | Path, images: str | Path, share: float = 0.75) -> lis
     records = []
     for (name, codec), need in needs.items():
         if name not in originals:
-            raise JndError(f"put the original of {name} into {images}: {labels} names it")
+            raise JndError(f"Put the original of {name} into {images}: {labels} names it.")
         if math.isinf(need.quality):
             raise JndError(
-                f"leave {name} out of {labels}, or choose a smaller share: no quality of {codec} satisfies "
-                f"{100 * share:g} % of its subjects"
+                f"Leave {name} out of {labels}, or choose a smaller share: no quality of {codec} satisfies "
+                f"{100 * share:g} % of its subjects."
             )
         records.append(
             Record(

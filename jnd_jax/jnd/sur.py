@@ -66,8 +66,8 @@ def fit(thresholds: Sequence[float]) -> SurCurve:
     levels = np.array([-threshold for threshold in thresholds if math.isfinite(threshold)])
     if len(np.unique(levels)) < 3:
         raise JndError(
-            f"ask more subjects: {len(np.unique(levels))} different thresholds of {len(thresholds)} "
-            "subjects do not make a curve of satisfied users"
+            f"Ask more subjects: {len(np.unique(levels))} different thresholds of {len(thresholds)} "
+            "subjects do not make a curve of satisfied users."
         )
     # Started from a Gumbel distribution of the sample's moments: scipy's own start may end in a poor optimum.
     scale = levels.std() * math.sqrt(6) / math.pi

@@ -105,15 +105,15 @@ def read_pixels(path: Path) -> np.ndarray:
         return images.read_rgb(path)
     except (JndError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise JndError(f"copy or download {path} again, or leave it out: it cannot be read ({reason})") from error
+        raise JndError(f"Copy or download {path} again, or leave it out: it cannot be read ({reason}).") from error
 
 
 def write_pair(folder: Path, name: str, reference: np.ndarray, jnd: np.ndarray) -> None:
     """Writes FOLDER/Ref/NAME.png and FOLDER/JND1/NAME.png from (H, W, 3) uint8 images of one size."""
     if reference.shape != jnd.shape:
         raise JndError(
-            f"leave {name} out: its just-noticeable image is {jnd.shape[1]}x{jnd.shape[0]}, the original "
-            f"{reference.shape[1]}x{reference.shape[0]}"
+            f"Leave {name} out: its just-noticeable image is {jnd.shape[1]}x{jnd.shape[0]}, the original "
+            f"{reference.shape[1]}x{reference.shape[0]}."
         )
     for part, pixels in (("Ref", reference), ("JND1", jnd)):
         images.write_image(folder / part / f"{name}.png", images.Picture(pixels))
@@ -131,13 +131,13 @@ class Table:
             with path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 if tuple(reader.fieldnames or ()) != FIELDS:
-                    raise JndError(f"give another folder, or repair {path}: its columns are not {','.join(FIELDS)}")
+                    raise JndError(f"Give another folder, or repair {path}: its columns are not {','.join(FIELDS)}.")
                 self.rows = {row["name"]: row for row in reader}
         for row in self.rows.values():
             if any(row[field] != value for field, value in self._common.items()):
                 raise JndError(
-                    f"give another folder: {path.parent} holds targets of {row['codec']} at {row['jnd']} "
-                    f"JND by {row['metric']}"
+                    f"Give another folder: {path.parent} holds targets of {row['codec']} at {row['jnd']} "
+                    f"JND by {row['metric']}."
                 )
 
     def add(self, name: str, target: JndImage) -> None:
@@ -165,12 +165,12 @@ def named_images(folder: Path) -> dict[str, Path]:
         JndError: there is none, or two have one name.
     """
     if not folder.is_dir():
-        raise JndError(f"give a folder of images: {folder} is none")
+        raise JndError(f"Give a folder of images: {folder} is none.")
     named: dict[str, Path] = {}
     for path in cache.find_images(folder):
         name = "-".join(path.relative_to(folder).with_suffix("").parts)
         if name in named:
-            raise JndError(f"rename one of {named[name]} and {path}: a pair has one name, {name}")
+            raise JndError(f"Rename one of {named[name]} and {path}: a pair has one name, {name}.")
         named[name] = path
     return named
 
@@ -219,7 +219,7 @@ def run(args: argparse.Namespace) -> int:
     """Carries out `jnd-jax targets`; returns the exit status."""
     metrics.jnd_threshold(args.metric, args.jnd)
     if args.codec == KLT and args.jnd != 1:
-        raise JndError("leave --jnd out: the KLT makes one just-noticeable difference by its own formula")
+        raise JndError("Leave --jnd out: the KLT makes one just-noticeable difference by its own formula.")
     codec = None if args.codec == KLT else codecs.lookup(args.codec)
     sources = named_images(args.source)
     table = Table(args.output / "targets.csv", codec.name if codec else KLT, args.metric, args.jnd)

@@ -60,6 +60,6 @@ def make_distance(spec: str | Mapping[str, float]) -> Distance:
     weights = {spec: 1.0} if isinstance(spec, str) else dict(spec)
     unknown = [name for name in weights if name not in DISTANCES]
     if unknown or not weights:
-        raise JndError(f"no distance is named {unknown}: choose from {', '.join(DISTANCES)}")
+        raise JndError(f"No distance is named {unknown}: choose from {', '.join(DISTANCES)}.")
     parts = [(w * DISTANCES[name][1], DISTANCES[name][0]) for name, w in weights.items()]
     return lambda x, y: reduce(operator.add, (factor * distance(x, y) for factor, distance in parts))

@@ -87,7 +87,7 @@ METRICS: dict[str, Metric] = {
 def lookup(name: str) -> Metric:
     """The table's row for `name`; JndError names the known ones otherwise."""
     if name not in METRICS:
-        raise JndError(f"unknown metric {name!r}: choose from {', '.join(METRICS)}")
+        raise JndError(f"Unknown metric {name!r}: choose from {', '.join(METRICS)}.")
     return METRICS[name]
 
 
@@ -95,9 +95,9 @@ def _check_pair(reference: np.ndarray, distorted: np.ndarray) -> None:
     """Raises JndError unless both are uint8 (H, W, 3) arrays of one shape."""
     for image in (reference, distorted):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise JndError(f"give uint8 images of shape (H, W, 3) to a metric, not {image.dtype} {image.shape}")
+            raise JndError(f"Give uint8 images of shape (H, W, 3) to a metric, not {image.dtype} {image.shape}.")
     if reference.shape != distorted.shape:
-        raise JndError(f"give images of one size to a metric, not {reference.shape} and {distorted.shape}")
+        raise JndError(f"Give images of one size to a metric, not {reference.shape} and {distorted.shape}.")
 
 
 def measure(name: str, reference: np.ndarray, distorted: np.ndarray) -> float:
@@ -119,9 +119,9 @@ def jnd_threshold(name: str, t: float = 1.0) -> float:
     """
     metric = lookup(name)
     if t <= 0:
-        raise JndError(f"give a positive number of JNDs, not {t}")
+        raise JndError(f"Give a positive number of JNDs, not {t}.")
     if metric.jnd is None:
-        raise JndError(f"{name} has no JND calibration: use {', '.join(m.name for m in METRICS.values() if m.jnd)}")
+        raise JndError(f"{name} has no JND calibration: use {', '.join(m.name for m in METRICS.values() if m.jnd)}.")
     return metric.jnd(t)
 
 

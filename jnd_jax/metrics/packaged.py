@@ -23,7 +23,7 @@ def _hvs_package() -> ModuleType:
         with contextlib.redirect_stdout(io.StringIO()):
             import psnr_hvsm
     except ImportError as error:
-        raise JndError("install the metrics with `pip install jnd_jax[eval]` to measure PSNR-HVS") from error
+        raise JndError("Install the metrics with `pip install jnd_jax[eval]` to measure PSNR-HVS.") from error
     return psnr_hvsm
 
 
@@ -77,11 +77,11 @@ def ssimulacra2(reference: np.ndarray, distorted: np.ndarray) -> float:
         JndError: the package ssimulacra2 is missing or the image is too small.
     """
     if min(reference.shape[:2]) < 8:
-        raise JndError("SSIMULACRA2 needs images of at least 8 pixels a side")
+        raise JndError("SSIMULACRA2 needs images of at least 8 pixels a side.")
     try:
         from ssimulacra2 import compute_ssimulacra2
     except ImportError as error:
-        raise JndError("install the metrics with `pip install jnd_jax[eval]` to measure SSIMULACRA2") from error
+        raise JndError("Install the metrics with `pip install jnd_jax[eval]` to measure SSIMULACRA2.") from error
     return float(compute_ssimulacra2(_bitmap(reference), _bitmap(distorted)))
 
 
@@ -97,7 +97,7 @@ def butteraugli(reference: np.ndarray, distorted: np.ndarray) -> float:
     """
     tool = shutil.which("butteraugli_main")
     if tool is None:
-        raise JndError("install libjxl's butteraugli_main (Debian: libjxl-devtools) to measure Butteraugli")
+        raise JndError("Install libjxl's butteraugli_main (Debian: libjxl-devtools) to measure Butteraugli.")
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for name, image in (("reference", reference), ("distorted", distorted)):
@@ -107,5 +107,5 @@ def butteraugli(reference: np.ndarray, distorted: np.ndarray) -> float:
         result = subprocess.run([tool, *paths, "--pnorm", "3"], capture_output=True, text=True)
     found = re.search(r"3-norm: ([0-9.eE+-]+)", result.stdout)
     if result.returncode != 0 or found is None:
-        raise JndError(f"butteraugli_main failed: {result.stderr.strip() or result.stdout.strip()}")
+        raise JndError(f"butteraugli_main failed: {result.stderr.strip() or result.stdout.strip()}.")
     return float(found[1])

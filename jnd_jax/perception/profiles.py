@@ -293,7 +293,7 @@ def profile(name: str) -> Profile:
         JndError: another name.
     """
     if name not in PROFILES:
-        raise JndError(f"no JND profile is named {name!r}: use one of {', '.join(PROFILES)}")
+        raise JndError(f"No JND profile is named {name!r}: use one of {', '.join(PROFILES)}.")
     return PROFILES[name]
 
 

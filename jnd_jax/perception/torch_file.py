@@ -69,7 +69,7 @@ class _Unpickler(pickle.Unpickler):
             return lambda tensor, *_: tensor
         if module == "torch" and name in _DTYPES:
             return functools.partial(_Storage, _DTYPES[name])
-        raise JndError(f"give a file that holds a dict of plain tensors: this one needs {module}.{name}")
+        raise JndError(f"Give a file that holds a dict of plain tensors: this one needs {module}.{name}.")
 
     def persistent_load(self, ident: tuple) -> _Storage:
         _, kind, key, _, size = ident[:5]
@@ -91,7 +91,7 @@ def _read_zip(file: Any) -> Any:
 
 def _read_legacy(file: Any) -> Any:
     if _Unpickler(file).load() != _MAGIC:
-        raise JndError("give a file that torch.save wrote")
+        raise JndError("Give a file that torch.save wrote.")
     for _ in ("protocol version", "system"):
         _Unpickler(file).load()
     unpickler = _Unpickler(file)
@@ -101,7 +101,7 @@ def _read_legacy(file: Any) -> Any:
         (size,) = struct.unpack("<q", file.read(8))
         data = file.read(size * storage.dtype.itemsize)
         if size != storage.size or len(data) != size * storage.dtype.itemsize:
-            raise JndError("get the weight file again: it is cut short")
+            raise JndError("Get the weight file again: it is cut short.")
         storage.array = np.frombuffer(data, storage.dtype)
     return content
 
@@ -116,7 +116,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise JndError(f"there is no weight file {path}")
+        raise JndError(f"There is no weight file {path}.")
     with open(path, "rb") as file:
         try:
             content = _read_zip(file) if zipfile.is_zipfile(file) else (file.seek(0), _read_legacy(file))[1]

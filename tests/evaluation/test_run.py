@@ -229,7 +229,7 @@ def test_bad_input_is_refused(photos, tmp_path, monkeypatch):
         find_images(tmp_path)
     with pytest.raises(JndError, match="tenths"):
         evaluate(photos, tmp_path / "out", "--qualities", "10.05")
-    with pytest.raises(JndError, match="unknown metric"):
+    with pytest.raises(JndError, match="Unknown metric"):
         evaluate(photos, tmp_path / "out", "--metrics", "vmaf")
     (tmp_path / "r.jsonl").write_text('{"kind": "point"}\n')
     with pytest.raises(JndError, match="line 1"):

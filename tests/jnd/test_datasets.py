@@ -243,7 +243,7 @@ def test_ref_jnd1_pairs_by_name(tmp_path):
         reference, jnd = record.images()
         assert 0 < np.abs(reference.astype(float) - jnd).mean() < 12
     (tmp_path / "JND1" / "a.jpg").unlink()
-    with pytest.raises(JndError, match="remove a from"):
+    with pytest.raises(JndError, match="Remove a from"):
         datasets.ref_jnd1(tmp_path)
 
 

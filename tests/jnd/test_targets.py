@@ -162,7 +162,7 @@ def test_bad_commands_are_refused_before_any_work(photos, tmp_path, capsys):
     assert "--jnd" in error("--codec", "klt", "--jnd", "2")
     assert "nobody" in error("--codec", "nobody")
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(photos / "cup.webp")
-    assert "rename one of" in error()
+    assert "Rename one of" in error()
 
 
 def test_klt_keeps_the_leading_components_of_luma(cup):
