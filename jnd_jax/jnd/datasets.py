@@ -80,6 +80,7 @@ def read_frame(path: Path, frame: int) -> np.ndarray:
     """
     try:
         import av
+        from av.error import FFmpegError
     except ImportError as error:
         raise JndError("Install PyAV with: pip install 'jnd-jax[video]' to read videos.") from error
     try:
@@ -87,7 +88,7 @@ def read_frame(path: Path, frame: int) -> np.ndarray:
             for number, picture in enumerate(video.decode(video=0)):
                 if number == frame:
                     return picture.to_ndarray(format="rgb24")
-    except (av.error.FFmpegError, OSError, IndexError) as error:
+    except (FFmpegError, OSError, IndexError) as error:
         raise JndError(f"Copy or download {path} again: it cannot be decoded ({error}).") from error
     raise JndError(f"Choose an earlier frame than {frame}: {path} is shorter.")
 

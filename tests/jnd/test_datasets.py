@@ -283,7 +283,8 @@ def test_the_csv_of_an_own_test(tmp_path):
 
 
 def test_the_csv_is_the_one_that_abtest_writes(tmp_path):
-    from jnd_jax.evaluation.abtest import analyse, write_analysis
+    from jnd_jax.evaluation.abtest import analysis
+    from jnd_jax.evaluation.abtest.answers import Subjects
 
     save(tmp_path / "photos" / "tree.png", picture(4, 48, 48))
     flicker = lambda quality, choice: {
@@ -298,11 +299,11 @@ def test_the_csv_is_the_one_that_abtest_writes(tmp_path):
         {"subject": f"s{i}", "answers": [flicker(q, "yes" if q < threshold else "no") for q in (20, 40, 60, 80)]}
         for i, threshold in enumerate((40, 60, 60, 80))
     ]
-    write_analysis(analyse(records), tmp_path, "command")
+    analysis.write(analysis.analyse(Subjects(records, {})), tmp_path, "command")
     for file in ("jnd_subjects.csv", "jnd.csv"):
         (record,) = datasets.own_test(tmp_path / file, tmp_path / "photos")
-        assert record.levels == (60,)
-    assert datasets.own_test(tmp_path / "jnd_subjects.csv", tmp_path / "photos")[0].thresholds == (40, 60, 60, 80)
+        assert record.levels == (50,)  # a threshold lies between the last quality seen and the first not seen
+    assert datasets.own_test(tmp_path / "jnd_subjects.csv", tmp_path / "photos")[0].thresholds == (30.2, 50, 50, 69.9)
 
 
 REAL = Path(os.environ.get("JND_JAX_DATA") or "nowhere")

@@ -15,8 +15,8 @@ _WIDTH_PRIOR = (math.log(0.04), 0.7)
 
 
 def rate(wrong: int, total: int) -> float:
-    """Share of trials with a known answer that were answered wrongly, by Jeffreys' prior: .02 to .5."""
-    return min(0.5, max(0.02, (wrong + 0.5) / (total + 1)))
+    """Share of trials with a known answer that were answered wrongly, by Jeffreys' prior: .02 to .5; .02 without trials."""
+    return min(0.5, max(0.02, (wrong + 0.5) / (total + 1))) if total else 0.02
 
 
 def threshold(
