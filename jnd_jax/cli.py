@@ -29,7 +29,7 @@ _PLUGINS = (
     ("targets", "jnd_jax.jnd.targets", "eval", "make just-noticeable versions of images to train with"),
     ("eval", "jnd_jax.evaluation.run", "eval", "compare models with conventional codecs"),
     ("abtest", "jnd_jax.evaluation.abtest.command", "eval", "compare two codecs blindly, with people"),
-    ("savings", "jnd_jax.evaluation.savings", "eval", "what smaller files are worth"),
+    ("savings", "jnd_jax.evaluation.savings_page", "eval", "what smaller files are worth"),
     ("export", "jnd_jax.serving.export", "tf", "write a model's decoder for TensorFlow, TFLite or StableHLO"),
     ("transcode", "jnd_jax.serving.transcode", "tfc", "change the range coder of .jnd files, without loss"),
     ("thumbnail", "jnd_jax.thumbnail", "", "write a small PNG of a .jnd file, for desktop file managers"),

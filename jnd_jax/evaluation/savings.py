@@ -1,106 +1,145 @@
-"""`jnd-jax savings`: what changing the codec is worth, from a measured comparison and a page of assumptions.
+"""What changing the codec is worth: measured bytes at equal look, a page of assumptions, and arithmetic.
 
-The saving in bits is the measured one at equal look (bits at one JND, mean over the test images), with its 95
-% interval; money follows by arithmetic, and no figure goes beyond that interval.
+The saving in bits is the measured one at equal look (bits at t JND, mean over the test images); no figure goes beyond
+its 95 % interval. The best other codec that was measured always stands beside, since it needs no training.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import re
-import shlex
 import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jnd_jax import metrics, zoo
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation import page
-from jnd_jax.evaluation.abtest import analysis as abtest
+from jnd_jax.evaluation import statistics
 from jnd_jax.evaluation.results import Results
 
 EXAMPLE = Path(__file__).parent / "templates" / "assumptions.toml"
 SENSITIVITY = 0.25
+LONGEST = 120
+BEST = "best"
+Tiers = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """One field a line of the assumptions file; see templates/assumptions.toml for their meaning and
-    units.
-    """
+    """One field a line of the assumptions file; see templates/assumptions.toml for their meaning and units."""
 
     currency: str
     today: str
     new: str
+    alternative: str
     metric: str
     images_stored: float
+    new_images_per_month: float
+    renditions: float
     images_served_per_month: float
     average_kilobytes: float
     average_megapixels: float
-    share_delivered_new: float
     keep_today_files: bool
-    traffic_price_per_gb: float
+    share_clients_new: float
+    share_clients_alternative: float
+    decoder_kilobytes: float
+    new_visitors_per_month: float
+    decode_on_servers_share: float
+    traffic_price_per_gb: float | Tiers
     storage_price_per_gb_month: float
     cpu_price_per_hour: float
-    decode_on_servers_share: float
+    search_targets: bool
     training_cost: float
     migration_cost: float
+    migration_cost_alternative: float
     running_cost_per_month: float
+    running_cost_per_month_alternative: float
+    ramp_up_months: float
+    discount_rate: float
     horizon_months: float
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the comparison measured at equal look.
+    """What the comparison measured of a codec against today's, at equal look.
 
     Attributes:
-        ratio: bytes of the new codec for one byte of today's.
-        low: lower end of its 95 % interval (the best case).
-        high: upper end (the worst case).
+        name: of the codec.
+        ratio: its bytes for one byte of today's, over all test images.
+        low: lower end of the 95 % interval (the best case), None with too few images for one.
+        high: upper end (the worst case), likewise.
         images: number of test images.
         t: just-noticeable differences allowed.
-        encode_s: seconds a megapixel of the new encoder.
-        decode_s: seconds a megapixel of the new decoder.
+        encode_s: seconds a megapixel to encode once.
+        decode_s: seconds a megapixel to decode.
+        encodes: that a search for the target took, mean over images.
     """
 
+    name: str
     ratio: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     images: int
     t: float
     encode_s: float
     decode_s: float
+    encodes: float
 
 
 @dataclass(frozen=True)
 class Money:
-    """One scenario.
+    """One scenario. The amounts a month are those of the last month of the horizon.
 
     Attributes:
-        saved_per_month: traffic and storage saved less running and decoding cost.
+        bill_today: traffic and storage as they would be without a change.
+        bill_new: traffic, storage, encoding, decoding and upkeep after it.
+        saved_per_month: the difference.
         traffic_per_month: saved.
         storage_per_month: saved (negative: it grows, today's files being kept).
-        decode_per_month: cost.
-        once: training, migration and encoding of all stored images.
-        payback_months: infinite if it never pays back.
-        net: over the horizon.
-        return_on_investment: net / once, infinite without any cost.
+        encode_per_month: cost of new uploads.
+        decode_per_month: cost, on own servers.
+        decoder_per_month: cost of sending the decoder to browsers.
+        once: training, migration and encoding of all stored pictures.
+        payback_months: None if it never pays back within the horizon.
+        net: over the horizon, discounted.
+        return_on_investment: net / once, None without any cost.
+        cumulative: by month from 0, discounted, the cost at the start in it.
     """
 
+    bill_today: float
+    bill_new: float
     saved_per_month: float
     traffic_per_month: float
     storage_per_month: float
+    encode_per_month: float
     decode_per_month: float
+    decoder_per_month: float
     once: float
-    payback_months: float
+    payback_months: float | None
     net: float
-    return_on_investment: float
+    return_on_investment: float | None
+    cumulative: list[float]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _tiers(value: Any, where: str) -> float | Tiers:
+    """A price, or tiers of (up to so many GB a month, price)."""
+    if _number(value):
+        return value
+    complaint = JndError(f"{where} must be a price, or tiers such as [[10000, 0.08], [inf, 0.02]] with rising limits.")
+    if not isinstance(value, list) or not value or not all(isinstance(row, list) and len(row) == 2 for row in value):
+        raise complaint
+    limits, prices = [row[0] for row in value], [row[1] for row in value]
+    rising = all(_number(limit) for limit in limits[:-1]) and limits[-1] == math.inf and limits == sorted(set(limits))
+    if not rising or not all(_number(price) for price in prices):
+        raise complaint
+    return [(float(limit), float(price)) for limit, price in value]
 
 
 def read_assumptions(path: Path) -> Assumptions:
@@ -112,306 +151,261 @@ def read_assumptions(path: Path) -> Assumptions:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise JndError(f"{path} cannot be read as TOML ({error}): start from `jnd-jax savings --example`") from error
-    kinds = {
-        field.name: {"str": str, "bool": bool, "float": (int, float)}[str(field.type)] for field in fields(Assumptions)
-    }
+        raise JndError(f"{path} cannot be read as TOML ({error}): start from `jnd-jax savings --example`.") from error
+    kinds = {field.name: str(field.type) for field in fields(Assumptions)}
     for name in kinds.keys() ^ values.keys():
         raise JndError(
-            f"{'add' if name in kinds else 'take out'} the line `{name}` {'to' if name in kinds else 'of'} {path}"
+            f"{'Add' if name in kinds else 'Take out'} the line `{name}` {'to' if name in kinds else 'of'} {path}."
         )
     for name, value in values.items():
-        number = kinds[name] == (int, float)
-        if not isinstance(value, kinds[name]) or (number and (isinstance(value, bool) or not 0 <= value < math.inf)):
-            raise JndError(f"`{name}` in {path} must be {'a number, zero or more' if number else kinds[name].__name__}")
-        if "share" in name and value > 1:
-            raise JndError(f"`{name}` in {path} is a share: give 0 to 1")
+        where = f"`{name}` in {path}"
+        if kinds[name].startswith("float | "):
+            values[name] = _tiers(value, where)
+        elif kinds[name] == "float":
+            if not _number(value):
+                raise JndError(f"{where} must be a number, zero or more.")
+            if ("share" in name or name == "discount_rate") and value > 1:
+                raise JndError(f"{where} is a share: give 0 to 1.")
+        elif not isinstance(value, {"str": str, "bool": bool}[kinds[name]]):
+            raise JndError(f"{where} must be {kinds[name]}.")
+    if not 1 <= values["horizon_months"] <= LONGEST or values["horizon_months"] % 1:
+        raise JndError(f"`horizon_months` in {path} must be a whole number from 1 to {LONGEST}.")
     return Assumptions(**values)
 
 
-def measure(results: Results, assumptions: Assumptions, t: float = 1.0) -> Measured:
-    """Reads off a comparison how the codecs compare at equal look; intervals by resampling images (pairs).
+def _bits(results: Results, name: str, metric: str, t: float) -> dict[str, dict[str, Any]]:
+    """The searches of a codec by the images' digests; JndError unless all reached the look."""
+    records = [r for r in results.latest("jnd", name) if (r["metric"], r["t"]) == (metric, t)]
+    if not records:
+        raise JndError(f"The results hold no {t:g} JND by {metric} of {name}: run `jnd-jax eval` with it.")
+    missed = sum(not record["reached"] for record in records)
+    if missed:
+        raise JndError(
+            f"{name} does not reach {t:g} JND by {metric} on {missed} of {len(records)} images: no saving at equal look "
+            "can be stated."
+        )
+    return {record["digest"]: record for record in records}
+
+
+def measure(results: Results, name: str, today: str, metric: str, t: float = 1.0) -> Measured:
+    """How a codec compares with today's at equal look, image by image.
 
     Raises:
         JndError: a codec was not measured, or does not reach the look on every image.
     """
-    found = {}
-    for name in (assumptions.today, assumptions.new):
-        records = [r for r in results.latest("jnd", name) if (r["metric"], r["t"]) == (assumptions.metric, t)]
-        if not records:
-            raise JndError(
-                f"the results hold no {t:g} JND by {assumptions.metric} of {name}: run `jnd-jax eval` with it"
-            )
-        missed = sum(not record["reached"] for record in records)
-        if missed:
-            raise JndError(
-                f"{name} does not reach {t:g} JND by {assumptions.metric} on {missed} of {len(records)} "
-                "images: no saving at equal look can be stated"
-            )
-        found[name] = {record["digest"]: record["bpp"] for record in records}
-    today, new = found[assumptions.today], found[assumptions.new]
-    common = sorted(today.keys() & new.keys())
+    of_today, own = _bits(results, today, metric, t), _bits(results, name, metric, t)
+    common = sorted(of_today.keys() & own.keys())
     if not common:
-        raise JndError("the two codecs were measured on different images: run `jnd-jax eval` with both")
-    a, b = (np.array([bpp[digest] for digest in common]) for bpp in (today, new))
-    rows = np.random.default_rng(0).integers(0, len(common), (4000, len(common)))
-    low, high = np.percentile(b[rows].sum(1) / a[rows].sum(1), [2.5, 97.5])
-    points = results.latest("point", assumptions.new)
+        raise JndError("The two codecs were measured on different images: run `jnd-jax eval` with both.")
+    before, after = (np.array([table[digest]["bpp"] for digest in common]) for table in (of_today, own))
+    ratio = statistics.ratio_of_means(after, before)
+    points = results.latest("point", name)
     encode, decode = (
         float(np.median([p[field] * 1e6 / (p["width"] * p["height"]) for p in points]))
         for field in ("encode_s", "decode_s")
     )
-    return Measured(float(b.sum() / a.sum()), float(low), float(high), len(common), t, encode, decode)
+    encodes = float(np.mean([own[digest].get("encodes", 1) for digest in common]))
+    return Measured(
+        name=name,
+        ratio=ratio.value,
+        low=ratio.low,
+        high=ratio.high,
+        images=len(common),
+        t=t,
+        encode_s=encode,
+        decode_s=decode,
+        # The points of the curve that a comparison's search begins with count as well: a search alone has none.
+        encodes=encodes + 2,
+    )
 
 
-def calculate(assumptions: Assumptions, ratio: float, encode_s: float, decode_s: float) -> Money:
+def best_alternative(results: Results, assumptions: Assumptions, t: float = 1.0) -> Measured | None:
+    """The named alternative, or of all other conventional codecs the one with the fewest bytes; None without any."""
+    a = assumptions
+    if a.alternative != BEST:
+        return measure(results, a.alternative, a.today, a.metric, t)
+    found = []
+    for name in sorted(results.codecs() - {a.today, a.new}):
+        if any(record["learned"] for record in results.latest("codec", name)):
+            continue
+        try:
+            found.append(measure(results, name, a.today, a.metric, t))
+        except JndError:
+            continue
+    return min(found, key=lambda measured: measured.ratio, default=None)
+
+
+def as_alternative(assumptions: Assumptions) -> Assumptions:
+    """The assumptions as they are for the alternative: no training, its clients, its cost of change and upkeep."""
+    return replace(
+        assumptions,
+        share_clients_new=assumptions.share_clients_alternative,
+        training_cost=0.0,
+        migration_cost=assumptions.migration_cost_alternative,
+        running_cost_per_month=assumptions.running_cost_per_month_alternative,
+        decoder_kilobytes=0.0,
+        decode_on_servers_share=0.0,
+    )
+
+
+def traffic_cost(gigabytes: float, price: float | Tiers) -> float:
+    """Of so many GB in a month."""
+    if not isinstance(price, list):
+        return gigabytes * price
+    cost, below = 0.0, 0.0
+    for limit, tier in price:
+        cost += max(0.0, min(gigabytes, limit) - below) * tier
+        below = limit
+    return cost
+
+
+def _month(a: Assumptions, measured: Measured, ratio: float, month: int) -> dict[str, float]:
+    """The flows of one month: bills today and after, and what the difference is made of."""
+    ramp = min(1.0, month / a.ramp_up_months) if a.ramp_up_months else 1.0
+    gigabyte = a.average_kilobytes / 1e6
+    delivered = a.images_served_per_month * a.share_clients_new * ramp
+    today = a.images_served_per_month * gigabyte
+    before = traffic_cost(today, a.traffic_price_per_gb)
+    after = traffic_cost(today - delivered * gigabyte * (1 - ratio), a.traffic_price_per_gb)
+    decoder = a.new_visitors_per_month * a.decoder_kilobytes / 1e6
+    with_decoder = traffic_cost(today - delivered * gigabyte * (1 - ratio) + decoder, a.traffic_price_per_gb)
+    files = (a.images_stored + a.new_images_per_month * month) * a.renditions
+    stored = files * gigabyte * a.storage_price_per_gb_month
+    cpu = a.average_megapixels * a.cpu_price_per_hour / 3600
+    encodes = measured.encodes if a.search_targets else 1.0
+    return {
+        "bill_today": before + stored,
+        "traffic": before - after,
+        "storage": stored * ramp * ((0.0 if a.keep_today_files else 1.0) - ratio),
+        "encode": a.new_images_per_month * a.renditions * encodes * measured.encode_s * cpu,
+        "decode": delivered * a.decode_on_servers_share * measured.decode_s * cpu,
+        "decoder": with_decoder - after,
+        "upkeep": a.running_cost_per_month,
+    }
+
+
+def _payback(cumulative: Sequence[float]) -> float | None:
+    """Month at which the sum turns from below zero, between two months by a straight line."""
+    if cumulative[0] >= 0:
+        return 0.0
+    for month in range(1, len(cumulative)):
+        if cumulative[month] >= 0:
+            step = cumulative[month] - cumulative[month - 1]
+            return month - cumulative[month] / step
+    return None
+
+
+def calculate(assumptions: Assumptions, measured: Measured, ratio: float | None = None) -> Money:
     """The money of one scenario.
 
     Args:
         assumptions: prices and amounts.
-        ratio: bytes of the new codec for one of today's.
-        encode_s: seconds a megapixel to encode.
-        decode_s: seconds a megapixel to decode.
+        measured: the codec's speed and ratio.
+        ratio: bytes of the new codec for one of today's; None takes the measured one.
     """
-    a = assumptions
-    gigabytes = a.average_kilobytes * 1e3 / 1e9
-    delivered = a.images_served_per_month * a.share_delivered_new
-    traffic = delivered * gigabytes * (1 - ratio) * a.traffic_price_per_gb
-    kept = 1.0 if a.keep_today_files else 0.0
-    storage = a.images_stored * gigabytes * (1 - kept - ratio) * a.storage_price_per_gb_month
+    a, ratio = assumptions, measured.ratio if ratio is None else ratio
     cpu = a.average_megapixels * a.cpu_price_per_hour / 3600
-    decoding = delivered * a.decode_on_servers_share * decode_s * cpu
-    once = a.training_cost + a.migration_cost + a.images_stored * encode_s * cpu
-    saved = traffic + storage - decoding - a.running_cost_per_month
-    net = saved * a.horizon_months - once
+    encodes = measured.encodes if a.search_targets else 1.0
+    stored = a.images_stored * a.renditions * encodes * measured.encode_s * cpu
+    once = a.training_cost + a.migration_cost + stored
+    cumulative, flows, saved = [-once], {}, 0.0
+    for month in range(1, int(a.horizon_months) + 1):
+        flows = _month(a, measured, ratio, month)
+        costs = flows["encode"] + flows["decode"] + flows["decoder"] + flows["upkeep"]
+        saved = flows["traffic"] + flows["storage"] - costs
+        cumulative.append(cumulative[-1] + saved / (1 + a.discount_rate) ** (month / 12))
+    net = cumulative[-1]
     return Money(
-        saved,
-        traffic,
-        storage,
-        decoding,
-        once,
-        once / saved if saved > 0 else math.inf,
-        net,
-        net / once if once > 0 else math.inf,
+        bill_today=flows["bill_today"],
+        bill_new=flows["bill_today"] - saved,
+        saved_per_month=saved,
+        traffic_per_month=flows["traffic"],
+        storage_per_month=flows["storage"],
+        encode_per_month=flows["encode"],
+        decode_per_month=flows["decode"],
+        decoder_per_month=flows["decoder"],
+        once=once,
+        payback_months=_payback(cumulative),
+        net=net,
+        return_on_investment=net / once if once > 0 else None,
+        cumulative=cumulative,
     )
+
+
+def _scaled(assumptions: Assumptions, name: str, factor: float) -> Assumptions:
+    """With one number times `factor`; shares stay within 1, tiers keep their limits, months stay whole."""
+    value = getattr(assumptions, name)
+    if isinstance(value, list):
+        return replace(assumptions, **{name: [(limit, price * factor) for limit, price in value]})
+    value *= factor
+    if "share" in name:
+        value = min(value, 1.0)
+    if name == "horizon_months":
+        value = min(LONGEST, max(1, round(value)))
+    return replace(assumptions, **{name: value})
+
+
+NUMBERS = [field.name for field in fields(Assumptions) if str(field.type).startswith("float")]
 
 
 def sensitivity(assumptions: Assumptions, measured: Measured) -> list[dict[str, Any]]:
     """Net result when one number is a quarter lower or higher, the most influential first."""
+    factors = (1 - SENSITIVITY, 1 + SENSITIVITY)
     rows = []
-    numbers = [field.name for field in fields(Assumptions) if field.type == "float"]
-    for name in ["measured ratio of bytes", *numbers]:
-        nets = []
-        for factor in (1 - SENSITIVITY, 1 + SENSITIVITY):
-            changed, ratio = assumptions, measured.ratio
-            if name in numbers:
-                value = getattr(assumptions, name) * factor
-                changed = replace(assumptions, **{name: min(value, 1.0) if "share" in name else value})
-            else:
-                ratio *= factor
-            nets.append(calculate(changed, ratio, measured.encode_s, measured.decode_s).net)
-        rows.append({"name": name, "lower": nets[0], "higher": nets[1]})
+    nets = [calculate(assumptions, measured, measured.ratio * factor).net for factor in factors]
+    rows.append({"name": "measured ratio of bytes", "lower": nets[0], "higher": nets[1]})
+    for name in NUMBERS:
+        nets = [calculate(_scaled(assumptions, name, factor), measured).net for factor in factors]
+        if nets[0] != nets[1]:
+            rows.append({"name": name, "lower": nets[0], "higher": nets[1]})
     return sorted(rows, key=lambda row: -abs(row["higher"] - row["lower"]))
 
 
-def _amount(value: float, currency: str) -> str:
-    return f"{value:,.0f} {currency}"
+def _crossing(net: Callable[[float], float], low: float, high: float) -> float | None:
+    """Where a monotonous net result crosses zero between two values, by bisection; None where it does not."""
+    if (net(low) > 0) == (net(high) > 0):
+        return None
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (net(middle) > 0) == (net(low) > 0) else (low, middle)
+    return high
 
 
-def _months(value: float) -> str:
-    return "never" if math.isinf(value) else f"after {value:.1f} months"
+def break_even(assumptions: Assumptions, measured: Measured) -> list[dict[str, Any]]:
+    """What would have to be true for a net result of zero, one number at a time.
 
-
-def verdict(
-    assumptions: Assumptions, measured: Measured, expected: Money, worst: Money, best: Money
-) -> tuple[str, str]:
-    """What the files save and what that is worth, a sentence or two of plain words each; whether it pays is judged
-    over the whole measured interval.
+    Rows: name, now, and needed: None where no value in reach does it. In reach are shares up to 1, a thousand times the
+    deliveries, ten times the price, no cost at all, and a ratio of bytes down to a tenth of the measured one.
     """
     a = assumptions
-    change = 100 * (1 - measured.ratio)
-    look = f"{metrics.lookup(a.metric).title}, {measured.images} images"
-    ends = sorted((100 * abs(1 - measured.high), 100 * abs(1 - measured.low)))
-    interval = f"{ends[0]:.0f} to {ends[1]:.0f} %; {look}"
-    if measured.high < 1:
-        bits = f"{a.new} needs {change:.0f} % fewer bytes than {a.today} at equal look ({interval})."
-    elif measured.low > 1:
-        bits = f"{a.new} needs {-change:.0f} % MORE bytes than {a.today} at equal look ({interval})."
-    else:
-        bits = (
-            f"At equal look no difference in bytes between {a.new} and {a.today} is shown "
-            f"({100 * (measured.low - 1):+.0f} to {100 * (measured.high - 1):+.0f} %; {look})."
-        )
-    horizon = f"{a.horizon_months:g} months"
-    low, middle, high = (_amount(money.net, a.currency) for money in (worst, expected, best))
-    if worst.net > 0:
-        money = (
-            f"The change pays back {_months(expected.payback_months)} and is worth {middle} in {horizon}, "
-            f"at least {low} and at most {high} within the measured interval."
-        )
-    elif best.net <= 0:
-        money = (
-            f"The change does NOT pay within {horizon}: it loses {_amount(-expected.net, a.currency)}, "
-            f"{_amount(-best.net, a.currency)} even at the best end of the measured interval."
-        )
-    else:
-        money = (
-            f"Whether the change pays is NOT settled: over {horizon} the measured interval spans {low} to "
-            f"{high}. More test images narrow it."
-        )
-    return bits, money
+    reach = {
+        "share_clients_new": (0.0, 1.0),
+        "images_served_per_month": (0.0, 1000 * max(1.0, a.images_served_per_month)),
+        "migration_cost": (0.0, max(1.0, a.migration_cost) * 1000),
+    }
+    rows = [
+        {
+            "name": name,
+            "now": getattr(a, name),
+            "needed": _crossing(lambda value, name=name: calculate(replace(a, **{name: value}), measured).net, *ends),
+        }
+        for name, ends in reach.items()
+    ]
+    price = _crossing(lambda factor: calculate(_scaled(a, "traffic_price_per_gb", factor), measured).net, 0.0, 10.0)
+    rows.append({"name": "traffic price, times today's", "now": 1.0, "needed": price})
+    ratio = _crossing(lambda value: calculate(a, measured, value).net, 0.1 * measured.ratio, 2.0)
+    rows.append({"name": "measured ratio of bytes", "now": measured.ratio, "needed": ratio})
+    return rows
+
+
+def by_deliveries(assumptions: Assumptions, measured: Measured, share: float | None = None) -> dict[str, list[float]]:
+    """Net result over deliveries a month, from a hundredth to a hundred times the assumed ones: the break-even line."""
+    a = assumptions if share is None else replace(assumptions, share_clients_new=share)
+    counts = (max(1.0, a.images_served_per_month) * np.geomspace(0.01, 100, 41)).tolist()
+    nets = [calculate(replace(a, images_served_per_month=count), measured).net for count in counts]
+    return {"deliveries": counts, "net": nets}
 
 
 def meanings() -> dict[str, str]:
     """What each line of an assumptions file means, where the example's comments say so."""
     return dict(re.findall(r"^(\w+) = .*?  # (.+)$", EXAMPLE.read_text(encoding="utf-8"), re.M))
-
-
-def report(assumptions: Assumptions, measured: Measured, people: list[str], command: str) -> dict[str, Any]:
-    """Everything that the page and the Markdown file show, as plain data.
-
-    Args:
-        assumptions: as read.
-        measured: as measured.
-        people: results of a subject test in sentences, if there was one.
-        command: that makes the page.
-    """
-    scenarios = {
-        name: calculate(assumptions, ratio, measured.encode_s, measured.decode_s)
-        for name, ratio in (("worst", measured.high), ("measured", measured.ratio), ("best", measured.low))
-    }
-    months = list(range(0, math.ceil(assumptions.horizon_months) + 1))
-    bits, money = verdict(assumptions, measured, scenarios["measured"], scenarios["worst"], scenarios["best"])
-    return {
-        "verdict": f"{bits} {money}",
-        "bits": bits,
-        "money": money,
-        "currency": assumptions.currency,
-        "assumptions": asdict(assumptions),
-        "meanings": meanings(),
-        "measured": asdict(measured),
-        "scenarios": {
-            name: {key: None if math.isinf(value) else value for key, value in asdict(money).items()}
-            for name, money in scenarios.items()
-        },
-        "months": months,
-        "cumulative": {
-            name: [money.saved_per_month * month - money.once for month in months] for name, money in scenarios.items()
-        },
-        "sensitivity": sensitivity(assumptions, measured),
-        "people": people,
-        "command": command,
-    }
-
-
-_ROWS = (
-    ("saved_per_month", "saved a month, in all"),
-    ("traffic_per_month", "of it traffic"),
-    ("storage_per_month", "of it storage"),
-    ("decode_per_month", "decoding a month (cost)"),
-    ("once", "cost, once"),
-    ("payback_months", "months until paid back"),
-    ("net", "net over the horizon"),
-    ("return_on_investment", "return on the cost"),
-)
-
-
-def to_markdown(data: Mapping[str, Any]) -> str:
-    """The report as Markdown."""
-    scenarios = data["scenarios"]
-
-    def cell(name: str, key: str) -> str:
-        value = scenarios[name][key]
-        if key == "payback_months":
-            return "never" if value is None else f"{value:.1f}"
-        if key == "return_on_investment":
-            return "-" if value is None else f"{100 * value:,.0f} %"
-        return f"{value:,.0f}"
-
-    lines = [
-        f"`{data['command']}`",
-        "",
-        data["verdict"],
-        "",
-        f"## Money, in {data['currency']}",
-        "",
-        "| | worst of the interval | measured | best of the interval |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| {label} | " + " | ".join(cell(name, key) for name in ("worst", "measured", "best")) + " |"
-        for key, label in _ROWS
-    ]
-    lines += [
-        "",
-        "## If one number is a quarter lower or higher",
-        "",
-        "| | net if lower | net if higher |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| {row['name'].replace('_', ' ')} | {row['lower']:,.0f} | {row['higher']:,.0f} |"
-        for row in data["sensitivity"]
-    ]
-    if data["people"]:
-        lines += ["", "## What people saw", ""] + [f"- {line}" for line in data["people"]]
-    lines += ["", "## Assumptions", ""]
-    lines += [f"- {name.replace('_', ' ')}: {value}" for name, value in data["assumptions"].items()]
-    return "\n".join(lines) + "\n"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `jnd-jax savings`."""
-    parser.add_argument("--results", type=Path, metavar="DIR", help="folder that `jnd-jax eval` wrote")
-    parser.add_argument("--assumptions", type=Path, metavar="FILE", help="TOML file of prices and amounts")
-    parser.add_argument("--people", type=Path, metavar="DIR", help="folder that `jnd-jax abtest analyse` wrote")
-    parser.add_argument("--jnd", type=float, default=1.0, metavar="T", help="JNDs allowed, as in the comparison")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for savings.html and savings.md")
-    parser.add_argument("--example", action="store_true", help="print an assumptions file to start from")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Carries out `jnd-jax savings`; returns the exit status."""
-    if args.example:
-        print(EXAMPLE.read_text(encoding="utf-8"), end="")
-        return 0
-    if args.results is None or args.assumptions is None or args.output is None:
-        raise JndError("give --results, --assumptions and -o (or --example)")
-    from plotly.offline import get_plotlyjs
-
-    path = args.results / "results.jsonl"
-    if not path.exists():
-        raise JndError(f"{args.results} holds no results: run `jnd-jax eval` first")
-    assumptions = read_assumptions(args.assumptions)
-    metrics.lookup(assumptions.metric)
-    results = Results(path)
-    # "jnd-perceptual" is the newest jnd-perceptual-N that was measured, as everywhere.
-    measurable = results.codecs()
-    newest = {
-        side: zoo.resolve(name, measurable) or name
-        for side, name in (("today", assumptions.today), ("new", assumptions.new))
-    }
-    assumptions = replace(assumptions, **newest)
-    measured = measure(results, assumptions, args.jnd)
-    people = []
-    if args.people is not None:
-        analysis = json.loads((args.people / "analysis.json").read_text(encoding="utf-8"))
-        people = [
-            f"{analysis['subjects']} people took part"
-            + (f"; {len(analysis['excluded'])} more do not count, by their answers." if analysis["excluded"] else "."),
-            *(abtest.sentence(pair) for pair in analysis["pairs"]),
-        ]
-    words = ["jnd-jax", "savings", "--results", str(args.results), "--assumptions", str(args.assumptions)]
-    words += ["--people", str(args.people)] if args.people is not None else []
-    words += ["--jnd", f"{args.jnd:g}"] if args.jnd != 1 else []
-    command = shlex.join([*words, "-o", str(args.output)])
-    data = report(assumptions, measured, people, command)
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "savings.md").write_text(to_markdown(data), encoding="utf-8")
-    (args.output / "savings.html").write_text(
-        page.fill("savings.html", data, PLOTLY=get_plotlyjs().replace("</script", "<\\/script")),
-        encoding="utf-8",
-    )
-    print(data["verdict"])
-    print(f"report: {args.output / 'savings.html'}")
-    return 0
