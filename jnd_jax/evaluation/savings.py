@@ -399,9 +399,9 @@ def break_even(assumptions: Assumptions, measured: Measured) -> list[dict[str, A
 
 
 def by_deliveries(assumptions: Assumptions, measured: Measured, share: float | None = None) -> dict[str, list[float]]:
-    """Net result over deliveries a month, from a hundredth to a hundred times the assumed ones: the break-even line."""
+    """Net result over deliveries a month, from a twentieth to five times the assumed ones: the break-even line."""
     a = assumptions if share is None else replace(assumptions, share_clients_new=share)
-    counts = (max(1.0, a.images_served_per_month) * np.geomspace(0.01, 100, 41)).tolist()
+    counts = (max(1.0, a.images_served_per_month) * np.geomspace(0.05, 5, 41)).tolist()
     nets = [calculate(replace(a, images_served_per_month=count), measured).net for count in counts]
     return {"deliveries": counts, "net": nets}
 

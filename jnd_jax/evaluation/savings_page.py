@@ -97,11 +97,11 @@ def money(assumptions: Assumptions, measured: Measured, scenarios: Mapping[str, 
     )
 
 
-def beside(assumptions: Assumptions, measured: Measured, own: Money, other: Measured | None) -> str:
+def beside(assumptions: Assumptions, measured: Measured, scenarios: Mapping[str, Money], other: Measured | None) -> str:
     """How the best alternative compares, in sentences."""
     if other is None:
         return "No other codec was measured: compare with the best one can have, such as avif10, before deciding."
-    a = assumptions
+    a, own = assumptions, scenarios["measured"]
     worth = savings.calculate(savings.as_alternative(a), other)
     change, own_change = 100 * (1 - other.ratio), 100 * (1 - measured.ratio)
     clients = f"{100 * a.share_clients_alternative:.0f} % of deliveries can show it"
@@ -109,6 +109,8 @@ def beside(assumptions: Assumptions, measured: Measured, own: Money, other: Meas
         f"{other.name} saves {change:.0f} % of the bytes of {a.today} today ({measured.name}: {own_change:.0f} %), at no "
         f"training cost; {clients}. It comes to {_amount(worth.net, a.currency)} in {a.horizon_months:g} months"
     )
+    if scenarios["worst"].net < worth.net < scenarios["best"].net:
+        return f"{line}, which the measured interval does not tell from {measured.name}."
     if worth.net > own.net:
         advice = f"change to {other.name}" if worth.net > 0 else "neither pays"
         return f"{line}, {_amount(worth.net - own.net, a.currency)} MORE than {measured.name}: {advice}."
@@ -155,7 +157,7 @@ def report(
     texts = {
         "bits": bits(a, measured),
         "money": money(a, measured, scenarios),
-        "beside": beside(a, measured, expected, other),
+        "beside": beside(a, measured, scenarios, other),
     }
     # A line that cannot rise says nothing: without clients it is drawn for all of them.
     shown_share = a.share_clients_new or 1.0
