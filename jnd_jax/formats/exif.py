@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from PIL import Image
 
@@ -31,11 +33,14 @@ _STORED = {**_SHOWN, 6: _SHOWN[8], 8: _SHOWN[6]}
 def parse(block: bytes | None) -> Image.Exif:
     """The tags of a block; none of a block that is damaged."""
     tags = Image.Exif()
-    try:
-        tags.load(PREFIX + (block or b""))
-        dict(tags)
-    except Exception:
-        return Image.Exif()
+    with warnings.catch_warnings():
+        # Pillow warns of each tag that it skips.
+        warnings.simplefilter("ignore")
+        try:
+            tags.load(PREFIX + (block or b""))
+            dict(tags)
+        except Exception:
+            return Image.Exif()
     return tags
 
 

@@ -1,0 +1,80 @@
+"""Writes the seeds of the fuzzers: python -m tests.fuzz.make_corpus"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+import jnd_jax
+import jnd_jax.policy
+import jnd_jax.search
+from jnd_jax import images
+from jnd_jax.formats import exif, icc, png
+from tests.fuzz.targets import CORPUS, MODEL
+
+_PIXELS = np.arange(12 * 9 * 3, dtype=np.uint8).reshape(9, 12, 3)
+
+
+def _image(kind: str, mode: str = "RGB", **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(_PIXELS).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+def _block() -> bytes:
+    block = Image.Exif()
+    block[exif.ORIENTATION], block[0x010F], block[0x8825] = 6, "Maker", {2: (1.0, 2.0, 3.0)}
+    return block.tobytes()
+
+
+def seeds() -> dict[str, dict[str, bytes]]:
+    """By target, files by name."""
+    profile, codec = icc.build("a profile", (2.2,), icc.BT709), jnd_jax.load(str(MODEL))
+    alpha = np.tri(9, 12, dtype=np.uint8) * 255
+    picture = images.Picture(_PIXELS, alpha, profile, _block(), b"<x/>", (11811, 11811))
+    streams = {
+        "plain": codec.encode(_PIXELS, 30),
+        "chunks": codec.encode(_PIXELS, 30, extras=images.to_chunks(picture), mask=alpha, region_quality=70),
+        "grey": codec.encode(_PIXELS[..., 0].astype(np.uint16) * 17, 60),
+        "lossless": codec.encode(
+            _PIXELS, policy=jnd_jax.policy.Policy("p", "", *2 * [jnd_jax.search.Target("psnr", 1.0)], 90, 0)
+        ),
+    }
+    deep = png.build(
+        _PIXELS.astype(np.uint16) * 257,
+        {b"gAMA": struct.pack(">I", 100000), b"iCCP": b"p\0\0" + zlib.compress(profile)},
+    )
+    pictures = {
+        "png": _image("PNG", exif=_block(), icc_profile=profile),
+        "deep": deep,
+        "palette": _image("PNG", "P", transparency=3),
+        "jpeg": _image("JPEG", exif=_block(), icc_profile=profile),
+        "cmyk": _image("JPEG", "CMYK"),
+        "webp": _image("WEBP", lossless=True),
+        "tiff": images.format_image(picture, ".tiff"),
+        "bmp": _image("BMP"),
+        "gif": _image("GIF", "P"),
+        "ppm": b"P6 2 1 1023\n" + bytes(12),
+        "jp2": _image("JPEG2000"),
+    }
+    return {
+        "container": streams,
+        "stream": streams,
+        "image": pictures,
+        "metadata": {"exif": _block(), "icc": profile},
+    }
+
+
+def main() -> None:
+    for target, files in seeds().items():
+        (CORPUS / target).mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (CORPUS / target / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
