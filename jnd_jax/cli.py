@@ -175,7 +175,7 @@ def _decode(args: argparse.Namespace) -> int:
     from jnd_jax import images
 
     pairs = plan(args.inputs, args.output, (".jnd",), images.WRITE_SUFFIXES, f".{args.format}")
-    model_of = functools.cache(lambda digest: args.model or modelfile.find_by_hash(digest))
+    model_of = functools.cache(lambda digest: args.model or str(modelfile.find_by_hash(digest)))
 
     def whole(data: bytes) -> images.Picture:
         import jnd_jax
@@ -227,7 +227,7 @@ def _describe_regions(header: bitstream.Header, chunks: Mapping[str, bytes]) -> 
     """Lowest and highest quality of a file with regions, and the share of its blocks above the background's."""
     from jnd_jax.codec import regions
 
-    levels = regions.of_file(header, chunks)
+    levels: Any = regions.of_file(header, chunks)
     return {
         "lowest": levels.min() / 10,
         "highest": levels.max() / 10,

@@ -64,12 +64,13 @@ class ImageCodec:
             ) from error
 
     def _set_up(self, model: modelfile.ModelFile) -> None:
-        self._model = codec.build(model.config)
-        if not isinstance(self._model, LappedCodec) or not model.tables:
+        built = codec.build(model.config)
+        if not isinstance(built, LappedCodec) or not model.tables:
             raise JndError(
                 f"Model {model.name!r} can be trained and measured, but has no tables to code with: "
                 "use a model of the 'jnd' family."
             )
+        self._model = built
         self._params = jax.tree.map(jnp.asarray, model.params)
         self._latents = coding.latent_coder(model.params, model.tables)
         self._process = os.getpid()
@@ -354,7 +355,7 @@ def measure(metric: str, reference: np.ndarray, image: np.ndarray, visible: np.n
     if visible is not None:
         if not visible.any():
             return metrics.measure(metric, *2 * [np.zeros((16, 16, 3), np.uint8)])
-        rows, columns = (_reach(visible.any(axis)) for axis in (1, 0))
+        rows, columns = (_reach(np.asarray(visible.any(axis))) for axis in (1, 0))
         reference, image, visible = (x[rows, columns] for x in (reference, image, visible))
         image = np.where(visible if image.ndim == 2 else visible[..., None], image, reference)
         return measure(metric, reference, image) + (10 * np.log10(visible.mean()) if metric.startswith("psnr") else 0.0)
@@ -445,7 +446,7 @@ def _tiled(x, quality, blocks, unit_in, unit_out, halo, run, pad):
 
     `quality`: (B,), or (B, *blocks) of which each tile gets its own part.
     """
-    out = None
+    out: Any = None
     for top, keep_top, bottom in _spans(blocks[0], halo):
         for left, keep_left, right in _spans(blocks[1], halo):
             rows, columns = min(blocks[0], TILE), min(blocks[1], TILE)
@@ -477,7 +478,7 @@ def _analysis(model: LappedCodec, levels: int, params, tile, quality, blocks):
 def _synthesis(model: LappedCodec, levels: int, params, tile, quality, blocks):
     # What is promised of decoded pixels holds on every machine: no operands rounded to bfloat16 or TF32.
     with jax.default_matmul_precision("highest"):
-        x = model.apply({"params": params}, tile, quality, blocks, method="synthesis")
+        x: Any = model.apply({"params": params}, tile, quality, blocks, method="synthesis")
     return jnp.clip(jnp.round(float(levels) * x), 0, levels).astype(jnp.uint8 if levels < 256 else jnp.uint16)
 
 

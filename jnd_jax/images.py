@@ -8,9 +8,10 @@ import re
 import struct
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import (  # each registers the formats that `FORMATS` names
@@ -25,7 +26,7 @@ from PIL import (  # each registers the formats that `FORMATS` names
     PngImagePlugin,
     PpmImagePlugin,  # noqa: F401
     TgaImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
+    TiffImagePlugin,
     WebPImagePlugin,
 )
 
@@ -93,7 +94,7 @@ class _Source:
     """An opened file: its bytes, the formats it may be of, Pillow's raw mode, the parts of a PNG, the EXIF of a TIFF."""
 
     data: bytes
-    formats: Sequence[str]
+    formats: tuple[str, ...]
     raw: str
     png: png.Parts | None = None
     tiff_exif: bytes | None = None
@@ -101,7 +102,8 @@ class _Source:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    args = image.tile[0][3] if getattr(image, "tile", None) else ""
+    tiles = getattr(image, "tile", None)
+    args = tiles[0][3] if tiles else ""
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
@@ -113,7 +115,7 @@ def _refused_bits(image: Image.Image, source: _Source) -> int:
     if ";16" in raw and image.format in ("PNG", "TIFF"):
         readable = raw in _LOW_BYTES or raw == "LA;16B" or (image.mode in _GREY_MODES and "S" not in raw)
         return 8 if readable else 16
-    if image.format == "TIFF":
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         bits = max(image.tag_v2.get(258, (8,)))
         return 8 if image.mode in _GREY_MODES and image.mode.startswith("I;16") else bits
     if image.format == "JPEG2000":
@@ -170,7 +172,7 @@ def _deep_samples(image: Image.Image, source: _Source) -> tuple[np.ndarray, np.n
     """uint16 pixels and opacity of a loaded image."""
     if image.mode.startswith("I;16"):
         pixels = np.asarray(image).astype(np.uint16)
-        white_is_zero = image.format == "TIFF" and image.tag_v2.get(262) == 0
+        white_is_zero = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0
         return (65535 - pixels if white_is_zero else pixels), None
     if source.raw == "LA;16B":
         samples = np.ascontiguousarray(_decode_raw(source, "RGBA")).view(">u2").astype(np.uint16)
@@ -214,11 +216,14 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         raise JndError(
             "The image is CMYK without a profile that says which: convert it to RGB with a program that knows."
         )
-    source = ImageCms.createProfile("LAB") if image.mode == "LAB" else ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    source = (
+        ImageCms.createProfile("LAB") if image.mode == "LAB" else ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
+    )
     intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
     srgb = ImageCms.createProfile("sRGB")
-    return ImageCms.profileToProfile(image, source, srgb, intent, outputMode="RGB", flags=flags)
+    converted: Any = ImageCms.profileToProfile(image, source, srgb, intent, outputMode="RGB", flags=flags)
+    return converted
 
 
 def _metadata(image: Image.Image, source: _Source) -> dict[str, bytes | None]:
@@ -239,7 +244,7 @@ def _density(image: Image.Image, source: _Source) -> tuple[int, int] | None:
         density = source.png.density
     elif image.format == "JPEG" and image.info.get("jfif_unit") not in (1, 2):
         density = None
-    elif image.format == "TIFF" and 282 not in image.tag_v2:
+    elif isinstance(image, TiffImagePlugin.TiffImageFile) and 282 not in image.tag_v2:
         density = None
     else:
         density = tuple(round(float(dots) / 0.0254) for dots in image.info.get("dpi", ()))
@@ -250,7 +255,7 @@ def _within_limits(metadata: dict[str, bytes | None], lost: list[str]) -> dict[s
     """Metadata without what is too large."""
     limits = {"icc": icc.MAX_BYTES, "exif": exif.MAX_BYTES, "xmp": MAX_XMP}
     for name, limit in limits.items():
-        if metadata[name] and len(metadata[name]) > limit:
+        if len(metadata[name] or b"") > limit:
             lost.append(f"its {name.upper()} is larger than {limit >> 20} MiB, and is left out")
             metadata[name] = None
     return metadata
@@ -342,7 +347,7 @@ def _damage_as_error() -> Iterator[None]:
 
 
 def parse_image(
-    data: bytes, formats: Sequence[str] = FORMATS, *, convert: bool = False, patient: bool = False
+    data: bytes, formats: tuple[str, ...] = FORMATS, *, convert: bool = False, patient: bool = False
 ) -> Picture:
     """The picture in the bytes of an image file.
 
@@ -486,9 +491,9 @@ def _format_deep_png(picture: Picture) -> bytes:
     return png.build(_joined(picture), chunks)
 
 
-def _format_by_pillow(picture: Picture, options: Mapping[str, object]) -> bytes:
+def _format_by_pillow(picture: Picture, options: Mapping[str, Any]) -> bytes:
     kind, profile = options["format"], picture.icc
-    image = to_pillow(picture)
+    image: Any = to_pillow(picture)
     if kind == "WEBP" and picture.pixels.ndim == 2 and profile:
         # WebP has no grey images, which a grey profile would fit.
         source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
@@ -496,7 +501,7 @@ def _format_by_pillow(picture: Picture, options: Mapping[str, object]) -> bytes:
         if picture.alpha is not None:
             image.putalpha(Image.fromarray(picture.alpha))
         profile = None
-    metadata: dict[str, object] = {"icc_profile": profile} if profile else {}
+    metadata: dict[str, Any] = {"icc_profile": profile} if profile else {}
     if picture.exif:
         metadata["exif"] = exif.PREFIX + picture.exif
     if picture.density:

@@ -51,6 +51,7 @@ class JndImageFile(ImageFile.ImageFile):
     format_description = "JND image"
 
     def _open(self) -> None:
+        assert self.fp is not None  # Pillow opened it
         self._data = self.fp.read()
         try:
             header, chunks, names = bitstream.salvage(self._data)

@@ -6,14 +6,15 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from threadpoolctl import ThreadpoolController
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _BLAS = ThreadpoolController()
 _lock = threading.Lock()
-_callers, _limit = 0, None
+_callers = 0
+_limit: Any = None
 
 
 @contextlib.contextmanager
@@ -41,4 +42,4 @@ def single_blas_thread(function: Function) -> Function:
         with _single():
             return function(*arguments, **keywords)
 
-    return limited
+    return cast(Function, limited)

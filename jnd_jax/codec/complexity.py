@@ -32,7 +32,8 @@ def multiply_adds(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, fl
 
     def count(function, *arrays) -> float:
         cost = jax.jit(lambda p, *a: function(model.bind({"params": p}), *a)).lower(params, *arrays).compile()
-        return cost.cost_analysis()["flops"] / 2 / _SIDE**2 / 1e3
+        analysis: Any = cost.cost_analysis()
+        return analysis["flops"] / 2 / _SIDE**2 / 1e3
 
     once = count(
         lambda m, z: (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -180,7 +180,7 @@ _BUFFERS = re.compile(
 )
 
 
-def from_compressai(source: Mapping[str, Any] | str | os.PathLike, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def from_compressai(source: Mapping[str, Any] | str | Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Config and parameters of a reference codec from CompressAI's weights.
 
     source: a CompressAI state dict (arrays by key, of any release: "entropy_bottleneck._matrix0" or
@@ -190,7 +190,7 @@ def from_compressai(source: Mapping[str, Any] | str | os.PathLike, name: str) ->
     """
     if name not in MODELS:
         raise JndError(f"There is no reference codec {name!r}; choose one of {', '.join(MODELS)}.")
-    state = read_state_dict(source) if isinstance(source, (str, os.PathLike)) else source
+    state = read_state_dict(source) if isinstance(source, (str, Path)) else source
     state = {_modern_key(key): np.asarray(value) for key, value in state.items()}
     last = state.get("g_a.6.weight")
     if last is None or last.ndim != 4:

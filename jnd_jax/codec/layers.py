@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -172,19 +172,19 @@ def _phases(kernel: jax.Array, stride: int) -> jax.Array:
     return jnp.pad(kernel, (pads, pads, (0, 0), (0, 0))).reshape(taps, stride, taps, stride, features_in, features)
 
 
-def _pad(x: jax.Array, pads: list[tuple[int, int]]) -> jax.Array:
+def _pad(x: jax.Array, pads: Sequence[tuple[int, int]]) -> jax.Array:
     return jnp.pad(x, [(0, 0), *pads, (0, 0)])
 
 
 def _convolve(
-    x: jax.Array, kernel: jax.Array, pads: list[tuple[int, int]], *, stride: int = 1, dilation: int = 1
+    x: jax.Array, kernel: jax.Array, pads: Sequence[tuple[int, int]], *, stride: int = 1, dilation: int = 1
 ) -> jax.Array:
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), pads, lhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS
     )
 
 
-def _dense(x: jax.Array, kernel: jax.Array, pads: list[tuple[int, int]]) -> jax.Array:
+def _dense(x: jax.Array, kernel: jax.Array, pads: Sequence[tuple[int, int]]) -> jax.Array:
     """A stride-1 convolution, with a gradient that is fast on every platform."""
     by_product = kernel.shape[:2] == (1, 1) or max(kernel.shape[2:]) >= _WIDE
     return _convolve_densely(tuple(pads), x, kernel) if by_product else _convolve(x, kernel, pads)

@@ -57,8 +57,7 @@ def lapped_prefilter(scale: float = 1.43) -> np.ndarray:
     half = BLOCK // 2
     eye, flip = np.eye(half), np.eye(half)[::-1]
     butterfly = np.block([[eye, flip], [flip, -eye]]) / np.sqrt(2.0)
-    c2 = dct(eye, type=2, norm="ortho", axis=0)
-    c4 = dct(eye, type=4, norm="ortho", axis=0)
+    c2, c4 = (np.asarray(dct(eye, type=kind, norm="ortho", axis=0)) for kind in (2, 4))
     gains = np.ones(half)
     gains[0] = scale
     v = flip @ c2.T @ np.diag(gains) @ c4 @ flip
@@ -74,7 +73,7 @@ def ar1_covariance(n: int, rho: float = 0.95) -> np.ndarray:
 def lapped_transform(prefilter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One block of the lapped transform: analysis (16, 32) and synthesis (32, 16)."""
     half = BLOCK // 2
-    c = dct(np.eye(BLOCK), type=2, norm="ortho", axis=0)
+    c = np.asarray(dct(np.eye(BLOCK), type=2, norm="ortho", axis=0))
     post = np.linalg.inv(prefilter)
     left, right = slice(half, None), slice(0, half)
     analysis = c @ np.block([[prefilter[left], np.zeros((half, BLOCK))], [np.zeros((half, BLOCK)), prefilter[right]]])
@@ -112,7 +111,7 @@ def initial_basis(channels: int, step: float) -> dict[str, np.ndarray]:
     prefilter = lapped_prefilter()
     variance = coefficient_variance(prefilter).reshape(-1)
     keep = np.sort(np.argsort(-variance, kind="stable")[:channels])
-    c = dct(np.eye(BLOCK), type=2, norm="ortho", axis=0)
+    c = np.asarray(dct(np.eye(BLOCK), type=2, norm="ortho", axis=0))
     to_rgb = colour_basis()
     synthesis = np.einsum("ip,jq,rc->ijcpqr", c, c, to_rgb).reshape(3 * BLOCK**2, -1)[keep]
     analysis = np.einsum("ip,jq,cr->pqrijc", c, c, np.linalg.inv(to_rgb)).reshape(3 * BLOCK**2, -1)[:, keep]

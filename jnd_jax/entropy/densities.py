@@ -51,7 +51,7 @@ def conditional_gaussian_bits(y: jax.Array, mean: jax.Array, scale: jax.Array) -
     return -jnp.log2(lower_bound(mass, LIKELIHOOD_MIN))
 
 
-def conditional_laplacian_bits(y: jax.Array, mean: jax.Array, scale: jax.Array) -> jax.Array:
+def conditional_laplacian_bits(y: jax.Array, mean: jax.Array | float, scale: jax.Array) -> jax.Array:
     """Bits of each latent: -log2 of the mass that a Laplacian of standard deviation `scale` puts on [y - 1/2, y + 1/2].
 
     Latents given the scale that a network predicts for them have heavier tails than a Gaussian: they are a mixture over

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def colorants(chromaticities: Sequence[float]) -> np.ndarray:
     return adapted
 
 
-def _fixed(values: Sequence[float]) -> bytes:
+def _fixed(values: Iterable[float]) -> bytes:
     """s15Fixed16Number."""
     return b"".join(struct.pack(">i", round(float(value) * 65536)) for value in values)
 

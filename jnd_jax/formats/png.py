@@ -206,7 +206,7 @@ def build(samples: np.ndarray, chunks: Mapping[bytes, bytes] | None = None) -> b
     filtered[:, 1:] = (rows - paeth).reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
     body = [_chunk(b"IHDR", header), *(_chunk(kind, content) for kind, content in (chunks or {}).items())]
-    return SIGNATURE + b"".join([*body, _chunk(b"IDAT", zlib.compress(filtered, 9)), _chunk(b"IEND", b"")])
+    return SIGNATURE + b"".join([*body, _chunk(b"IDAT", zlib.compress(filtered.tobytes(), 9)), _chunk(b"IEND", b"")])
 
 
 def deflate(content: bytes) -> bytes:

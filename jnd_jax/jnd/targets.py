@@ -152,7 +152,7 @@ class Table:
                 "bytes": size,
             }
             text = streams.StringIO()
-            writer = csv.DictWriter(text, FIELDS)
+            writer = csv.DictWriter(text, list(FIELDS))
             writer.writeheader()
             writer.writerows(self.rows.values())
             files.write_bytes(self._path, text.getvalue().encode())

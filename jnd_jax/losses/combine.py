@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import jax
@@ -27,7 +29,7 @@ def combine(terms: Sequence[Loss], weights: Sequence[float], balance: bool = Fal
     """
 
     def weighted(batch: Mapping[str, Any], x_hat: jax.Array) -> jax.Array:
-        return sum(w * term(batch, x_hat) for w, term in zip(weights, terms))
+        return reduce(operator.add, (w * term(batch, x_hat) for w, term in zip(weights, terms)))
 
     def balanced(batch: Mapping[str, Any], x_hat: jax.Array) -> jax.Array:
         values, norms = [], []
@@ -35,7 +37,7 @@ def combine(terms: Sequence[Loss], weights: Sequence[float], balance: bool = Fal
             value, pull = jax.vjp(lambda y, term=term: term(batch, y), x_hat)
             values.append(value)
             norms.append(jax.lax.stop_gradient(jnp.sqrt(jnp.sum(pull(jnp.ones_like(value))[0] ** 2, (1, 2, 3)))))
-        total = 0.0
+        total = jnp.zeros(())
         for w, value, norm in zip(weights, values, norms):
             total += w * value * jnp.where((norm > 0) & (norms[0] > 0), norms[0] / jnp.where(norm > 0, norm, 1.0), 1.0)
         return total

@@ -226,7 +226,7 @@ def _contrast_bands(image: jax.Array, bands: int) -> list[tuple[jax.Array, jax.A
 @functools.cache
 def _csf_table() -> np.ndarray:
     """(3 channels, 32 luminances, 32 frequencies): decimal logarithm of contrast sensitivity."""
-    with resources.files(__package__).joinpath("castlecsf.csv").open() as file:
+    with resources.files("jnd_jax.perception").joinpath("castlecsf.csv").open() as file:
         return np.loadtxt(file, delimiter=",").reshape(3, 32, 32)
 
 
@@ -265,7 +265,7 @@ def _blur(x: jax.Array) -> jax.Array:
 def _masked_difference(x: jax.Array, y: jax.Array) -> jax.Array:
     """Visible difference of two bands (B, 3, h, w) of contrast in units of threshold, masked by what both contain."""
     common = _MASKING_GAIN * _blur(jnp.minimum(jnp.abs(x), jnp.abs(y)))
-    maskers = _power(common, _per_channel(_MASKING_EXPONENT))
+    maskers = _power(common, jnp.asarray(_per_channel(_MASKING_EXPONENT)))
     mask = jnp.einsum("bmhw,mc->bchw", maskers, jnp.asarray(_CROSS_MASKING, x.dtype), precision="highest")
     difference = _power(jnp.abs(y - x), _DIFFERENCE_EXPONENT) / (1.0 + mask)
     return _LARGEST_DIFFERENCE * difference / (_LARGEST_DIFFERENCE + difference)

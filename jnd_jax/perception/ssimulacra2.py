@@ -7,6 +7,9 @@ distorted image has and the original lacks (ringing, blocks), and edges that it 
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,9 +152,9 @@ def _blur(x: jax.Array) -> jax.Array:
     """Gaussian over axes 1 and 2: mirrored at the upper and lower border, zeros left and right."""
     height, width = x.shape[1], x.shape[2]
     x = jnp.pad(x, ((0, 0), (_RADIUS, _RADIUS), (0, 0), (0, 0)), mode="symmetric")
-    x = sum(w * x[:, i : i + height] for i, w in enumerate(_window()))
+    x = reduce(operator.add, (w * x[:, i : i + height] for i, w in enumerate(_window())))
     x = jnp.pad(x, ((0, 0), (0, 0), (_RADIUS, _RADIUS), (0, 0)))
-    return sum(w * x[:, :, i : i + width] for i, w in enumerate(_window()))
+    return reduce(operator.add, (w * x[:, :, i : i + width] for i, w in enumerate(_window())))
 
 
 def _xyb(linear: jax.Array) -> jax.Array:
@@ -199,7 +202,7 @@ def ssimulacra2_error(x: jax.Array, y: jax.Array) -> jax.Array:
         (B,).
     """
     x, y = linear_light(x), linear_light(y)
-    total = 0.0
+    total = jnp.zeros(())
     for scale in range(SCALES):
         if min(x.shape[1:3]) < _SMALLEST:
             break

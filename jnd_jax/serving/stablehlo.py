@@ -40,7 +40,7 @@ def synthesize(model: ModelFile, height: int, width: int) -> Callable[..., jax.A
         first = symbols + means(jnp.zeros_like(symbols), jnp.zeros_like(anchor))
         y_hat = jnp.where(anchor > 0, first, symbols + means(first * anchor, anchor))
         y_hat = jnp.pad(y_hat, [(0, 0), (0, missing[0]), (0, missing[1]), (0, 0)])
-        x = network.apply({"params": params}, y_hat, quality.astype(jnp.float32), (h, w), method="synthesis")
+        x: Any = network.apply({"params": params}, y_hat, quality.astype(jnp.float32), (h, w), method="synthesis")
         return jnp.clip(jnp.round(255.0 * x[:, :height, :width]), 0, 255).astype(jnp.uint8)
 
     return decode
@@ -61,7 +61,8 @@ def export(model: ModelFile, folder: Path, options: argparse.Namespace) -> dict[
     )
     path = folder / FILE
     path.write_bytes(exported.serialize())
-    loaded = jax.jit(jax_export.deserialize(bytearray(path.read_bytes())).call)
+    read: Any = jax_export.deserialize(bytearray(path.read_bytes()))
+    loaded = jax.jit(read.call)
     ours, theirs = [], []
     for quality in exporting.QUALITIES:
         drawn = exporting.sample(coder, h, w, quality)

@@ -98,7 +98,8 @@ def restore(manager: ocp.CheckpointManager, like: TrainState, config: dict[str, 
         JndError: model or optimizer differ from those that wrote the checkpoint.
     """
     step = manager.latest_step()
-    meta = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+    saved: Any = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+    meta = saved.meta
     _check_same(meta["config"], config, f"The checkpoint of step {step} in {manager.directory}")
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _global(like))
     try:

@@ -47,7 +47,7 @@ def check(config: ConfigDict) -> None:
     if not isinstance(train.freeze, (tuple, list)):
         raise JndError(f"train.freeze is {train.freeze!r}; give it a tuple of patterns, such as ('synthesis',).")
     for name, least in (("train.accumulate", 1), ("log_every", 1), ("data.threads", 1), ("eval.images", 1)):
-        value = config
+        value: Any = config
         for part in name.split("."):
             value = value[part]
         if value < least:
