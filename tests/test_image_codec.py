@@ -13,6 +13,7 @@ import jnd_jax
 from jnd_jax import bitstream, codec, image_codec, modelfile, zoo
 from jnd_jax.codec import hyper
 from jnd_jax.codec.freeze import coding_tables
+from jnd_jax.codec.linear import round_up
 from jnd_jax.image_codec import measure
 from jnd_jax.metrics.psnr import psnr
 
@@ -85,7 +86,7 @@ def test_bpp_finds_the_best_file_within_it(tiny_model):
 def estimated_bytes(path, image, quality):
     """What training's float densities say of an image, without the header."""
     model = modelfile.load(path)
-    padded = image_codec._pad(image, *(image_codec._padded(side) for side in image.shape[:2]))
+    padded = np.pad(image, [(0, round_up(side) - side) for side in image.shape[:2]] + [(0, 0)], "edge")
     x = padded[None].astype(np.float32) / 255
     out = jax.jit(codec.build(model.config).apply)({"params": model.params}, x, jnp.full(1, 10.0 * quality))
     return float(out.bits_y[0] + out.bits_z[0]) / 8
