@@ -181,7 +181,7 @@ def _decode(args: argparse.Namespace) -> int:
         import jnd_jax
 
         header, chunks = bitstream.unpack(data)
-        crop = images.Crop(*args.crop, header.width, header.height) if args.crop else None
+        crop = images.Crop(*args.crop, image_width=header.width, image_height=header.height) if args.crop else None
         return images.from_chunks(jnd_jax.load(model_of(header.model)).decode(data, args.crop), chunks, crop)
 
     def small(data: bytes) -> images.Picture:

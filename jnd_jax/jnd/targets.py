@@ -23,7 +23,7 @@ from jnd_jax.perception import profiles
 from jnd_jax.perception.colour import LUMA
 
 KLT = "klt"
-FIELDS = ("name", "codec", "metric", "jnd", "quality", "value", "bytes")
+FIELDS: tuple[str, ...] = ("name", "codec", "metric", "jnd", "quality", "value", "bytes")
 # Parameters of the Weibull density of the energy that people need (Jiang et al. 2022).
 _WEIBULL_SCALE, _WEIBULL_SHAPE = 0.99805, 894.16
 _BLOCK = 8
@@ -152,7 +152,7 @@ class Table:
                 "bytes": size,
             }
             text = streams.StringIO()
-            writer = csv.DictWriter(text, list(FIELDS))
+            writer = csv.DictWriter(text, FIELDS)
             writer.writeheader()
             writer.writerows(self.rows.values())
             files.write_bytes(self._path, text.getvalue().encode())

@@ -62,7 +62,7 @@ def export(model: ModelFile, folder: Path, options: argparse.Namespace) -> dict[
     path = folder / FILE
     path.write_bytes(exported.serialize())
     read: Any = jax_export.deserialize(bytearray(path.read_bytes()))
-    loaded = jax.jit(read.call)
+    loaded: Any = jax.jit(read.call)
     ours, theirs = [], []
     for quality in exporting.QUALITIES:
         drawn = exporting.sample(coder, h, w, quality)

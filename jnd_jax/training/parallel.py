@@ -63,7 +63,7 @@ def connect(coordinator: str, processes: int = 0, process: int = 0, timeout: int
     Raises:
         JndError: no such process, or not all came.
     """
-    waits = {"initialization_timeout": timeout, "heartbeat_timeout_seconds": HEARTBEAT}
+    waits: dict[str, Any] = {"initialization_timeout": timeout, "heartbeat_timeout_seconds": HEARTBEAT}
     try:
         if coordinator == "auto":
             jax.distributed.initialize(**waits)
