@@ -16,11 +16,13 @@ Result = TypeVar("Result")
 
 
 def spread(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yields function(item) of each item, in their order, while `workers` threads work ahead.
+    """Yields function(item) for each item, in order, while `workers` threads work ahead.
 
-    What JAX computes in `function` runs on one device, of as many as there are workers; an item takes one that is free. The
-    rest, such as range coding, runs in the item's thread. So images of different sizes keep devices and cores busy.
-    Raises what `function` raises, once the items before it are through; what has not begun by then never does.
+    Each item runs on one device taken from a pool of `workers` devices; what is no JAX, such as range coding, runs in the
+    item's thread. So images of different sizes keep devices and cores busy.
+
+    Raises:
+        Exception: what `function` raises, after the results of the items before. Items not yet begun are dropped.
     """
     free = SimpleQueue()
     for device in itertools.islice(itertools.cycle(jax.local_devices()), workers):

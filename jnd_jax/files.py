@@ -169,7 +169,7 @@ def each(
     skipped: Sequence[Path] = (),
     kept: Collection[Path] = (),
 ) -> int:
-    """Does all files, prints what `work` says of each, and reports failures.
+    """Process all pairs with `workers` threads, print one line per file, and report failures.
 
     Args:
         pairs: input and output files.

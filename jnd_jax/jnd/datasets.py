@@ -324,8 +324,13 @@ def ref_jnd1(root: str | Path) -> list[Record]:
 
 
 class Need(NamedTuple):
-    """What people need of one codec on one image: the lowest `quality` that satisfies the share asked for (infinite: none
-    does), how many `subjects` told it, and what each of them needs, as `Record.thresholds`, where the file says so."""
+    """The quality that people need of one codec on one image.
+
+    Attributes:
+        quality: the lowest that satisfies the share asked for; infinite if none does.
+        subjects: number of people who told it.
+        thresholds: what each of them needs, as `Record.thresholds`; empty where the file has only shares.
+    """
 
     quality: float
     subjects: int
