@@ -241,7 +241,7 @@ class ImageCodec:
     def analyse(self, image: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
         """Gained latents (h, w, M) of an (H, W, 3) image of this depth at integer qualities 0..1000: one, or (h, w)."""
         height, width = (round_up(side) for side in image.shape[:2])
-        pixels = _pad(image, height, width)[None]
+        pixels = image[None]
         halo = _halo(self._model.analysis_depths)
         run = partial(_analysis, self._model, (1 << bit_depth) - 1, self._params)
         return _tiled(
@@ -444,6 +444,7 @@ def _spans(blocks: int, halo: int) -> list[tuple[int, int, int]]:
 def _tiled(x, quality, blocks, unit_in, unit_out, halo, run, pad):
     """Runs `run(tile (B, ., ., C), quality, (rows, columns) of blocks) -> (B, ., ., C')` over overlapping tiles of x.
 
+    x may end before the last block does: `pad` continues each tile.
     `quality`: (B,), or (B, *blocks) of which each tile gets its own part.
     """
     out: Any = None

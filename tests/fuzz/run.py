@@ -6,7 +6,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["jnd_jax", "PIL"]):
+with atheris.instrument_imports(include=["jnd_jax"]):
     from tests.fuzz import targets
 
 
