@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
-from jnd_jax import zoo
+from jnd_jax import files, zoo
 from jnd_jax.errors import JndError
 
 SUFFIX = ".safetensors"
@@ -117,7 +116,7 @@ def save(
     """Writes a model file, all of it or nothing, and returns the model's hash.
 
     Args:
-        path: the file, in a folder that exists.
+        path: the file.
         name: what the model is called.
         config: JSON-compatible.
         params: nested dicts of arrays.
@@ -129,7 +128,6 @@ def save(
     Raises:
         JndError: an array is neither float nor integer, or not finite (in float16, with `half`).
     """
-    path = Path(path)
     # A lazily loaded config (tuples, ConfigDict) hashes as what a reader will see.
     config = json.loads(json.dumps(config))
     tensors = _flatten(params, "params/")
@@ -144,23 +142,14 @@ def save(
     tensors |= _flatten(tables, "tables/")
     _check_tensors(tensors)
     digest = _hash(config, _widen(tensors))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(
-            serialise(
-                tensors,
-                {
-                    "format": FORMAT,
-                    "name": name,
-                    "config": json.dumps(config),
-                    "card": json.dumps(card),
-                    "hash": digest,
-                },
-            )
-        )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    metadata = {
+        "format": FORMAT,
+        "name": name,
+        "config": json.dumps(config),
+        "card": json.dumps(card),
+        "hash": digest,
+    }
+    files.write_bytes(path, serialise(tensors, metadata))
     return digest
 
 
