@@ -37,7 +37,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    package = pycvvdp.cvvdp(display_name="standard_4k", quiet=True)
+    package = pycvvdp.cvvdp(display_name="standard_fhd", quiet=True)
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(("image", "codec", "quality", "package", "jnd_jax", "difference"))
     differences = []

@@ -123,7 +123,7 @@ def codings(codec, metric: str, image: np.ndarray) -> Iterator[tuple[str, Callab
         return len(file), codecs.decode("jpeg", file)
 
     for name, goal in {
-        "--target jnd": {"target": search.parse_target("jnd", metric)},
+        "--target konjnd": {"target": search.parse_target("konjnd", metric)},
         **{f"--policy {known}": {"policy": known} for known in policy.names()},
     }.items():
         yield name, lambda name=name, goal=goal: ours(name, **goal)

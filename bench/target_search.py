@@ -23,7 +23,7 @@ from jnd_jax.images import read_rgb
 
 def searches(codec: ImageCodec, images: list[TestImage], metric: str) -> str:
     """A row of the table."""
-    target = search.parse_target("jnd", metric)
+    target = search.parse_target("konjnd", metric)
     encodes, overshoot = [], []
     for image in images:
         pixels = read_rgb(image.path)

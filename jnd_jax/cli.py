@@ -47,10 +47,8 @@ def _goal(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `ImageCodec.encode` that say what each file is to reach; none where --sur looks it up."""
     from jnd_jax import policy, search
 
-    if args.jnd is not None or args.sur is not None:
-        others = [args.quality, args.policy, args.jnd if args.sur is not None else None]
-        if any(other is not None for other in others) or args.target not in (None, "jnd"):
-            raise JndError("Give --jnd and --sur each with --target jnd or alone.")
+    if args.sur is not None and (args.quality, args.policy, args.target or "jnd") != (None, None, "jnd"):
+        raise JndError("Give --sur alone or with --target jnd.")
     if (args.sur is None) != (args.labels is None):
         raise JndError(
             "Give --sur and --labels together: only people's answers tell the share of satisfied users, and "
@@ -58,11 +56,10 @@ def _goal(args: argparse.Namespace) -> dict[str, Any]:
         )
     if args.sur is not None:
         return {}
-    target = args.target if args.jnd is None else f"jnd={args.jnd}"
-    if args.metric is not None and not (target or "").startswith("jnd"):
-        raise JndError("Give --metric with --target jnd.")
-    if target is not None:
-        return {"target": search.parse_target(target, args.metric or "ssimulacra2")}
+    if args.metric is not None and args.target is None:
+        raise JndError("Give --metric with --target aic or konjnd.")
+    if args.target is not None:
+        return {"target": search.parse_target(args.target, args.metric)}
     return {"policy": policy.load(args.policy)} if args.policy is not None else {"quality": args.quality}
 
 
@@ -374,17 +371,17 @@ def _add_encode(commands: Any) -> None:
         "--target",
         type=_target,
         metavar="T",
-        help="what the smallest file must reach: jnd (no visible difference), psnr=38, ssimulacra2=70, bpp=0.5, ...",
+        help="what the smallest file must reach: aic=1 (one just-noticeable difference as people told it; jnd means the "
+        "same), konjnd=1 (of a flicker test), visually-lossless, psnr=38, ssimulacra2=70, bpp=0.5, ...",
     )
     goal.add_argument(
         "--policy", metavar="NAME", help="what a class of content must keep: medical, inspection, text, or a TOML file"
     )
     encode.add_argument(
         "--metric",
-        choices=("ssimulacra2", "psnr-hvs", "butteraugli"),
-        help="that tells a just-noticeable difference (default: ssimulacra2)",
+        metavar="NAME",
+        help="that tells just-noticeable differences (default: cvvdp for aic, ssimulacra2 for konjnd)",
     )
-    encode.add_argument("--jnd", type=float, metavar="T", help="that many just-noticeable differences, such as 0.5")
     encode.add_argument(
         "--sur",
         type=int,

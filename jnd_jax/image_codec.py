@@ -30,6 +30,8 @@ _TYPICAL = {
     "psnr-hvs": (26.6, 31.6, 37.1, 42.6, 47.1),
     "ssimulacra2": (11.8, 47.3, 69.7, 82.3, 88.4),
     "butteraugli": (3.9, 2.36, 1.46, 0.93, 0.66),
+    "cvvdp": (8.31, 8.97, 9.44, 9.76, 9.92),
+    "aic-strict": (5.4, 3.3, 1.8, 0.76, 0.38),
 }
 TYPICAL = {
     metric: partial(np.interp, xp=np.linspace(0, 100, len(values)), fp=values) for metric, values in _TYPICAL.items()
@@ -95,7 +97,7 @@ class ImageCodec:
             largest sample needs, 9 at least.
           quality: 0..100 in steps of 0.1, default 50. Excludes `bpp`, `target` and `policy`.
           bpp: the best file of at most this many bits per pixel.
-          target: what the smallest file must reach, as `search.parse_target` reads it: "psnr=38", "jnd", ... The
+          target: what the smallest file must reach, as `search.parse_target` reads it: "psnr=38", "aic=1", ... The
             file's note says what it reached (but for bpp, which the file shows by itself).
           policy: what a class of content must keep: one of `jnd_jax.policy.names()`, a TOML file, or a `Policy`. The file's
             note says what it reached.
@@ -271,7 +273,8 @@ class ImageCodec:
 
 
 def _reached(goal: search.Target, value: float) -> dict[str, Any]:
-    return {"metric": goal.metric, "target": round(goal.value, 3), "reached": round(value, 3)}
+    note = {"metric": goal.metric, "target": round(goal.value, 3), "reached": round(value, 3)}
+    return note | ({"scale": goal.scale, "jnd": goal.jnds} if goal.scale else {})
 
 
 def _with_note(data: bytes, note: Mapping[str, Any]) -> bytes:

@@ -1,7 +1,7 @@
 """Policies: what a class of content must keep, from TOML files.
 
 about = "Scans and X-rays: what is faint may matter."
-target = "jnd=0.5"            # what the smallest file should reach; if no quality reaches it, quality 100 is used
+target = "konjnd=0.5"         # what the smallest file should reach; if no quality reaches it, quality 100 is used
 floor = "psnr=40"             # what every file must reach, bounded: without it none is written
 region_quality = 100          # of what a mask marks, 0 to 100
 max_error = 4                 # levels that no sample is off by more, 2 or above, 0 for lossless; without it no bound

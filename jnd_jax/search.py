@@ -1,7 +1,6 @@
 """The smallest file that meets a target, for any codec whose quality is monotone.
 
-Targets are written as users write them: `jnd` (one just-noticeable difference), `jnd=0.5`, `psnr=38`,
-`ssimulacra2=70`, `bpp=0.5`.
+`parse_target` reads targets as users write them: `aic=1`, `visually-lossless`, `psnr=38`, `bpp=0.5`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 
 from jnd_jax import metrics
 from jnd_jax.errors import JndError
+from jnd_jax.metrics import levels
 
 
 class OutOfReach(JndError):
@@ -40,31 +40,55 @@ class Found:
 
 @dataclass(frozen=True)
 class Target:
-    """A goal for one file: `metric` ("bpp" or a name of `jnd_jax.metrics`) and the value to reach."""
+    """A goal for one file.
+
+    Attributes:
+        metric: "bpp" or a name of `jnd_jax.metrics`.
+        value: what to reach.
+        scale: that of just-noticeable differences which gave the value, see `jnd_jax.metrics.levels`; "" for none.
+        jnds: how many of them.
+    """
 
     metric: str
     value: float
+    scale: str = ""
+    jnds: float | None = None
 
 
-def parse_target(text: str, jnd_metric: str = "ssimulacra2") -> Target:
-    """Reads `jnd`, `jnd=T`, `bpp=V` or `METRIC=V`.
+def parse_target(text: str, metric: str | None = None) -> Target:
+    """Reads a target as users write it.
+
+    aic, aic=T          T just-noticeable differences (1 if not given) of people's scale of JPEG AIC-3/4
+    jnd, jnd=T          the same
+    konjnd, konjnd=T    T of the scale of KonJND-1k's flicker test
+    visually-lossless   half a JND of aic by the stricter of two judges
+    METRIC=V, bpp=V     the value of a metric, or bits per pixel
 
     Args:
         text: the target.
-        jnd_metric: metric whose calibrated level stands for T just-noticeable differences.
+        metric: that tells JNDs, None for the best judge on the scale.
 
     Raises:
-        JndError: unknown form, metric or number.
+        JndError: unknown form, metric or number; a metric that has no level on the scale or where no scale is named.
     """
     name, _, number = text.partition("=")
     try:
         value = float(number) if number else None
     except ValueError:
         value = math.nan
-    if name == "jnd" and (value is None or math.isfinite(value)):
-        return Target(jnd_metric, metrics.jnd_threshold(jnd_metric, 1.0 if value is None else value))
-    if value is None or not math.isfinite(value) or (name == "bpp" and value <= 0):
-        raise JndError(f"{text!r} is no target: write jnd, jnd=0.5, psnr=38, ssimulacra2=70 or bpp=0.5.")
+    finite = value is None or math.isfinite(value)
+    scale = levels.AIC if name == "jnd" else name
+    if scale in levels.SCALES and finite:
+        jnds = 1.0 if value is None else value
+        return Target(*levels.level(scale, jnds, metric), scale, jnds)
+    if metric is not None:
+        raise JndError(f"Name a metric only with a target in JNDs, not with {text}.")
+    if text == "visually-lossless":
+        return Target(*levels.level(levels.AIC, 0.5, "aic-strict"), levels.AIC, 0.5)
+    if value is None or not finite or (name == "bpp" and value <= 0):
+        raise JndError(
+            f"{text!r} is no target: write aic=1, konjnd=1, visually-lossless, psnr=38, ssimulacra2=70 or bpp=0.5."
+        )
     if name != "bpp":
         metrics.lookup(name)
     return Target(name, value)
@@ -240,7 +264,7 @@ def reach(
         decode: file -> image.
         qualities: all qualities the codec has, ascending.
         target: see `parse_target`.
-        tolerance: fraction of the target's value by which the search may overshoot.
+        tolerance: fraction of the target's `metrics.span` by which the search may overshoot.
         measure: (metric's name, reference, decoded image) -> value.
         typical: by metric, its value at each quality for a typical image, strictly monotone: where searches begin.
 
@@ -264,7 +288,7 @@ def reach(
             decode,
             lambda image: margin_of(_measure(measure, target, reference, image)),
             qualities,
-            tolerance=tolerance * abs(target.value),
+            tolerance=tolerance * metrics.span(target.metric, target.value),
             expected=None if curve is None else [margin_of(curve(q)) for q in qualities],
         )
     except OutOfReach as error:

@@ -123,11 +123,13 @@ def test_target_is_reached(tmp_path, capsys):
 def test_a_just_noticeable_difference_is_reached(tmp_path, capsys):
     save(tmp_path / "a.png", photo(96, 128))
     # The untrained model of the tests reaches no whole JND.
-    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--target", "jnd", "--jnd", "2.5") == 0
+    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "a.jnd", "--target", "konjnd=2.5") == 0
     note = json.loads(bitstream.unpack((tmp_path / "a.jnd").read_bytes())[1]["note"])
     assert note["metric"] == "ssimulacra2" and note["target"] == 10 <= note["reached"]
     assert f"  ssimulacra2 {note['reached']:g}\n" in capsys.readouterr().out
-    assert run("encode", tmp_path / "a.png", "-o", tmp_path / "b.jnd", "--jnd", "8", "--metric", "psnr-hvs") == 0
+    assert (
+        run("encode", tmp_path / "a.png", "-o", tmp_path / "b.jnd", "--target", "konjnd=8", "--metric", "psnr-hvs") == 0
+    )
     note = json.loads(bitstream.unpack((tmp_path / "b.jnd").read_bytes())[1]["note"])
     assert (note["metric"], note["target"]) == ("psnr-hvs", 22.038)
     capsys.readouterr()
@@ -248,10 +250,18 @@ def test_a_failure_is_reported_and_the_others_are_done(tmp_path, capsys):
         (("encode", "a.png", "-o", "a.jnd", "--target", "bytes=1"), "bytes"),
         (("encode", "a.png", "-o", "a.jnd", "--quality", "5", "--target", "bpp=1"), "not allowed with"),
         (("encode", "a.png", "-o", "a.jnd", "--target", "jnd", "--sur", "75"), "--sur and --labels together"),
-        (("encode", "a.png", "-o", "a.jnd", "--jnd", "0.5", "--quality", "5"), "--target jnd or alone"),
-        (("encode", "a.png", "-o", "a.jnd", "--jnd", "0.5", "--target", "psnr=30"), "--target jnd or alone"),
-        (("encode", "a.png", "-o", "a.jnd", "--jnd", "-1"), "positive number of JNDs"),
-        (("encode", "a.png", "-o", "a.jnd", "--target", "psnr=30", "--metric", "psnr-hvs"), "with --target jnd"),
+        (("encode", "a.png", "-o", "a.jnd", "--sur", "75", "--labels", "l.csv", "--quality", "5"), "alone or with"),
+        (
+            ("encode", "a.png", "-o", "a.jnd", "--sur", "75", "--labels", "l.csv", "--target", "psnr=30"),
+            "alone or with",
+        ),
+        (("encode", "a.png", "-o", "a.jnd", "--target", "jnd=-1"), "positive number of JNDs"),
+        (("encode", "a.png", "-o", "a.jnd", "--target", "aic=4"), "0.25 to 3"),
+        (("encode", "a.png", "-o", "a.jnd", "--target", "aic=1", "--metric", "psnr-hvs"), "no level of psnr-hvs"),
+        (
+            ("encode", "a.png", "-o", "a.jnd", "--target", "psnr=30", "--metric", "psnr-hvs"),
+            "only with a target in JNDs",
+        ),
         (("encode", "a.png", "-o", "a.jnd", "--policy", "legal"), "inspection, medical, text"),
         (("encode", "a.png", "-o", "a.jnd", "--region-quality", "90"), "with --region"),
         (("encode", "a.png", "-o", "a.jnd", "--region", "none.png"), "No such file"),

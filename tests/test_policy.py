@@ -34,7 +34,11 @@ def note(stream):
 def test_the_shipped_policies_are_read():
     assert policy.names() == ["inspection", "medical", "text"]
     medical = policy.load("medical")
-    assert (medical.target, medical.floor, medical.max_error) == (Target("ssimulacra2", 82.0), Target("psnr", 40.0), 4)
+    assert (medical.target, medical.floor, medical.max_error) == (
+        Target("ssimulacra2", 82.0, "konjnd", 0.5),
+        Target("psnr", 40.0),
+        4,
+    )
     assert all(policy.load(name).about for name in policy.names())
 
 

@@ -84,10 +84,16 @@ def test_largest_within_a_budget():
 
 
 def test_targets_are_read_as_users_write_them():
-    assert search.parse_target("jnd") == search.Target("ssimulacra2", 64)
-    assert search.parse_target("jnd=0.5", "butteraugli") == search.Target("butteraugli", 0.8)
+    assert search.parse_target("konjnd") == search.Target("ssimulacra2", 64, "konjnd", 1)
+    assert search.parse_target("konjnd=0.5", "butteraugli") == search.Target("butteraugli", 0.8, "konjnd", 0.5)
+    assert search.parse_target("jnd=0.5") == search.parse_target("aic=0.5")
+    judged = search.parse_target("jnd")
+    assert (judged.metric, judged.scale, judged.jnds) == ("cvvdp", "aic", 1)
+    assert judged.value == pytest.approx(9.68, abs=0.005)
+    assert search.parse_target("aic", "ssimulacra2").value == pytest.approx(79.9, abs=0.05)
+    assert search.parse_target("visually-lossless") == search.Target("aic-strict", 0.5, "aic", 0.5)
     assert search.parse_target("bpp=0.25") == search.Target("bpp", 0.25)
-    for bad in ("psnr", "psnr=high", "bpp=0", "jnd=x", "vmaf=90", ""):
+    for bad in ("psnr", "psnr=high", "bpp=0", "jnd=x", "jnd=0.1", "aic=nan", "visually-lossless=1", "vmaf=90", ""):
         with pytest.raises(JndError):
             search.parse_target(bad)
 

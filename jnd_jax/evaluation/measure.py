@@ -24,6 +24,7 @@ from jnd_jax.errors import JndError
 from jnd_jax.evaluation import page
 from jnd_jax.evaluation.results import Results, TestImage, finite
 from jnd_jax.images import read_rgb
+from jnd_jax.metrics import levels
 
 
 def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
@@ -128,7 +129,7 @@ def measure_points(
 def search_jnd(codec: Codec, image: TestImage, pixels: np.ndarray, metric: str, t: float, results: Results) -> None:
     """Adds, unless it is there, the smallest file of one image within `t` JND by `metric`.
 
-    The codec's points are reused; the search ends within a quarter of a percent of the threshold.
+    The codec's points are reused; the search ends within half a percent of the threshold's `metrics.span`.
     """
     if results.get("jnd", codec.name, codec.version, image.digest, metric, t) is not None:
         return
@@ -157,7 +158,7 @@ def search_jnd(codec: Codec, image: TestImage, pixels: np.ndarray, metric: str, 
             lambda data: _decode_checked(codec, data, pixels),
             margin,
             codec.qualities,
-            tolerance=0.0025 * abs(threshold),
+            tolerance=0.005 * metrics.span(metric, threshold),
             known=known,
         )
     except search.OutOfReach:
@@ -252,7 +253,7 @@ def evaluate(
     """
     warm_up, stop = _Warmup(), threading.Event()
     stoppable = [_until(stop, codec) for codec in codecs]
-    jnd_metrics = [name for name in names if metrics.lookup(name).jnd is not None]
+    jnd_metrics = [name for name in names if levels.scale_of(name) is not None]
     done, total = itertools.count(1), len(codecs) * len(images)
 
     def one_image(image: TestImage) -> None:

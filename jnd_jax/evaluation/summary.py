@@ -15,6 +15,7 @@ from jnd_jax.evaluation.bd import bd_rate
 from jnd_jax.evaluation.curves import published
 from jnd_jax.evaluation.results import Results, TestImage
 from jnd_jax.evaluation.statistics import Estimate
+from jnd_jax.metrics import levels
 
 KODAK = {f"kodim{number:02d}" for number in range(1, 25)}
 # What people use: SSIMULACRA2 at 3 and .25 JND of the AIC-3 scale.
@@ -367,7 +368,7 @@ def summarise(results: Results) -> Summary:
         name: {metric: quality_scale(metric, grid) for metric, grid in by_metric.items()}
         for name, by_metric in values.items()
     }
-    calibrated = [metric for metric in names if metrics.lookup(metric).jnd is not None]
+    calibrated = [metric for metric in names if levels.scale_of(metric)]
     ratios = [_ratio_row(measured, test, anchor, m) for m in calibrated for test, anchor in _pairs(codecs)]
     return Summary(
         command=measured.run["command"],

@@ -94,7 +94,7 @@ def _jnd_parts(summary: Summary, title: dict[str, str]) -> list[str]:
         f"## Bits per pixel at {summary.jnd[0].t:g} JND",
         "Mean over all images of each image's smallest file that passes; `not reached` if one image has none.",
         _markdown(
-            ["", *(metrics.lookup(m).title for m in names)],
+            ["", *(metrics.jnd_title(m) for m in names)],
             [[row.title, *(cells[row.name, m] for m in names)] for row in summary.codecs],
         ),
         f"### Difference at {summary.jnd[0].t:g} JND",

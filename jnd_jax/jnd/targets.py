@@ -19,6 +19,7 @@ import numpy as np
 from jnd_jax import codecs, files, images, metrics, search
 from jnd_jax.data import cache
 from jnd_jax.errors import JndError
+from jnd_jax.metrics import levels
 from jnd_jax.perception import profiles
 from jnd_jax.perception.colour import LUMA
 
@@ -177,7 +178,7 @@ def named_images(folder: Path) -> dict[str, Path]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `jnd-jax targets`."""
-    calibrated = [metric.name for metric in metrics.METRICS.values() if metric.jnd]
+    calibrated = [name for name in metrics.METRICS if levels.scale_of(name)]
     parser.add_argument("source", type=Path, metavar="SRC", help="folder of images")
     parser.add_argument(
         "-o",
@@ -197,7 +198,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metric",
         choices=calibrated,
         default="ssimulacra2",
-        help="what decides; not one that your loss or your evaluation uses (default: %(default)s)",
+        help="what decides: cvvdp on the scale aic, others on konjnd; not one that your loss or your evaluation uses "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--jnd",

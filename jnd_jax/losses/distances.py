@@ -44,7 +44,7 @@ DISTANCES: dict[str, tuple[Distance, float]] = {
     "psnr-hvs-m": (hvs_m_error, 2.5e5),
     "watson": (watson_error, 0.16),
     "masked-dct": (masked_dct_error, 12.6),
-    "cvvdp": (cvvdp_error, 73.0),
+    "cvvdp": (cvvdp_error, 33.0),
 }
 
 

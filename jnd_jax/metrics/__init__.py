@@ -1,4 +1,4 @@
-"""Image quality metrics on pairs of uint8 images: one table of names, units, directions and JND levels.
+"""Image quality metrics on pairs of uint8 images: one table of names, units and directions.
 
 >>> measure("psnr", reference, distorted)  # doctest: +SKIP
 34.2
@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from jnd_jax.errors import JndError
-from jnd_jax.metrics import packaged, perceptual, psnr
+from jnd_jax.metrics import judges, levels, packaged, perceptual, psnr
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,10 @@ class Metric:
     Attributes:
         name: as users write it.
         title: as plots and tables write it.
-        unit: "dB", "JOD" or "" for a bare score.
+        unit: "dB", "JOD", "JND" or "" for a bare score.
         better: which direction is better.
         function: (reference, distorted) -> float, for uint8 (H, W, 3) images of one size.
-        jnd: value at a distance of t just-noticeable differences, or None where no calibration is published.
+        best: value of equal images where the scale ends there, else None.
     """
 
     name: str
@@ -35,51 +34,22 @@ class Metric:
     unit: str
     better: Literal["higher", "lower"]
     function: Callable[[np.ndarray, np.ndarray], float]
-    jnd: Callable[[float], float] | None = None
+    best: float | None = None
 
 
-# JND levels: mean metric value at the point of just-noticeable difference of KonJND-1k (flicker test),
-# averaged over BPG and JPEG (table 4 of the CID22 paper), extended to t JND by the metric's own scale.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("psnr", "PSNR (RGB)", "dB", "higher", psnr.psnr),
         Metric("psnr-y", "PSNR (luma)", "dB", "higher", psnr.psnr_y),
-        Metric(
-            "ms-ssim",
-            "MS-SSIM",
-            "",
-            "higher",
-            perceptual.ms_ssim,
-            lambda t: 1 - 0.008 * t**2,
-        ),
-        Metric(
-            "psnr-hvs",
-            "PSNR-HVS",
-            "dB",
-            "higher",
-            packaged.psnr_hvs,
-            lambda t: 40.1 - 20 * math.log10(t),
-        ),
+        Metric("ms-ssim", "MS-SSIM", "", "higher", perceptual.ms_ssim, 1.0),
+        Metric("psnr-hvs", "PSNR-HVS", "dB", "higher", packaged.psnr_hvs),
         Metric("psnr-hvs-m", "PSNR-HVS-M", "dB", "higher", packaged.psnr_hvs_m),
-        Metric(
-            "ssimulacra2",
-            "SSIMULACRA2",
-            "",
-            "higher",
-            packaged.ssimulacra2,
-            lambda t: 100 - 36 * t,
-        ),
-        Metric(
-            "butteraugli",
-            "Butteraugli 3-norm",
-            "",
-            "lower",
-            packaged.butteraugli,
-            lambda t: 1.6 * t,
-        ),
-        Metric("cvvdp", "CVVDP", "JOD", "higher", perceptual.cvvdp),
-        Metric("lite0", "EfficientNet-Lite0 distance", "", "lower", perceptual.lite0),
+        Metric("ssimulacra2", "SSIMULACRA2", "", "higher", packaged.ssimulacra2, 100.0),
+        Metric("butteraugli", "Butteraugli 3-norm", "", "lower", packaged.butteraugli, 0.0),
+        Metric("cvvdp", "CVVDP", "JOD", "higher", perceptual.cvvdp, 10.0),
+        Metric("aic-strict", "Stricter of CVVDP and SSIMULACRA2", "JND", "lower", judges.aic_strict, 0.0),
+        Metric("lite0", "EfficientNet-Lite0 distance", "", "lower", perceptual.lite0, 0.0),
     )
 }
 
@@ -112,17 +82,31 @@ def measure(name: str, reference: np.ndarray, distorted: np.ndarray) -> float:
 
 
 def jnd_threshold(name: str, t: float = 1.0) -> float:
-    """Value of metric `name` at a distance of `t` just-noticeable differences from the original (t > 0).
+    """Value of metric `name` at a distance of `t` just-noticeable differences from the original.
+
+    On the scale that stands for the metric, see `levels.scale_of`; `levels.level` takes any.
 
     Raises:
-        JndError: t is not positive, or the metric has no published calibration.
+        JndError: the metric has no level, or none at this t.
     """
-    metric = lookup(name)
-    if t <= 0:
-        raise JndError(f"Give a positive number of JNDs, not {t}.")
-    if metric.jnd is None:
-        raise JndError(f"{name} has no JND calibration: use {', '.join(m.name for m in METRICS.values() if m.jnd)}.")
-    return metric.jnd(t)
+    lookup(name)
+    scale = levels.scale_of(name)
+    if scale is None:
+        calibrated = ", ".join(metric for metric in METRICS if levels.scale_of(metric))
+        raise JndError(f"{name} has no JND calibration: use {calibrated}.")
+    return levels.level(scale.name, t, name)[1]
+
+
+def jnd_title(name: str) -> str:
+    """A metric's title with the scale its JNDs are on: "CVVDP (AIC)"."""
+    scale = levels.scale_of(name)
+    return lookup(name).title + (f" ({scale.title})" if scale else "")
+
+
+def span(name: str, value: float) -> float:
+    """What a share of a metric's value is a share of: its distance from the best value, or the value if there is none."""
+    best = lookup(name).best
+    return abs(value) if best is None else abs(best - value)
 
 
 def margin(name: str, value: float, threshold: float) -> float:

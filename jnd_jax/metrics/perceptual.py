@@ -36,7 +36,7 @@ def _cvvdp_error() -> Callable[[np.ndarray, np.ndarray], Any]:
 def cvvdp(reference: np.ndarray, distorted: np.ndarray) -> float:
     """ColorVideoVDP in just-objectionable differences, 10 for equal images; see `jnd_jax.perception.cvvdp`.
 
-    The display is the published `standard_4k`: 30 inches of 3840 x 2160 pixels, 200 cd/m^2, seen from 75 cm.
+    The display is the published `standard_fhd`: 24 inches of 1920 x 1080 pixels, 200 cd/m^2, seen from 60 cm.
     The first image of a size takes some seconds more, for compiling.
 
     Args:

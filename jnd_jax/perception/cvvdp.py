@@ -85,24 +85,25 @@ _CSF_FREQUENCY = (-1.0, math.log10(64.0))  # range of its columns, decimal logar
 
 @dataclass(frozen=True)
 class Display:
-    """An sRGB screen in a room, seen from a distance; by default the package's `standard_4k`.
+    """An sRGB screen in a room, seen from a distance; by default the package's `standard_fhd`.
 
     Attributes:
-        pixels_per_degree: of visual angle; 75.4 is a 30-inch screen of 3840 x 2160 pixels from 75 cm.
+        pixels_per_degree: of visual angle; 37.8 is a 24-inch screen of 1920 x 1080 pixels from 60 cm.
         peak: luminance of white, cd/m^2.
         contrast: of white to black without room light.
         room_light: illuminance on the screen, lux.
         reflectivity: share of the room light that the screen reflects.
     """
 
-    pixels_per_degree: float = 75.4022
+    pixels_per_degree: float = 37.8425
     peak: float = 200.0
     contrast: float = 1000.0
     room_light: float = 250.0
     reflectivity: float = 0.005
 
 
-STANDARD_4K = Display()
+STANDARD_FHD = Display()
+STANDARD_4K = Display(pixels_per_degree=75.4024)  # 30 inches of 3840 x 2160 pixels from 75 cm
 
 
 def _power(x: jax.Array, exponent: jax.Array | float) -> jax.Array:
@@ -298,7 +299,7 @@ def _lost_jods(difference: jax.Array) -> jax.Array:
     return jnp.where(difference <= _JOD_LINEAR_BELOW, straight, curved)
 
 
-def cvvdp_error(x: jax.Array, y: jax.Array, display: Display = STANDARD_4K) -> jax.Array:
+def cvvdp_error(x: jax.Array, y: jax.Array, display: Display = STANDARD_FHD) -> jax.Array:
     """JODs that ColorVideoVDP takes off the best quality of 10: 0 for equal images.
 
     Args:
@@ -318,7 +319,7 @@ def cvvdp_error(x: jax.Array, y: jax.Array, display: Display = STANDARD_4K) -> j
     return _lost_jods(_STILL_PICTURE * _norm(channels, _CHANNEL_EXPONENT, 1))
 
 
-def cvvdp_map(x: jax.Array, y: jax.Array, display: Display = STANDARD_4K) -> jax.Array:
+def cvvdp_map(x: jax.Array, y: jax.Array, display: Display = STANDARD_FHD) -> jax.Array:
     """Where the differences are seen: JODs lost at each pixel, (B, H, W), for images as in `cvvdp_error`."""
     bands = _band_differences(x, y, display)
     bands[-1] *= _per_channel(_BASE_BAND_WEIGHT)
@@ -329,7 +330,7 @@ def cvvdp_map(x: jax.Array, y: jax.Array, display: Display = STANDARD_4K) -> jax
     return _lost_jods(total[:, 0])
 
 
-def difference_picture(reference: np.ndarray, distorted: np.ndarray, display: Display = STANDARD_4K) -> np.ndarray:
+def difference_picture(reference: np.ndarray, distorted: np.ndarray, display: Display = STANDARD_FHD) -> np.ndarray:
     """A map of visible differences to look at: the reference in grey, coloured by the JODs lost at each pixel.
 
     Blue: none, cyan .25, green .5, yellow .75, red: 1 JOD or more.

@@ -11,6 +11,7 @@ import pytest
 
 from jnd_jax import metrics
 from jnd_jax.errors import JndError
+from jnd_jax.metrics import levels
 from jnd_jax.perception import msssim
 
 skimage_data = pytest.importorskip("skimage.data")
@@ -144,6 +145,27 @@ def test_feature_distance_equals_a_direct_computation():
         total.append(2 - 2 * cosine.mean())
     assert metrics.measure("lite0", x, y) == pytest.approx(np.mean(total), rel=1e-4)
     assert metrics.measure("lite0", x, x) == 0
+
+
+def test_the_levels_of_people_s_scale_are_those_of_the_fit():
+    for t, jods in ((0.5, 9.84), (1.0, 9.68), (2.0, 9.37)):
+        assert levels.level("aic", t) == ("cvvdp", pytest.approx(jods, abs=0.005))
+    for name, law in levels.AIC_FITS.items():
+        assert law.jnds(levels.level("aic", 0.7, name)[1]) == pytest.approx(0.7)
+    assert metrics.jnd_threshold("cvvdp", 0.5) == levels.level("aic", 0.5)[1]
+    with pytest.raises(JndError, match="0.25 to 3"):
+        levels.level("aic", 3.5)
+    with pytest.raises(JndError, match="no level of butteraugli"):
+        levels.level("aic", 1, "butteraugli")
+
+
+def test_the_strict_judge_is_the_stricter_of_its_two():
+    x = photo(96, 96)
+    y = noisy(x, 6)
+    jnds = [levels.AIC_FITS[name].jnds(metrics.measure(name, x, y)) for name in ("cvvdp", "ssimulacra2")]
+    assert metrics.measure("aic-strict", x, y) == pytest.approx(max(jnds))
+    assert jnds[0] != pytest.approx(jnds[1], rel=0.05)
+    assert metrics.measure("aic-strict", x, x) == pytest.approx(0, abs=0.01)
 
 
 def test_bad_input_is_refused_with_a_reason():
