@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import flatbuffers  # noqa: F401  what jax.export writes with; missing, it is named at once
 import jax
@@ -62,7 +62,7 @@ def export(model: ModelFile, folder: Path, options: argparse.Namespace) -> dict[
     path = folder / FILE
     path.write_bytes(exported.serialize())
     read: Any = jax_export.deserialize(bytearray(path.read_bytes()))
-    loaded: Any = jax.jit(read.call)
+    loaded = cast(Any, jax.jit(read.call))
     ours, theirs = [], []
     for quality in exporting.QUALITIES:
         drawn = exporting.sample(coder, h, w, quality)

@@ -17,6 +17,7 @@ def browser():
 @pytest.fixture
 def page(browser, comparison):  # noqa: F811
     page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(120_000)  # a busy machine draws slowly
     messages: list[str] = []
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
