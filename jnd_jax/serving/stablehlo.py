@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import flatbuffers  # noqa: F401  what jax.export writes with; missing, it is named at once
 import jax
@@ -61,8 +61,8 @@ def export(model: ModelFile, folder: Path, options: argparse.Namespace) -> dict[
     )
     path = folder / FILE
     path.write_bytes(exported.serialize())
-    read: Any = jax_export.deserialize(bytearray(path.read_bytes()))
-    loaded = cast(Any, jax.jit(read.call))
+    loaded = jax.jit(jax_export.deserialize(bytearray(path.read_bytes())).call)
+    assert reference is not None  # it needs jax, which wrote the file
     ours, theirs = [], []
     for quality in exporting.QUALITIES:
         drawn = exporting.sample(coder, h, w, quality)
