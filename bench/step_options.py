@@ -26,13 +26,14 @@ from jnd_jax.training.loop import step_of, train_and_evaluate
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import create_state
 
+_ADAM = dict(optimizer="adam", learning_rate=1e-3, betas=(0.9, 0.999))
 ROWS = {
-    "SOAP, float32": dict(),
-    "SOAP, bfloat16": dict(bfloat16=True),
-    "SOAP, remat": dict(remat=True),
-    "SOAP, bfloat16, remat": dict(bfloat16=True, remat=True),
+    "Adam": _ADAM,
+    "Adam, bfloat16": _ADAM | dict(bfloat16=True),
+    "Adam, remat": _ADAM | dict(remat=True),
+    "Adam, bfloat16, remat": _ADAM | dict(bfloat16=True, remat=True),
     "Muon": dict(optimizer="muon"),
-    "Adam": dict(optimizer="adam", learning_rate=1e-3, betas=(0.9, 0.999)),
+    "SOAP": dict(),
 }
 
 

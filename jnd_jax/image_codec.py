@@ -12,11 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from jnd_jax import bitstream, codec, images, metrics, modelfile, residual, search, zoo
 from jnd_jax import policy as policies
-from jnd_jax.codec import coding, complexity, hyper, regions
+from jnd_jax.codec import coding, complexity, float_coding, hyper, regions
 from jnd_jax.codec.coding import Quality
+from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.codec.linear import BLOCK, BUCKET, FOOTPRINT, TILE, round_up
 from jnd_jax.errors import JndError
@@ -67,14 +69,22 @@ class ImageCodec:
 
     def _set_up(self, model: modelfile.ModelFile) -> None:
         built = codec.build(model.config)
-        if not isinstance(built, LappedCodec) or not model.tables:
+        self._params = jax.tree.map(jnp.asarray, model.params)
+        self._latents: Any
+        if isinstance(built, LappedCodec) and model.tables:
+            self._latents = coding.latent_coder(model.params, model.tables)
+        elif isinstance(built, HyperpriorCodec) and model.tables:
+            self._latents = float_coding.FloatCoder(built, model.params, model.tables)
+        else:
             raise JndError(
                 f"Model {model.name!r} can be trained and measured, but has no tables to code with: "
-                "use a model of the 'jnd' family."
+                "use one that keeps a contract of jnd_jax.codec.contract."
             )
-        self._model = built
-        self._params = jax.tree.map(jnp.asarray, model.params)
-        self._latents = coding.latent_coder(model.params, model.tables)
+        self._model: Any = built
+        # The receptive field of other transforms is not known: they run on whole images.
+        tiled = type(built) is LappedCodec
+        self._analysis_halo = _halo(built.analysis_depths) if tiled else None
+        self._synthesis_halo = _halo(built.synthesis_depths) if tiled else None
         self._process = os.getpid()
 
     def encode(
@@ -115,6 +125,8 @@ class ImageCodec:
         self._check_process()
         if sum(v is not None for v in (quality, bpp, target, policy)) > 1:
             raise JndError("Give one of quality, bpp, target and policy.")
+        if len(self.qualities) == 1 and not (quality in (None, *self.qualities) and bpp is target is policy is None):
+            raise JndError(f"The model {self.name} has one rate; leave quality, bpp, target and policy out.")
         check_image(image)
         if isinstance(policy, str):
             policy = policies.load(policy)
@@ -200,9 +212,8 @@ class ImageCodec:
         header, chunks = bitstream.unpack(data)
         part = images.Crop(*(crop or (0, 0, header.width, header.height)), header.width, header.height)
         y_hat, quality = self.decode_latents(header, chunks).y_hat, regions.of_file(header, chunks)
-        halo = _halo(self._model.synthesis_depths)
         rows, columns = (
-            _blocks_of(start, length, blocks, halo)
+            _blocks_of(start, length, blocks, self._synthesis_halo)
             for start, length, blocks in zip((part.top, part.left), (part.height, part.width), y_hat.shape)
         )
         if isinstance(quality, np.ndarray):
@@ -238,13 +249,20 @@ class ImageCodec:
 
     def multiply_adds(self) -> dict[str, float]:
         """Thousands of multiply-adds a pixel, see `codec.complexity`."""
+        if isinstance(self._model, HyperpriorCodec):
+            return complexity.multiply_adds_of_parts(self._model, self._params)
         return complexity.multiply_adds(self._model, self._params)
+
+    @property
+    def qualities(self) -> tuple[float, ...]:
+        """All that it has, ascending: one for a model of one rate."""
+        return (50.0,) if getattr(self._model, "one_rate", False) else QUALITIES
 
     def analyse(self, image: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
         """Gained latents (h, w, M) of an (H, W, 3) image of this depth at integer qualities 0..1000: one, or (h, w)."""
         height, width = (round_up(side) for side in image.shape[:2])
         pixels = image[None]
-        halo = _halo(self._model.analysis_depths)
+        halo = self._analysis_halo
         run = partial(_analysis, self._model, (1 << bit_depth) - 1, self._params)
         return _tiled(
             pixels, np.asarray([quality], np.float32), (height // BLOCK, width // BLOCK), BLOCK, 1, halo, run, _pad
@@ -266,7 +284,7 @@ class ImageCodec:
             y_hat.shape[1:3],
             1,
             BLOCK,
-            _halo(self._model.synthesis_depths),
+            self._synthesis_halo,
             run,
             _pad_zero,
         )
@@ -418,11 +436,13 @@ def _halo(depths: tuple[int, int]) -> int:
     return round_up(max(BLOCK // 2, 4 * (1 + depths[0]) + 8 * depths[1]), BLOCK) // BLOCK
 
 
-def _blocks_of(start: int, length: int, blocks: int, halo: int) -> slice:
+def _blocks_of(start: int, length: int, blocks: int, halo: int | None) -> slice:
     """Of `blocks` along a side, those that pixels `start` to `start + length` are made of.
 
     At the end of the side they are so many that they are padded as the whole side is, which its pixels show.
     """
+    if halo is None:
+        return slice(0, blocks)
     first, end = max(start // BLOCK - halo, 0), min(-(-(start + length) // BLOCK) + halo, blocks)
     if end == blocks:
         missing = -blocks % BUCKET if blocks <= TILE else 0
@@ -448,8 +468,11 @@ def _tiled(x, quality, blocks, unit_in, unit_out, halo, run, pad):
     """Runs `run(tile (B, ., ., C), quality, (rows, columns) of blocks) -> (B, ., ., C')` over overlapping tiles of x.
 
     x may end before the last block does: `pad` continues each tile.
-    `quality`: (B,), or (B, *blocks) of which each tile gets its own part.
+    `quality`: (B,), or (B, *blocks) of which each tile gets its own part. `halo`: blocks around a block that it depends
+    on; None: all of them, so that x is one tile.
     """
+    if halo is None:
+        return np.asarray(run(pad(x, *(n * unit_in for n in blocks)), quality, (None, None)))
     out: Any = None
     for top, keep_top, bottom in _spans(blocks[0], halo):
         for left, keep_left, right in _spans(blocks[1], halo):
@@ -471,18 +494,23 @@ def _tiled(x, quality, blocks, unit_in, unit_out, halo, run, pad):
     return out
 
 
+def _inside(model: nn.Module, blocks: Any) -> tuple[Any, ...]:
+    """The argument that tells a lapped codec which blocks of a tile belong to the image."""
+    return (blocks,) if isinstance(model, LappedCodec) else ()
+
+
 @partial(jax.jit, static_argnums=(0, 1))
-def _analysis(model: LappedCodec, levels: int, params, tile, quality, blocks):
+def _analysis(model: nn.Module, levels: int, params, tile, quality, blocks):
     x = tile.astype(jnp.float32) / float(levels)
     with jax.default_matmul_precision("highest"):
-        return model.apply({"params": params}, x, quality, blocks, method="analysis")
+        return model.apply({"params": params}, x, quality, *_inside(model, blocks), method="analysis")
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _synthesis(model: LappedCodec, levels: int, params, tile, quality, blocks):
+def _synthesis(model: nn.Module, levels: int, params, tile, quality, blocks):
     # What is promised of decoded pixels holds on every machine: no operands rounded to bfloat16 or TF32.
     with jax.default_matmul_precision("highest"):
-        x: Any = model.apply({"params": params}, tile, quality, blocks, method="synthesis")
+        x: Any = model.apply({"params": params}, tile, quality, *_inside(model, blocks), method="synthesis")
     return jnp.clip(jnp.round(float(levels) * x), 0, levels).astype(jnp.uint8 if levels < 256 else jnp.uint16)
 
 

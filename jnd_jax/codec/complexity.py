@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jnd_jax.codec import hyper
+from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.lapped import LappedCodec
 
 _SIDE = 512  # of the image for which multiply-adds are counted
@@ -68,3 +69,28 @@ def multiply_adds(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, fl
     }
     decode = parts["hyper-synthesis"] + parts["synthesis"]
     return parts | {"encode": sum(parts.values()) - parts["synthesis"], "decode": decode}
+
+
+def multiply_adds_of_parts(model: HyperpriorCodec, params: Mapping[str, Any]) -> dict[str, float]:
+    """As `multiply_adds`, of a model of parts, whose `predict` runs once in each pass."""
+
+    def count(method: str, *arrays: Any) -> tuple[float, Any]:
+        function = jax.jit(lambda p, *a: model.apply({"params": p}, *a, method=method))
+        cost = function.lower(params, *arrays).compile().cost_analysis()
+        return cost["flops"] / 2 / _SIDE**2 / 1e3, jax.eval_shape(function, params, *arrays)
+
+    zeros = lambda shape: jnp.zeros(shape.shape)
+    quality = jnp.zeros(1)
+    analysis, y = count("analysis", jnp.zeros((1, _SIDE, _SIDE, 3)), quality)
+    hyper_analysis, z = count("hyper_analysis", zeros(y))
+    predict, _ = count("predict", zeros(z), zeros(y), jnp.zeros((1, *y.shape[1:3], 1)))
+    synthesis, _ = count("synthesis", zeros(y), quality)
+    predict *= len(model.passes(*y.shape[1:3]))
+    return {
+        "analysis": analysis,
+        "hyper-analysis": hyper_analysis,
+        "hyper-synthesis": predict,
+        "synthesis": synthesis,
+        "encode": analysis + hyper_analysis + predict,
+        "decode": predict + synthesis,
+    }

@@ -13,16 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from jnd_jax.codec.layers import GDN, Conv, ConvTranspose, compute_in
-from jnd_jax.codec.types import Forward
-from jnd_jax.entropy.densities import conditional_gaussian_bits, factorized_bits, factorized_init
+from jnd_jax.codec.contract import HyperpriorCodec
+from jnd_jax.codec.layers import GDN, Conv, ConvTranspose
+from jnd_jax.entropy.densities import factorized_bits, factorized_init
 from jnd_jax.errors import JndError
 from jnd_jax.perception.torch_file import read_state_dict
 
 DOWNSAMPLING = 64
 
 
-class ScaleHyperprior(nn.Module):
+class ScaleHyperprior(HyperpriorCodec):
     """bmshj2018-hyperprior: a zero-mean Gaussian for each latent, its scale told by hyper-latents.
 
     Ballé, Minnen, Singh, Hwang, Johnston, "Variational image compression with a scale hyperprior", ICLR 2018.
@@ -45,6 +45,7 @@ class ScaleHyperprior(nn.Module):
 
     N: int = 128
     M: int = 192
+    one_rate = True
 
     def setup(self):
         N, M = self.N, self.M
@@ -80,44 +81,30 @@ class ScaleHyperprior(nn.Module):
         ]
         return nn.Sequential(h_a), nn.Sequential(h_s)
 
-    def analysis(self, x: jax.Array) -> jax.Array:
-        """x (B, H, W, 3) in [0, 1] -> latents y (B, H/16, W/16, M)."""
-        return self.g_a(x).astype(x.dtype)
+    def analysis(self, x: jax.Array, quality: jax.Array | None = None) -> jax.Array:
+        """x (B, H, W, 3) in [0, 1], H and W multiples of 64 -> latents y (B, H/16, W/16, M)."""
+        if x.shape[1] % DOWNSAMPLING or x.shape[2] % DOWNSAMPLING:
+            raise JndError(f"Sides of {x.shape[1:3]} cannot be coded; pad them to multiples of {DOWNSAMPLING}.")
+        return self.g_a(x)
 
-    def synthesis(self, y_hat: jax.Array) -> jax.Array:
+    def synthesis(self, y_hat: jax.Array, quality: jax.Array | None = None) -> jax.Array:
         """Latents (B, H/16, W/16, M) -> x_hat (B, H, W, 3), not clipped."""
-        return self.g_s(y_hat).astype(y_hat.dtype)
+        return self.g_s(y_hat)
 
     def hyper_analysis(self, y: jax.Array) -> jax.Array:
         """Latents (B, H/16, W/16, M) -> hyper-latents z (B, H/64, W/64, N)."""
         return self.h_a(jnp.abs(y))
 
-    def hyper_synthesis(self, z_hat: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def predict(self, z_hat: jax.Array, y_hat: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Hyper-latents (B, H/64, W/64, N) -> mean and scale of the latents, each (B, H/16, W/16, M)."""
         scale = self.h_s(z_hat)
         return jnp.zeros_like(scale), scale
 
-    def __call__(self, x: jax.Array, quality: jax.Array | None, keys: jax.Array | None) -> Forward:
-        """x (B, H, W, 3) in [0, 1], H and W multiples of 64 (else JndError) -> reconstruction and estimated bits.
+    def hyper_centre(self) -> jax.Array:
+        return self.median
 
-        keys: (B,) typed PRNG keys, one an example: latents get uniform noise in place of rounding, as in training.
-        None: latents are rounded around their means, as in the coded file.
-        """
-        if x.shape[1] % DOWNSAMPLING or x.shape[2] % DOWNSAMPLING:
-            raise JndError(f"Pad height and width to multiples of {DOWNSAMPLING}, they are {x.shape[1:3]}.")
-        keys_y, keys_z = (None, None) if keys is None else jax.vmap(jax.random.split, out_axes=1)(keys)
-        y = self.analysis(x)
-        with compute_in(None):
-            z_hat = _quantize(self.hyper_analysis(y), jax.lax.stop_gradient(self.median), keys_z)
-            mean, scale = self.hyper_synthesis(z_hat)
-        y_hat = _quantize(y, mean, keys_y)
-        bits_map = conditional_gaussian_bits(y_hat, mean, scale).sum(3)
-        return Forward(
-            x_hat=self.synthesis(y_hat),
-            bits_y=bits_map.sum((1, 2)),
-            bits_z=factorized_bits(self.entropy_bottleneck, z_hat).sum((1, 2, 3)),
-            bits_map=bits_map,
-        )
+    def hyper_bits(self, z: jax.Array) -> jax.Array:
+        return factorized_bits(self.entropy_bottleneck, z)
 
 
 class MeanScaleHyperprior(ScaleHyperprior):
@@ -155,20 +142,13 @@ class MeanScaleHyperprior(ScaleHyperprior):
         """Latents (B, H/16, W/16, M) -> hyper-latents z (B, H/64, W/64, N)."""
         return self.h_a(y)
 
-    def hyper_synthesis(self, z_hat: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def predict(self, z_hat: jax.Array, y_hat: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Hyper-latents (B, H/64, W/64, N) -> mean and scale of the latents, each (B, H/16, W/16, M)."""
         scale, mean = jnp.split(self.h_s(z_hat), 2, axis=-1)
         return mean, scale
 
 
 MODELS = {"bmshj2018-hyperprior": ScaleHyperprior, "mbt2018-mean": MeanScaleHyperprior}
-
-
-def _quantize(latents: jax.Array, centre: jax.Array, keys: jax.Array | None) -> jax.Array:
-    if keys is None:
-        return jnp.round(latents - centre) + centre
-    shape = latents.shape[1:]
-    return latents + jax.vmap(lambda key: jax.random.uniform(key, shape, latents.dtype, -0.5, 0.5))(keys)
 
 
 _TRANSPOSED = {"g_s.0", "g_s.2", "g_s.4", "g_s.6", "h_s.0", "h_s.2"}

@@ -6,7 +6,10 @@ float arithmetic, so it happens once, at export; coding reads the integers only.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 PRECISION = 16
 TOTAL = 1 << PRECISION
@@ -42,14 +45,26 @@ def laplacian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
       {"frequency": flat uint32, "half_width": (n,) int32}
     """
+    rates = np.sqrt(2.0) / np.asarray(scales)
+    last = [np.ceil(-np.log(_TAIL) / rate - 0.5) for rate in rates]
+    return _tables([lambda x, rate=rate: 0.5 * np.exp(-rate * x) for rate in rates], last)
+
+
+def gaussian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
+    """As `laplacian_tables`, of a rounded Gaussian."""
+    last = [np.ceil(-ndtri(_TAIL / 2) * scale - 0.5) for scale in scales]
+    return _tables([lambda x, scale=scale: ndtr(-x / scale) for scale in scales], last)
+
+
+def _tables(above: Sequence[Callable[[np.ndarray], np.ndarray]], last: Sequence[float]) -> dict[str, np.ndarray]:
+    """Tables of symmetric densities, each given by its mass above x > 0 and the last symbol to be listed."""
     frequencies, widths = [], []
-    for scale in scales:
-        rate = np.sqrt(2.0) / scale
-        k = int(np.clip(np.ceil(-np.log(_TAIL) / rate - 0.5), 1, _LARGEST_HALF_WIDTH))
-        above = 0.5 * np.exp(-rate * (np.arange(k + 1) + 0.5))  # mass above n + 1/2
-        positive = above[:-1] - above[1:]
-        pmf, escape = np.concatenate([positive[::-1], [1 - 2 * above[0]], positive]), 2 * above[-1]
-        frequencies.append(quantise_pmf(np.append(pmf, escape)))
+    for mass_above, half_width in zip(above, last):
+        k = int(np.clip(half_width, 1, _LARGEST_HALF_WIDTH))
+        tail = mass_above(np.arange(k + 1) + 0.5)
+        positive = tail[:-1] - tail[1:]
+        pmf = np.concatenate([positive[::-1], [1 - 2 * tail[0]], positive])
+        frequencies.append(quantise_pmf(np.append(pmf, 2 * tail[-1])))
         widths.append(k)
     return {"frequency": np.concatenate(frequencies), "half_width": np.array(widths, np.int32)}
 

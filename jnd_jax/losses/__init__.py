@@ -16,12 +16,14 @@ combine               sum w_i D_i                                       terms, t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 
 from jnd_jax.errors import JndError
+from jnd_jax.imports import imported, is_import_path
 from jnd_jax.losses.combine import Loss, combine
 from jnd_jax.losses.distances import Distance, make_distance
 from jnd_jax.losses.feature_wise import feature_wise, feature_wise_jnd
@@ -114,7 +116,8 @@ def make_loss(config: Mapping[str, Any]) -> Loss:
 
     Args:
         config: {"name": ..., "distance": ..., and the options of the table above}. `distance` is a name in
-            `jnd_jax.losses.distances.DISTANCES` or several with weights.
+            `jnd_jax.losses.distances.DISTANCES`, the import path of an own one, or several names with weights. `name` may
+            be the import path of a function (batch, x_hat, **options) -> D, which has no distance.
 
     Returns:
         (batch, x_hat) -> (B,) distortions. batch holds "image" (B, H, W, 3) in [0, 1], "quality" (B,) in 0..1000 and,
@@ -125,8 +128,13 @@ def make_loss(config: Mapping[str, Any]) -> Loss:
     """
     given = dict(config)
     name, distance = given.pop("name", None), make_distance(given.pop("distance", "mse"))
+    if is_import_path(name):
+        return functools.partial(imported(name), **given)
     if name not in _LOSSES:
-        raise JndError(f"No loss is named {name!r}; use one of {', '.join(_LOSSES)}.")
+        raise JndError(
+            f"No loss is named {name!r}; use one of {', '.join(_LOSSES)}, or the import path of your own: "
+            "package.module:function."
+        )
     make, defaults = _LOSSES[name]
     if unknown := sorted(given.keys() - defaults.keys()):
         raise JndError(

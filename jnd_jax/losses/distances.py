@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jnd_jax.errors import JndError
+from jnd_jax.imports import imported, is_import_path
 from jnd_jax.perception.cvvdp import cvvdp_error
 from jnd_jax.perception.hvs import hvs_error, hvs_m_error
 from jnd_jax.perception.masked_dct import masked_dct_error
@@ -52,11 +53,14 @@ def make_distance(spec: str | Mapping[str, float]) -> Distance:
     """The distance of a name in `DISTANCES`, or the weighted sum of several, scaled to the size of 255^2 * MSE.
 
     Args:
-        spec: "mse", or {"masked-dct": 0.9, "mse": 0.1}.
+        spec: "mse", or {"masked-dct": 0.9, "mse": 0.1}; or the import path of an own function (x, y) -> (B,),
+            "package.module:function".
 
     Raises:
-        JndError: a name that is not in `DISTANCES`.
+        JndError: a name that is not in `DISTANCES`, or nothing at an import path.
     """
+    if is_import_path(spec):
+        return imported(spec)
     weights = {spec: 1.0} if isinstance(spec, str) else dict(spec)
     unknown = [name for name in weights if name not in DISTANCES]
     if unknown or not weights:

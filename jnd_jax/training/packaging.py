@@ -19,6 +19,8 @@ import numpy as np
 from flax import linen as nn
 
 from jnd_jax import codec, modelfile
+from jnd_jax.codec import float_coding
+from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.freeze import coding_tables
 from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.training.checkpoint import load_params
@@ -30,7 +32,8 @@ _FULL_PRECISION = ("log_gain", "log_inverse_gain", "scale_offset", "factorized")
 def export_model(params: Any, path: str | Path, model: nn.Module, card: Mapping[str, Any] | None = None) -> str:
     """Writes a model file named after `path`, and returns its hash.
 
-    A `jnd` model is written with float16 weights and the tables to code with; others can be trained and measured.
+    A model that keeps a contract of `codec.contract` gets the tables to code with, others can be trained and measured;
+    a `LappedCodec` is written with float16 weights.
 
     Args:
         params: of `model`.
@@ -40,7 +43,11 @@ def export_model(params: Any, path: str | Path, model: nn.Module, card: Mapping[
     """
     params = jax.tree.map(np.asarray, params)
     half = isinstance(model, LappedCodec)
-    tables = coding_tables(model, params) if half else {}
+    tables = {}
+    if half:
+        tables = coding_tables(model, params)
+    elif isinstance(model, HyperpriorCodec):
+        tables = float_coding.coding_tables(model, params)
     return modelfile.save(
         path,
         name=Path(path).stem,

@@ -95,7 +95,7 @@ def test_transforms_compose_to_the_forward_pass(name):
     y = model.analysis(x)
     z = model.hyper_analysis(y)
     assert y.shape == (2, 4, 4, 12) and z.shape == (2, 1, 1, 8)
-    mean, scale = model.hyper_synthesis(jnp.round(z - params["median"]) + params["median"])
+    mean, scale = model.predict(jnp.round(z - params["median"]) + params["median"], y, jnp.zeros(1))
     assert mean.shape == scale.shape == y.shape
     x_hat = model.synthesis(jnp.round(y - mean) + mean)
     np.testing.assert_allclose(x_hat, golden["x_hat"], atol=1e-4)

@@ -15,6 +15,7 @@ class StubModel:
 
     name = "stub"
     hash = "0123456789abcdef"
+    qualities = tuple(tenth / 10 for tenth in range(1001))
 
     def __init__(self) -> None:
         self.encodes = 0

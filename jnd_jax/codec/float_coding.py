@@ -1,0 +1,179 @@
+"""Files of models whose scales are floating-point numbers.
+
+Encoder and decoder must choose the same table for each latent, and floating-point scales may differ in the last bits
+between machines, where the choice falls the other way and the rest of the file is garbage. So the chunk of latents
+begins with a hash of the choices of each pass, and a decoder that comes to others refuses before it decodes the pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnd_jax.codec import hyper
+from jnd_jax.codec.contract import HyperpriorCodec
+from jnd_jax.entropy.coder import back_end
+from jnd_jax.entropy.densities import SCALE_MIN
+from jnd_jax.entropy.tables import PRECISION, categorical_tables, gaussian_tables, laplacian_tables
+from jnd_jax.errors import JndError
+
+_TABLES = {"gaussian": gaussian_tables, "laplacian": laplacian_tables}
+_SYMBOL_MAX = 2**15 - 1
+_HASH_BYTES = 8
+
+
+class Latents(NamedTuple):
+    """Decoded latents, (h, w, M)."""
+
+    y_hat: np.ndarray
+
+
+def coding_tables(model: HyperpriorCodec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The `tables` of a model file: frequencies of y by scale index, of z by channel, and the centre of z."""
+    bound = model.bind({"params": params})
+    centre = np.asarray(bound.hyper_centre(), np.float32)
+    z = np.arange(-hyper.Z_MAX, hyper.Z_MAX + 1, dtype=np.float32)[:, None] + centre
+    latents = _TABLES[model.density](hyper.scale_table())
+    pmf = np.exp2(-np.asarray(bound.hyper_bits(jnp.asarray(z)), np.float64)).T
+    return {
+        "y.frequency": latents["frequency"].astype(np.uint16),
+        "y.half_width": latents["half_width"],
+        "z.frequency": categorical_tables(pmf).astype(np.uint16),
+        "z.centre": centre,
+    }
+
+
+@partial(jax.jit, static_argnums=0)
+def _hyper_latents(model: HyperpriorCodec, params: Any, y: jax.Array, centre: jax.Array) -> jax.Array:
+    with jax.default_matmul_precision("highest"):
+        z = model.apply({"params": params}, y, method="hyper_analysis") - centre
+    return jnp.clip(jnp.round(z), -hyper.Z_MAX, hyper.Z_MAX)
+
+
+@partial(jax.jit, static_argnums=0)
+def _predict(model: HyperpriorCodec, params: Any, z_hat: jax.Array, y_hat: jax.Array, known: jax.Array):
+    """Scale indexes and means of all latents."""
+    with jax.default_matmul_precision("highest"):
+        mean, scale = model.apply({"params": params}, z_hat, y_hat, known, method="predict")
+    index = jnp.round(jnp.log(jnp.maximum(scale, SCALE_MIN) / hyper.SCALE_MIN) / hyper.LOG_SCALE_STEP)
+    index = jnp.clip(index, 0, hyper.SCALE_LEVELS - 1).astype(jnp.uint8)
+    return jnp.broadcast_to(index, y_hat.shape), jnp.broadcast_to(mean, y_hat.shape)
+
+
+class FloatCoder:
+    """Latents to bytes and back, with the interface of `coding.LatentCoder`."""
+
+    def __init__(self, model: HyperpriorCodec, params: Mapping[str, Any], tables: Mapping[str, np.ndarray]):
+        self._model, self._params, self._centre = model, jax.tree.map(jnp.asarray, dict(params)), tables["z.centre"]
+        self._half_width = tables["y.half_width"].astype(np.int64)
+        self._y_tables = np.split(tables["y.frequency"], np.cumsum(2 * self._half_width + 2)[:-1])
+        self._z_tables = tables["z.frequency"]
+
+    def check_size(self, size: int, positions: int, quality: int) -> None:
+        """Raises JndError where `size` bytes cannot hold `positions` hyper-latents: a bound on what a file may ask for."""
+        if positions * np.sum(PRECISION - np.log2(self._z_tables.max(axis=-1))) > 8 * size + 64:
+            raise JndError("The coded data is too short for the declared image size; get a fresh copy of the file.")
+
+    def hyper_latents(self, y: np.ndarray) -> np.ndarray:
+        """Integer hyper-latents (h/4, w/4, Cz) of latents y (h, w, M)."""
+        return np.asarray(_hyper_latents(self._model, self._params, y[None], self._centre))[0]
+
+    def encode_z(self, z: np.ndarray, quality: int, coder: str = "constriction") -> bytes:
+        """Bytes of the hyper-latents, channel by channel."""
+        writer = back_end(coder)[0](self._z_tables)
+        for channel in range(z.shape[-1]):
+            writer.encode(z[..., channel].reshape(-1) + hyper.Z_MAX, channel)
+        return writer.finish()
+
+    def decode_z(self, data: bytes, height: int, width: int, quality: int, coder: str = "constriction") -> np.ndarray:
+        """Hyper-latents (height, width, Cz) from `encode_z`'s bytes."""
+        reader = back_end(coder)[1](data, self._z_tables)
+        z = [reader.decode(height * width, channel) for channel in range(len(self._z_tables))]
+        reader.finish()
+        return (np.stack(z, axis=-1) - hyper.Z_MAX).astype(np.float32).reshape(height, width, -1)
+
+    def encode_y(self, y: np.ndarray, z: np.ndarray, quality: Any, coder: str = "constriction") -> bytes:
+        """A hash of each pass's scale indexes, then the bytes of the latents y (h, w, M)."""
+        writer, hashes = back_end(coder)[0](self._y_tables), []
+
+        def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:
+            hashes.append(_hash(index))
+            symbols = np.clip(np.round(y[at] - mean), -_SYMBOL_MAX, _SYMBOL_MAX)
+            self._write(writer, symbols.astype(np.int32), index)
+            return symbols
+
+        self._passes(z, y.shape[-1], code)
+        return b"".join(hashes) + writer.finish()
+
+    def decode_y(self, data: bytes, z: np.ndarray, quality: Any, coder: str = "constriction") -> Latents:
+        """What `encode_y`'s bytes hold.
+
+        Raises:
+          JndError: the data is damaged, or this machine computes other scales than the one that wrote it.
+        """
+        count = len(self._model.passes(4 * z.shape[0], 4 * z.shape[1]))
+        expected = [data[i * _HASH_BYTES : (i + 1) * _HASH_BYTES] for i in range(count)]
+        reader, channels = back_end(coder)[1](data[count * _HASH_BYTES :], self._y_tables), self._channels(z)
+
+        def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:
+            if _hash(index) != expected.pop(0):
+                raise JndError(
+                    "This file decodes on the same machine and software only: its model predicts scales by floating-point "
+                    "numbers, and they come out otherwise here; decode it where it was written."
+                )
+            return self._read(reader, index)
+
+        y_hat = self._passes(z, channels, code)
+        reader.finish()
+        return Latents(y_hat)
+
+    def _channels(self, z: np.ndarray) -> int:
+        x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+        quality = jax.ShapeDtypeStruct((1,), jnp.float32)
+        analyse = lambda p, x, q: self._model.apply({"params": p}, x, q, method="analysis")
+        return jax.eval_shape(analyse, self._params, x, quality).shape[-1]
+
+    def _passes(self, z: np.ndarray, channels: int, code: Callable) -> np.ndarray:
+        """Runs `code(scale index, mean, where) -> symbols`, each (n,), over the passes; latents (h, w, M)."""
+        h, w = 4 * z.shape[0], 4 * z.shape[1]
+        z_hat, y_hat = z[None] + self._centre, np.zeros((h, w, channels), np.float32)
+        known = np.zeros((h, w, 1), bool)
+        for now in self._model.passes(h, w):
+            index, mean = (
+                np.asarray(part)[0]
+                for part in _predict(self._model, self._params, z_hat, y_hat[None], known[None].astype(np.float32))
+            )
+            at = np.broadcast_to(now, y_hat.shape)
+            y_hat[at] = code(index[at], mean[at], at) + mean[at]
+            known = known | now
+        return y_hat
+
+    def _write(self, writer: Any, symbols: np.ndarray, index: np.ndarray) -> None:
+        escaped = [np.empty(0, np.int32)]
+        for level in np.unique(index):
+            half, run = self._half_width[level], symbols[index == level]
+            beyond = np.abs(run) > half
+            escaped.append(run[beyond])
+            writer.encode(np.where(beyond, 2 * half + 1, run + half), level)
+        writer.encode_bytes(np.concatenate(escaped).astype("<i2").view(np.uint8))
+
+    def _read(self, reader: Any, index: np.ndarray) -> np.ndarray:
+        symbols, escapes = np.empty(index.size, np.float32), [np.empty(0, np.int64)]
+        for level in np.unique(index):
+            half, at = self._half_width[level], np.flatnonzero(index == level)
+            run = reader.decode(len(at), level)
+            escapes.append(at[run == 2 * half + 1])
+            symbols[at] = run - half
+        at = np.concatenate(escapes)
+        symbols[at] = reader.decode_bytes(2 * len(at)).view("<i2")
+        return symbols
+
+
+def _hash(index: np.ndarray) -> bytes:
+    return hashlib.sha256(index.astype(np.uint8).tobytes()).digest()[:_HASH_BYTES]
