@@ -96,7 +96,7 @@ def write_plot(path: Path, metric: str = "ssimulacra2") -> None:
         axes.plot(bpp, value, label=title, linewidth=2.5 if name == model else 1.2, zorder=3 if name == model else 2)
     axes.set(xlim=(0, 1.5), ylim=(20, 90))
     axes.axhline(64, color="grey", linewidth=0.8, linestyle=":")
-    axes.annotate("one just-noticeable difference", (1.49, 64.6), ha="right", color="grey", fontsize=9)
+    axes.annotate("1 JND of KonJND-1k (flicker test)", (1.49, 64.6), ha="right", color="grey", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)
