@@ -59,7 +59,7 @@ def make_distance(spec: str | Mapping[str, float]) -> Distance:
     Raises:
         JndError: a name that is not in `DISTANCES`, or nothing at an import path.
     """
-    if is_import_path(spec):
+    if isinstance(spec, str) and is_import_path(spec):
         return imported(spec)
     weights = {spec: 1.0} if isinstance(spec, str) else dict(spec)
     unknown = [name for name in weights if name not in DISTANCES]
