@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from jnd_jax import metrics
-from jnd_jax.evaluation import page
+from jnd_jax.evaluation import page, verdict
 from jnd_jax.evaluation.curves import published
 from jnd_jax.evaluation.results import Results, TestImage
-from jnd_jax.evaluation.summary import KODAK, CodecRow, Summary
+from jnd_jax.evaluation.summary import KODAK, CodecRow, Summary, image_bd
 from jnd_jax.images import read_rgb
 
 
-def verdict(summary: Summary) -> list[str]:
-    """What the comparison says, in plain sentences: a model against each baseline at the just-noticeable
-    difference, or by BD-rate where nothing reached it."""
-    title = {row.name: row.title for row in summary.codecs}
-    lines = []
-    for codec in summary.codecs:
-        if not codec.learned:
-            continue
-        for metric in dict.fromkeys(row.metric for row in summary.jnd):
-            rows = {row.codec: row for row in summary.jnd if row.metric == metric}
-            own, label = rows[codec.name], metrics.lookup(metric).title
-            at = f"At {own.t:g} JND by {label}"
-            if own.bpp is None:
-                lines.append(
-                    f"{at}, {codec.title} does not get there on {own.total - own.reached} of {own.total} images."
-                )
-                continue
-            against = [
-                f"{abs(100 * (own.bpp / row.bpp - 1)):.0f} % {'fewer' if own.bpp < row.bpp else 'more'} than "
-                f"{title[row.codec]}"
-                for row in rows.values()
-                if row.codec != codec.name and row.bpp
-            ]
-            lines.append(
-                f"{at}, {codec.title} needs {own.bpp:.3f} bits per pixel"
-                + (f": {', '.join(against)}." if against else ".")
-            )
-    if not lines:
-        names = ", ".join(row.title for row in summary.codecs)
-        lines.append(f"{names} on {len(summary.images)} images; the curves and tables below say how they compare.")
-    return lines
+def _map(pixels: np.ndarray, file: Path) -> bytes:
+    """ColorVideoVDP's map of visible differences between an image and a file that browsers show, as WebP."""
+    from jnd_jax.perception.cvvdp import difference_picture
+
+    coded = np.asarray(Image.open(file).convert("RGB"))
+    content = io.BytesIO()
+    Image.fromarray(difference_picture(pixels, coded)).save(content, "WEBP", quality=80)
+    return content.getvalue()
 
 
 def _viewer(
@@ -59,8 +40,10 @@ def _viewer(
         for codec in codecs:
             record = results.get("view", codec.name, codec.version, image.digest, budget)
             if record is not None and record["file"] is not None:
+                file = folder / record["file"]
                 views[codec.name] = {
-                    "source": page.data_uri((folder / record["file"]).read_bytes(), record["media_type"]),
+                    "source": page.data_uri(file.read_bytes(), record["media_type"]),
+                    "map": page.data_uri(_map(pixels, file), "image/webp"),
                     "bytes": record["bytes"],
                     "quality": record["quality"],
                 }
@@ -117,7 +100,9 @@ def write(
             {key: getattr(metrics.lookup(name), key) for key in ("name", "title", "unit", "better")}
             for name in summary.metrics
         ],
-        "verdict": verdict(summary),
+        "verdict": verdict.sentences(summary),
+        "rival": verdict.rival(summary),
+        "image_bd": image_bd(results),
         "per_image": per_image,
         "published": [asdict(curve) for curve in published()] if set(summary.images) == KODAK else [],
         "viewer": _viewer(results, summary.codecs, viewer, viewer_folder, viewer_bpp),

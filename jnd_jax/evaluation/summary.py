@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -388,3 +389,24 @@ def summarise(results: Results) -> Summary:
         workers=measured.run["workers"],
         missing=measured.run["missing"],
     )
+
+
+def image_bd(results: Results) -> list[dict[str, Any]]:
+    """BD-rate of the first codec against each conventional one, image by image; percent None without a common range."""
+    measured = _Measured(results)
+    own, *others = measured.codecs
+    rows = []
+    for metric in measured.run["metrics"]:
+        of = {
+            codec.name: (measured.grid(codec, "bpp"), quality_scale(metric, measured.grid(codec, metric)))
+            for codec in measured.codecs
+        }
+        for other in (codec for codec in others if not codec.learned):
+            for column, image in enumerate(measured.names):
+                try:
+                    curves = [grid[:, column] for name in (other.name, own.name) for grid in of[name]]
+                    percent = bd_rate(*curves).percent
+                except JndError:
+                    percent = None
+                rows.append({"anchor": other.name, "metric": metric, "image": image, "percent": percent})
+    return rows

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from PIL import Image
 
 from .browser import chromium
 from .test_run import comparison  # noqa: F401
@@ -43,6 +46,10 @@ def test_every_plot_and_table_is_drawn(page):
     assert page.locator("#bd tbody tr").count() == 3
     assert page.locator("#images tbody tr").count() == 3
     assert page.locator("#codecs tbody tr").count() == 3
+    assert page.locator("#ratios tbody tr").count() >= 3
+    assert page.locator("#time .scatterlayer .trace").count() == 2
+    assert page.locator("#scatter .scatterlayer .trace").count() == 2
+    assert page.locator("#verdict li").count() in (2, 3) and "best rival" in page.text_content("#verdict")
     for button in page.locator("#metric-bar button").all():
         button.click()
         assert button.text_content() in page.text_content("#curves .ytitle")
@@ -54,7 +61,8 @@ def test_viewer_works_by_mouse(page):
     page.select_option("#v-a", "jpeg")
     page.wait_for_function("document.querySelector('[data-pane=a] figcaption').textContent.includes('JPEG')")
     assert picture(page, "a") != before
-    page.click("#v-in")
+    for _ in range(3):
+        page.click("#v-in")
     zoomed = picture(page, "a")
     box = page.locator("[data-pane=a]").bounding_box()
     page.mouse.move(box["x"] + 100, box["y"] + 60)
@@ -82,12 +90,31 @@ def test_viewer_works_by_keyboard(page):
     page.keyboard.press("e")
     assert "error" in caption(page, "b") and picture(page, "b") != coded
     page.keyboard.press("e")
-    page.keyboard.press("+")
+    for _ in range(4):
+        page.keyboard.press("+")
     zoomed = picture(page, "b")
     page.keyboard.press("ArrowLeft")
     assert zoomed != coded and picture(page, "b") != zoomed
     page.keyboard.press("Escape")
     assert page.locator(".pane:visible").count() == 3
+
+
+def test_viewer_shows_pixels_as_they_are_and_offers_them(page):
+    """At 1:1 a canvas has as many pixels as it spans device pixels; the shown file and a PNG can be had."""
+    width, shown = page.evaluate(
+        "(c => [c.width, c.getBoundingClientRect().width * devicePixelRatio])(document.querySelector('.pane canvas'))"
+    )
+    assert width == pytest.approx(shown, abs=0.03)
+    assert page.text_content("#v-zoom") == "1:1"
+    before = picture(page, "a")
+    page.click("#v-map")
+    page.wait_for_function("document.querySelector('[data-pane=a] figcaption').textContent.includes('visible')")
+    page.wait_for_function(f"document.querySelector('[data-pane=a] canvas').toDataURL() !== {json.dumps(before)}")
+    links = page.locator("[data-pane=a] .files a")
+    assert [links.nth(i).text_content() for i in range(2)] == ["WEBP", "PNG"]
+    with page.expect_download() as download:
+        links.nth(1).click()
+    assert Image.open(download.value.path()).size == (120, 96)
 
 
 def test_theme_switches_and_a_phone_needs_no_sideways_scrolling(page):
