@@ -1,4 +1,4 @@
-"""Does CVVDP in JAX say what its package says? 60 pairs of real codecs, as a table on standard output.
+"""Does CVVDP in JAX say what its package says? 60 pairs of real codecs on two screens, as a table on standard output.
 
     pip install cvvdp && python bench/cvvdp_agreement.py PHOTOS_FOLDER > bench/cvvdp_agreement.csv
 
@@ -10,13 +10,17 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 
-from jnd_jax import codecs, metrics
+from jnd_jax import codecs
 from jnd_jax.jnd.targets import named_images, read_pixels
+from jnd_jax.perception.cvvdp import BEST_JOD, STANDARD_4K, STANDARD_FHD, cvvdp_error
 
+SCREENS = {"standard_fhd": STANDARD_FHD, "standard_4k": STANDARD_4K}
 QUALITIES = {"jpeg": (25, 60, 90), "avif": (30, 60, 85), "jxl": (40, 70, 92), "j2k": (28, 34, 42)}
 HEIGHT, WIDTH, PHOTOS = 384, 512, 5
 
@@ -37,18 +41,22 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    package = pycvvdp.cvvdp(display_name="standard_fhd", quiet=True)
+    packages = {name: pycvvdp.cvvdp(display_name=name, quiet=True) for name in SCREENS}
+    functions = {name: jax.jit(partial(cvvdp_error, display=display)) for name, display in SCREENS.items()}
     table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(("image", "codec", "quality", "package", "jnd_jax", "difference"))
+    table.writerow(("screen", "image", "codec", "quality", "package", "jnd_jax", "difference"))
     differences = []
     for name, image in crops(parser.parse_args().folder).items():
         for codec, qualities in QUALITIES.items():
             for quality in qualities:
                 decoded = codecs.decode(codec, codecs.encode(codec, image, quality))
-                theirs = float(package.predict(decoded, image, dim_order="HWC")[0])
-                ours = metrics.measure("cvvdp", image, decoded)
-                differences.append(abs(ours - theirs))
-                table.writerow((name, codec, quality, f"{theirs:.4f}", f"{ours:.4f}", f"{ours - theirs:+.5f}"))
+                batches = [a[None] / np.float32(255) for a in (image, decoded)]
+                for screen in SCREENS:
+                    theirs = float(packages[screen].predict(decoded, image, dim_order="HWC")[0])
+                    ours = BEST_JOD - float(functions[screen](*batches)[0])
+                    differences.append(abs(ours - theirs))
+                    values = f"{theirs:.4f}", f"{ours:.4f}", f"{ours - theirs:+.5f}"
+                    table.writerow((screen, name, codec, quality, *values))
     print(f"{len(differences)} pairs, greatest difference {max(differences):.5f} JOD", file=sys.stderr)
 
 

@@ -3,8 +3,8 @@
 jnd-jax targets photos/ -o set/ --codec jnd-base-1 --metric psnr-hvs
 python train.py --config configs/jnd_arms.py:control --workdir runs/arms/control --config.data.path=set/Ref --config.data.jnd_path=set/JND1
 (and so on for every arm). Judge none by PSNR-HVS: the just-noticeable images were searched with it.
-Result: all arms trained, 400 steps each, 7 to 11 minutes on one CPU core; judged on Kodak and the CID22 validation set in
-docs/training-log.md.
+Result: all arms but the last three trained, 400 steps each, 7 to 11 minutes on one CPU core; judged on Kodak and the CID22 validation set in
+docs/training-log.md. The three of CVVDP have not been run: judge them by SSIMULACRA2, MS-SSIM and Butteraugli.
 """
 
 from ml_collections import ConfigDict
@@ -32,6 +32,9 @@ ARMS = {
     "masked": losses.settings("rate_distortion", distance=_MASKED),
     "masked-hinge": losses.settings("image_wise_hinge", distance=_MASKED),
     "masked-feature": losses.settings("feature_wise_jnd", distance=_MASKED),
+    "jod": losses.settings("rate_distortion", distance={"cvvdp": 0.95, "mse": 0.05}),
+    "jod-masked": losses.settings("rate_distortion", distance={"cvvdp": 0.5, "masked-dct": 0.45, "mse": 0.05}),
+    "jod-budget": losses.settings("jod_budget", distance={"masked-dct": 0.45, "mse": 0.05}, weight=0.5),
 }
 
 

@@ -16,7 +16,7 @@ from jnd_jax.errors import JndError
 from jnd_jax.evaluation import measure, report, summary, tables
 from jnd_jax.evaluation.results import Results, TestImage, find_images
 
-DEFAULT_METRICS = ("psnr", "ms-ssim", "psnr-hvs", "ssimulacra2", "butteraugli")
+DEFAULT_METRICS = ("psnr", "ms-ssim", "psnr-hvs", "ssimulacra2", "butteraugli", "cvvdp")
 
 
 def _names(text: str) -> list[str]:

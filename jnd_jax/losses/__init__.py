@@ -9,6 +9,7 @@ pixel_wise            d(x_jnd, x_hat)
 pixel_wise_threshold  255^2 mean max(0, |x - x_hat| - T)^2              profile, jnds
 image_wise            d(x, x_hat) - d(x, x_jnd)
 image_wise_hinge      max(0, d(x, x_hat) - r d(x, x_jnd))               jnds (0: follows the quality, 3 to .25)
+jod_budget            d(x, x_hat) + w s max(0, JODs lost - JODs at r)   jnds (0: follows the quality, 3 to .25), weight w
 feature_wise          w d(x, x_hat) + (1 - w) s MSE(phi)                network, weights, blocks, weight, scale
 feature_wise_jnd      w d(x, x_hat) + (1 - w) d(x, x_jnd) F             network, weights, blocks, weight
 combine               sum w_i D_i                                       terms, term_weights, balance
@@ -25,9 +26,9 @@ import jax
 from jnd_jax.errors import JndError
 from jnd_jax.imports import imported, is_import_path
 from jnd_jax.losses.combine import Loss, combine
-from jnd_jax.losses.distances import Distance, make_distance
+from jnd_jax.losses.distances import DISTANCES, Distance, make_distance
 from jnd_jax.losses.feature_wise import feature_wise, feature_wise_jnd
-from jnd_jax.losses.image_wise import budget_of_quality, image_wise, image_wise_hinge
+from jnd_jax.losses.image_wise import budget_of_quality, image_wise, image_wise_hinge, jod_budget
 from jnd_jax.losses.pixel_wise import pixel_wise, pixel_wise_threshold
 from jnd_jax.perception.features import Features, efficientnet_lite0, vgg16
 from jnd_jax.perception.profiles import luma, profile
@@ -71,6 +72,12 @@ def _image_wise_hinge(distance: Distance, options: Options) -> Loss:
     return lambda batch, y: image_wise_hinge(batch["image"], y, _jnd(batch), jnds(batch), distance)
 
 
+def _jod_budget(distance: Distance, options: Options) -> Loss:
+    jnds = lambda batch: float(options["jnds"]) or budget_of_quality(batch["quality"])
+    weight = options["weight"] * DISTANCES["cvvdp"][1]
+    return lambda batch, y: distance(batch["image"], y) + weight * jod_budget(batch["image"], y, jnds(batch))
+
+
 def _feature_wise(distance: Distance, options: Options) -> Loss:
     network, weight, scale = _network(options), options["weight"], options["scale"]
     return lambda batch, y: feature_wise(batch["image"], y, _jnd(batch), network, weight, scale, distance)
@@ -100,6 +107,7 @@ _LOSSES = {
     "pixel_wise_threshold": _Kind(_pixel_wise_threshold, {"profile": "watson", "jnds": 1.0}),
     "image_wise": _Kind(_image_wise, {}),
     "image_wise_hinge": _Kind(_image_wise_hinge, {"jnds": 0.0}),
+    "jod_budget": _Kind(_jod_budget, {"jnds": 0.0, "weight": 1.0}),
     "feature_wise": _Kind(_feature_wise, {**_NETWORK, "weight": 0.9, "scale": 1.0}),
     "feature_wise_jnd": _Kind(_feature_wise_jnd, {**_NETWORK, "weight": 0.5}),
     "combine": _Kind(_combine, {"terms": (), "term_weights": (), "balance": False}),

