@@ -81,8 +81,8 @@ export function run(cumulative: usize, size: i32, zero: i32, out: usize, count: 
 }
 
 /**
- * One pass of y: f32 symbols at `out` of `count` scale indexes (u8) at `indexes`. Symbols of index 0 are 0; the others
- * follow by index, those of one index in order, then the escaped values as 16-bit integers.
+ * One pass of y: f32 symbols at `out` of `count` scale indexes (u8) at `indexes`. They follow by index, those of one index
+ * in order, then the escaped values as 16-bit integers.
  *
  * `tables` holds for each index a pointer to its cumulative frequencies, `halfWidths` the k of its symbols -k..k.
  */
@@ -92,7 +92,6 @@ export function pass(indexes: usize, count: i32, tables: usize, halfWidths: usiz
   const order = allocate(4 * count);
   const escaped = allocate(4 * count);
   memory.fill(starts, 0, 4 * (LEVELS + 1));
-  memory.fill(out, 0, 4 * count);
   for (let i = 0; i < count; i++) {
     const at = starts + 4 + (<usize>load<u8>(indexes + i) << 2);
     store<i32>(at, load<i32>(at) + 1);
@@ -101,7 +100,6 @@ export function pass(indexes: usize, count: i32, tables: usize, halfWidths: usiz
     const at = starts + (<usize>level << 2);
     store<i32>(at, load<i32>(at) + load<i32>(at - 4));
   }
-  const first = load<i32>(starts + 4);
   for (let i = 0; i < count; i++) {
     const at = starts + (<usize>load<u8>(indexes + i) << 2);
     const position = load<i32>(at);
@@ -109,7 +107,7 @@ export function pass(indexes: usize, count: i32, tables: usize, halfWidths: usiz
     store<i32>(order + (<usize>position << 2), i);
   }
   let escapes = 0;
-  for (let i = first; i < count; i++) {
+  for (let i = 0; i < count; i++) {
     const position = load<i32>(order + (<usize>i << 2));
     const level = <usize>load<u8>(indexes + position) << 2;
     const half = load<i32>(halfWidths + level);

@@ -2,7 +2,7 @@ import * as ort from "onnxruntime-web/wasm";
 import { unpack, type Chunks, type Header } from "./container.js";
 import { JndError } from "./error.js";
 import { LatentDecoder, type Latents } from "./latents.js";
-import { lossless } from "./lossless.js";
+import { deep, lossless } from "./lossless.js";
 import { ModelFile } from "./model.js";
 import { Previewer, type Small } from "./preview.js";
 import { RangeDecoder } from "./range.js";
@@ -65,8 +65,8 @@ export class Decoder {
     const { header, chunks } = unpack(data);
     if (header.model !== this.hash) throw new JndError(`The file was made with model ${header.model}, not ${this.hash}: give that one.`);
     if (header.passes !== this.latents.count) throw new JndError(`The file declares ${header.passes} passes, its model has ${this.latents.count}.`);
-    if (chunks.residual && header.bitDepth > 8) {
-      throw new JndError("The file has a bound on its errors at more than 8 bits, which browsers do not show: decode it with jnd-jax.");
+    if (chunks.residual && (header.bitDepth > 8 || deep(chunks.residual.subarray(2)))) {
+      throw new JndError("The file's bound on its errors has more than 8 bits, which browsers do not read: decode it with jnd-jax.");
     }
     const [h, w] = [header.height, header.width].map((side) => 4 * Math.ceil(side / 64));
     const quality = await qualities(header, chunks, h, w);
@@ -103,10 +103,10 @@ export class Decoder {
       out[j + 2] = header.grey ? mean : b;
     }
     if (chunks.residual) {
-      const step = chunks.residual[0];
-      if (!(step & 1)) throw new JndError("The file's bound on its errors is damaged: download the file again.");
-      const steps = await lossless(chunks.residual.subarray(1), width, height, "record of errors");
-      for (let j = 0; j < out.length; j++) if (j % 4 < 3) out[j] += step * (steps[j] - 128);
+      const step = chunks.residual[0] | (chunks.residual[1] << 8);
+      if (!(step === 0 || step & 1)) throw new JndError("The file's record of errors is damaged: download the file again.");
+      const steps = await lossless(chunks.residual.subarray(2), width, height, "record of errors");
+      for (let j = 0; j < out.length; j++) if (j % 4 < 3) out[j] = step ? out[j] + step * (steps[j] - 128) : steps[j];
     }
     if (chunks.alpha) {
       const alpha = await lossless(chunks.alpha, width, height, "alpha channel");

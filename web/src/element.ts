@@ -44,8 +44,10 @@ export class JndImg extends HTMLElement {
   /** Shows the bytes of a file. */
   async show(file: Uint8Array): Promise<void> {
     const manifest = new URL(this.getAttribute("models") ?? "models.json", document.baseURI).href;
-    await this.draw(await client(manifest).decode(file, (preview) => void this.draw(preview).then(() => this.tell("preview"))));
-    this.tell("load");
+    let last = Promise.resolve();
+    const next = (picture: Picture, event: string) => (last = last.then(() => this.draw(picture)).then(() => this.tell(event)));
+    const whole = await client(manifest).decode(file, (preview) => void next(preview, "preview"));
+    await next(whole, "load");
   }
 
   private async load(src: string | null): Promise<void> {

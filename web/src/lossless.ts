@@ -1,5 +1,10 @@
 import { JndError } from "./error.js";
 
+/** Whether a chunk is a PNG of 16 bits a sample, of which browsers give 8. */
+export function deep(data: Uint8Array): boolean {
+  return data[0] === 0x89 && data[24] === 16;
+}
+
 /** RGBA samples of a chunk that is a PNG or a lossless WebP of 8 bits, as they stand in it. */
 export async function lossless(data: Uint8Array, width: number, height: number, what: string): Promise<Uint8ClampedArray> {
   let bitmap: ImageBitmap;

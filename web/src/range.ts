@@ -82,6 +82,7 @@ export class RangeDecoder {
   z(data: Uint8Array, positions: number, quality: number): Int32Array {
     const node = Math.floor((quality + (NODE_SPACING >> 1)) / NODE_SPACING);
     const size = 2 * Z_MAX + 1;
+    this.check(data.length, positions, node, size);
     this.begin(data);
     const out = new Int32Array(positions * this.zChannels);
     const pointer = this.module.allocate(4 * positions);
@@ -94,6 +95,16 @@ export class RangeDecoder {
     }
     this.end();
     return out;
+  }
+
+  /** A bound on what a file may ask for: its bytes must suffice if each symbol is the likeliest. */
+  private check(bytes: number, positions: number, node: number, size: number): void {
+    let bits = 0;
+    for (let channel = 0; channel < this.zChannels; channel++) {
+      const from = (node * this.zChannels + channel) * size;
+      bits += 16 - Math.log2(this.zFrequency.subarray(from, from + size).reduce((a, b) => Math.max(a, b)));
+    }
+    if (positions * bits > 8 * bytes + 64) throw new JndError("The coded data is too short for the image's size: download the file again.");
   }
 
   /** Begins with the chunk y, of which `pass` then decodes one pass after the other. */
