@@ -212,7 +212,7 @@ def _read_info(name: str) -> dict[str, Any]:
         if chunks.get("residual"):
             from jnd_jax import residual
 
-            fields["max_error"] = residual.max_error(chunks["residual"])
+            fields["max_error"] = residual.max_error(chunks["residual"], header.bit_depth)
         if "dicom" in chunks:
             fields["dicom"] = _parsed(chunks["dicom"])
         if "note" in chunks:

@@ -12,19 +12,20 @@ import numpy as np
 from jnd_jax import images
 from jnd_jax.errors import JndError
 
-# Another runtime's decoder may round a sample to the next level: the bound leaves room for that.
-_ROUNDING = 1
 _STEP = struct.Struct("<H")
 LOSSLESS = 0
+
+
+def _room(bit_depth: int) -> int:
+    """Levels by which another runtime's decoder may differ: it rounds otherwise, and its floats err by less than 2^-12."""
+    return max(1, 1 << bit_depth >> 12)
 
 
 def check_bound(max_error: int, bit_depth: int) -> None:
     """Raises JndError unless `max_error` is a bound for images of this depth: 0, or 2 to half of the levels."""
     largest = (1 << bit_depth - 1) - 1
-    if max_error != LOSSLESS and not 1 + _ROUNDING <= max_error <= largest:
-        raise JndError(
-            f"A largest error of {max_error} levels cannot be kept: give 0 (lossless) or {1 + _ROUNDING} to {largest}."
-        )
+    if max_error != LOSSLESS and not 2 <= max_error <= largest:
+        raise JndError(f"A largest error of {max_error} levels cannot be kept: give 0 (lossless) or 2 to {largest}.")
 
 
 def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int = 8) -> bytes:
@@ -32,16 +33,17 @@ def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int 
 
     Args:
         image, decoded: (H, W, 3) or (H, W), uint8, or uint16 for more than 8 bits.
-        max_error: levels; 0 stores the image itself.
+        max_error: levels; 0, or less than another machine may err by, stores the image itself.
         bit_depth: of the samples.
 
     Raises:
         JndError: a bound that cannot be kept.
     """
     check_bound(max_error, bit_depth)
-    if max_error == LOSSLESS:
+    room = _room(bit_depth)
+    if max_error <= room:
         return _STEP.pack(0) + images.encode_lossless(image)
-    step = 2 * (max_error - _ROUNDING) + 1
+    step = 2 * (max_error - room) + 1
     difference = image.astype(np.int32) - decoded
     steps = np.sign(difference) * ((np.abs(difference) + step // 2) // step)
     if abs(steps).max() < 128:
@@ -77,7 +79,7 @@ def apply(chunk: bytes, decoded: np.ndarray, bit_depth: int = 8, crop: images.Cr
     return np.clip(decoded + step * steps, 0, levels).astype(decoded.dtype)
 
 
-def max_error(chunk: bytes) -> int:
-    """The bound that a chunk was made for; JndError for a damaged one."""
+def max_error(chunk: bytes, bit_depth: int = 8) -> int:
+    """The bound that a chunk keeps; JndError for a damaged one."""
     step = _step(chunk)
-    return step // 2 + _ROUNDING if step else LOSSLESS
+    return step // 2 + _room(bit_depth) if step else LOSSLESS

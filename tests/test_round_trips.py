@@ -27,6 +27,7 @@ samples = st.sampled_from([np.uint8, np.uint16]).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(headers, st.binary(max_size=40), st.binary(max_size=40), others)
 def test_files(header, z, y, chunks):
     packed = bitstream.pack(header, {"z": z, "y": y, **chunks})
@@ -34,6 +35,7 @@ def test_files(header, z, y, chunks):
     assert bitstream.probe(packed)["intact"]
 
 
+@settings(deadline=None)
 @given(samples, st.integers(1, 8))
 def test_orientations(array, orientation):
     np.testing.assert_array_equal(exif.as_stored(exif.as_shown(array, orientation), orientation), array)

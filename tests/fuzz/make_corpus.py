@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
+import tempfile
+import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -12,7 +16,7 @@ from PIL import Image
 import jnd_jax
 import jnd_jax.policy
 import jnd_jax.search
-from jnd_jax import images
+from jnd_jax import images, modelfile
 from jnd_jax.formats import exif, icc, png
 from tests.fuzz.targets import CORPUS, MODEL
 
@@ -29,6 +33,27 @@ def _block() -> bytes:
     block = Image.Exif()
     block[exif.ORIENTATION], block[0x010F], block[0x8825] = 6, "Maker", {2: (1.0, 2.0, 3.0)}
     return block.tobytes()
+
+
+def _weights() -> bytes:
+    """A file as torch.save writes it, of one tensor of two by three."""
+    pushed = lambda value: pickle.dumps(value, 2)[2:-1]
+    storage = b"(" + pushed("storage") + b"ctorch\nFloatStorage\n" + pushed("0") + pushed("cpu") + pushed(8) + b"tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + pushed(0) + pushed((2, 3)) + pushed((3, 1)) + b"tR"
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\2}" + pushed("weight") + tensor + b"s.")
+        archive.writestr("a/data/0", bytes(32))
+    return file.getvalue()
+
+
+def _model() -> bytes:
+    """A model file with a table and a parameter."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.safetensors"
+        arrays = {"a": np.zeros((2, 3), np.float32)}
+        modelfile.save(path, name="a", config={"name": "jnd"}, params={"p": arrays}, tables=arrays, card={})
+        return path.read_bytes()
 
 
 def seeds() -> dict[str, dict[str, bytes]]:
@@ -66,6 +91,8 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "stream": streams,
         "image": pictures,
         "metadata": {"exif": _block(), "icc": profile},
+        "weights": {"tensor": _weights()},
+        "model": {"small": _model()},
     }
 
 
