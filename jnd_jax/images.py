@@ -473,6 +473,8 @@ def _format_tiff(picture: Picture) -> bytes:
     # What a TIFF says of orientation many readers pass over.
     upright = exif.as_shown(_joined(picture), exif.orientation(picture.exif))
     if upright.shape[2] == 2 and upright.dtype == np.uint16:
+        if picture.icc:
+            raise JndError("16-bit grey with opacity becomes RGB, which its grey profile does not fit")
         # Pillow does not read grey with opacity of 16 bits.
         upright = upright[..., [0, 0, 0, 1]]
     return tiff.build(upright, picture.icc, picture.exif, picture.xmp, picture.density)
