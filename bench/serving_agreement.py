@@ -71,7 +71,8 @@ def compare(model_path: str, folder: Path) -> bool:
     import tensorflow as tf
 
     from jnd_jax import bitstream, cli, modelfile
-    from jnd_jax.codec import coding, hyper
+    from jnd_jax.codec import coding
+    from jnd_jax.serving import export
     from jnd_jax.serving.decoder import Decoder
 
     assert cli.main(["export", model_path, "-o", str(folder / "export")]) == 0
@@ -86,12 +87,11 @@ def compare(model_path: str, folder: Path) -> bool:
         z = coder.decode_z(chunks["z"], h, w, header.quality, header.coder)
         latents = coder.decode_y(chunks["y"], z, header.quality, header.coder)
         z, quality = z[None].astype(np.int32), np.array([header.quality], np.int32)
-        symbols, anchor = latents.symbols[None].astype(np.int32), hyper.anchors(np, 4 * h, 4 * w)[None].astype(np.int32)
-        first, second = (
-            served["hyper"](z=z, quality=quality, symbols=symbols * known, decoded=known)["indexes"].numpy()
-            for known in (0 * anchor, anchor)
-        )
-        wrong = np.sum(np.where(anchor > 0, first, second)[0] != latents.indexes)
+        symbols, wrong = latents.symbols[None].astype(np.int32), 0
+        for number, expected_indexes in enumerate(export.of_passes(coder, latents.indexes[None])):
+            known = export.before(coder, symbols, number)
+            indexes = served["hyper"](z=z, quality=quality, symbols=known, number=tf.constant(number))["indexes"]
+            wrong += np.sum(indexes.numpy() != expected_indexes)
         floats = decoder.synthesis(decoder.gained_latents(symbols, z), quality).numpy()[0]
         images = {
             "integers": served["synthesize"](

@@ -108,7 +108,7 @@ def main() -> None:
 
     reference = {"name": args.model, "N": args.N, "M": args.M}
     contenders = {f"JAX, {name}": jax_contender(args, name, reference) for name in ("polyphase", "strided")}
-    contenders["JAX, jnd"] = jax_contender(args, "polyphase", {"name": "jnd"})
+    contenders["JAX, jnd"] = jax_contender(args, "polyphase", {"name": "lapped"})
     if args.torch_python:
         contenders["CompressAI, PyTorch"] = torch_contender(args)
     for take_step in contenders.values():

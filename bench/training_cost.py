@@ -42,9 +42,9 @@ CASES = [
 
 def compiled_step(batch: int, crop: int, width: float) -> tuple[Any, Any, Any, int]:
     """(compiled step, state on the device, batch, number of parameters) of one case."""
-    default = codec.build({"name": "jnd"})
+    default = codec.build({"name": "lapped"})
     scaled = tuple(int(w * width) for w in default.widths)
-    model = codec.build({"name": "jnd", "widths": scaled, "hyper_width": int(default.hyper_width * width)})
+    model = codec.build({"name": "lapped", "widths": scaled, "hyper_width": int(default.hyper_width * width)})
     optimizer = optax.chain(optax.scale_by_adam(), optax.scale(-1.0))
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros(1))["params"]
     loss = make_loss(base.get_config().loss)

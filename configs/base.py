@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
         dict(
             seed=0,
             log_every=20,  # steps between progress lines; also how often several hosts agree on stopping and saving
-            model=codec.settings("jnd"),
+            model=codec.settings("lapped"),
             loss=losses.settings("rate_distortion"),
             data=dict(
                 path="",  # folders, separated by commas; empty: the photos that scikit-image ships

@@ -1,6 +1,6 @@
-"""The control of every JND experiment: `jnd-base-1` trained on with its own loss, for as long as the other arms.
+"""The control of every JND experiment: `jnd-base-2` trained on with its own loss, for as long as the other arms.
 
-python train.py --config configs/base_finetune.py --workdir runs/base_finetune --config.data.path=photos/ --config.train.init_from=jnd-base-1
+python train.py --config configs/base_finetune.py --workdir runs/base_finetune --config.data.path=photos/ --config.train.init_from=jnd-base-2
 Result: 7 minutes on one CPU core, as the arm `control` of configs/jnd_arms.py (docs/training-log.md).
 """
 

@@ -1,10 +1,11 @@
-"""The arms of the JND experiment: `jnd-base-1` trained on for the same steps on the same crops, each with one other loss.
+"""The arms of the JND experiment: `jnd-base-2` trained on for the same steps on the same crops, each with one other loss.
 
-jnd-jax targets photos/ -o set/ --codec jnd-base-1 --metric psnr-hvs
+jnd-jax targets photos/ -o set/ --codec jnd-base-2 --metric psnr-hvs
 python train.py --config configs/jnd_arms.py:control --workdir runs/arms/control --config.data.path=set/Ref --config.data.jnd_path=set/JND1
 (and so on for every arm). Judge none by PSNR-HVS: the just-noticeable images were searched with it.
-Result: all arms but the last three trained, 400 steps each, 7 to 11 minutes on one CPU core; judged on Kodak and the CID22 validation set in
-docs/training-log.md. The three of CVVDP have not been run: judge them by SSIMULACRA2, MS-SSIM and Butteraugli.
+Result: all arms but the last three trained from `jnd-base-1`, with its two passes, 400 steps each, 7 to 11 minutes on one CPU core;
+judged on Kodak and the CID22 validation set in docs/training-log.md. The three of CVVDP have not been run: judge them by
+SSIMULACRA2, MS-SSIM and Butteraugli.
 """
 
 from ml_collections import ConfigDict
@@ -41,7 +42,7 @@ ARMS = {
 def get_config(arm: str = "control") -> ConfigDict:
     config = base_finetune.get_config()
     config.seed = int(arm == "control-2")
-    config.train.init_from = "jnd-base-1"
+    config.train.init_from = "jnd-base-2"
     config.loss = ConfigDict(ARMS[arm])
     config.eval.every = 0
     return config

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from jnd_jax.errors import JndError
 
 MAGIC = b"JND\x1a"
-VERSION = 1
+VERSION = 2
 CODERS = ("constriction", "tfc")
 TAGS = {
     "z": 1,
@@ -47,9 +47,9 @@ class Field(NamedTuple):
 
 HEADER_FIELDS = (
     Field("magic", "4s", "the bytes 4A 4E 44 1A"),
-    Field("version", "B", "version of this format: 1"),
+    Field("version", "B", "version of this format: 2"),
     Field("coder", "B", "range coder of z and y: 0 constriction, 1 tfc (TensorFlow Compression)"),
-    Field("passes", "B", "passes in which y is coded: 1 or 2"),
+    Field("passes", "B", "passes in which y is coded: two for each group of the model's channels"),
     Field("chunks", "B", "number of entries in the chunk table: 2 to 11"),
     Field("model", "8s", "hash of the model that wrote the file"),
     Field("width", "I", "width in pixels: 1 to 65535"),
@@ -80,7 +80,7 @@ class Header:
         width, height: pixels, each 1..65535, their product at most 2^28.
         quality: tenths, 0..1000.
         coder: one of `CODERS`.
-        passes: passes in which y is coded, 1 or 2.
+        passes: passes in which y is coded, 1..255: two for each group of the model's channels.
         bit_depth: bits of a decoded sample, 8..16.
         grey: whether the image has one channel.
     """
@@ -120,8 +120,8 @@ def _check(header: Header) -> None:
         raise JndError(f"give a quality of 0 to {MAX_QUALITY} tenths, not {header.quality}")
     if header.coder not in CODERS:
         raise JndError(f"use one of the coders {', '.join(CODERS)}, not {header.coder!r}")
-    if header.passes not in (1, 2):
-        raise JndError(f"code y in 1 or 2 passes, not {header.passes}")
+    if not 1 <= header.passes <= 255:
+        raise JndError(f"Code y in 1 to 255 passes, not {header.passes}.")
     if header.bit_depth not in BIT_DEPTHS:
         raise JndError(f"code 8 to 16 bits a sample, not {header.bit_depth}")
 
@@ -187,7 +187,7 @@ def _read_header(data: bytes) -> dict[str, Any]:
         values["version"] != VERSION
         or values["flags"] & ~GREY
         or values["coder"] >= len(CODERS)
-        or values["passes"] not in (1, 2)
+        or not values["passes"]
         or values["bit_depth"] not in BIT_DEPTHS
     ):
         raise JndError(

@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from jnd_jax import bitstream, codec, images, metrics, modelfile, residual, search, zoo
 from jnd_jax import policy as policies
-from jnd_jax.codec import coding, complexity, float_coding, hyper, regions
+from jnd_jax.codec import coding, complexity, distortion, float_coding, hyper, regions
 from jnd_jax.codec.coding import Quality
 from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.lapped import LappedCodec
@@ -190,12 +190,30 @@ class ImageCodec:
             levels = regions.from_mask(mask, level, inside, *(round_up(side) // BLOCK for side in mask.shape))
             chunks["regions"] = regions.pack(levels)
         depth, grey = bit_depth(image), image.ndim == 2
-        y = self.analyse(np.broadcast_to(image[..., None], (*image.shape, 3)) if grey else image, levels, depth)
+        colour = np.broadcast_to(image[..., None], (*image.shape, 3)) if grey else image
+        y = self.analyse(colour, levels, depth)
         z = self._latents.hyper_latents(y)
-        chunks |= {"z": self._latents.encode_z(z, level, coder), "y": self._latents.encode_y(y, z, levels, coder)}
+        coded = self._latents.encode_y(y, z, levels, coder, self._energy(colour, depth))
+        chunks |= {"z": self._latents.encode_z(z, level, coder), "y": coded}
         height, width = image.shape[:2]
-        header = bitstream.Header(self.hash, width, height, level, coder, bit_depth=depth, grey=grey)
+        header = bitstream.Header(self.hash, width, height, level, coder, self._latents.passes, depth, grey)
         return bitstream.pack(header, chunks)
+
+    def _energy(self, image: np.ndarray, depth: int) -> Callable[[slice, int], np.ndarray] | None:
+        """The argument `energy` of `LatentCoder.encode_y`: what an error in a latent costs, by how visible it is."""
+        share = getattr(self._model, "masked_share", 0.0)
+        if not share:
+            return None
+        height, width = (round_up(side) for side in image.shape[:2])
+        run = lambda tile, *_: _log_activity((1 << depth) - 1, tile)
+        blocks = height // BLOCK, width // BLOCK
+        activity = _tiled(_pad(image, height, width)[None], np.zeros(1), blocks, BLOCK, 1, 0, run, _pad)
+        activity = hyper.halves(np, activity[0])
+        squared = self._latents.synthesis_energy
+        masked = distortion.masked_energy(np, self._latents.synthesis)
+        return lambda channels, half: distortion.energy(
+            np, share, squared[channels], masked[:, channels], activity[half]
+        )
 
     def decode(self, data: bytes, crop: tuple[int, int, int, int] | None = None) -> np.ndarray:
         """The (H, W, 3) RGB or (H, W) grey image of a .jnd file, uint8, or uint16 for more than 8 bits.
@@ -225,7 +243,7 @@ class ImageCodec:
             pixels = images.mean_channel(pixels)
         return residual.apply(chunks["residual"], pixels, header.bit_depth, part) if "residual" in chunks else pixels
 
-    def decode_latents(self, header: bitstream.Header, chunks: Mapping[str, bytes]) -> coding.Latents:
+    def decode_latents(self, header: bitstream.Header, chunks: Mapping[str, bytes]) -> hyper.Coded:
         """The latents of an unpacked file; raises JndError as `decode` does."""
         if header.model != self.hash:
             raise JndError(
@@ -235,6 +253,10 @@ class ImageCodec:
         for name in ("z", "y"):
             if name not in chunks:
                 raise JndError(f"This file has no {name!r} chunk: get a fresh copy of it.")
+        if header.passes != self._latents.passes:
+            raise JndError(
+                f"The file declares {header.passes} passes, its model has {self._latents.passes}; get a fresh copy of it."
+            )
         h, w = (round_up(side) // FOOTPRINT for side in (header.height, header.width))
         self._latents.check_size(len(chunks["z"]), h * w, header.quality)
         z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
@@ -504,6 +526,11 @@ def _analysis(model: nn.Module, levels: int, params, tile, quality, blocks):
     x = tile.astype(jnp.float32) / float(levels)
     with jax.default_matmul_precision("highest"):
         return model.apply({"params": params}, x, quality, *_inside(model, blocks), method="analysis")
+
+
+@partial(jax.jit, static_argnums=0)
+def _log_activity(levels: int, tile):
+    return distortion.log_activity(tile.astype(jnp.float32) / float(levels))
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -11,13 +11,17 @@ from jnd_jax import codec, modelfile
 from jnd_jax.codec.freeze import coding_tables
 
 CONFIG = {
-    "name": "jnd",
+    "name": "lapped",
     "latents": 48,
     "hyper_latents": 8,
     "hyper_width": 8,
     "widths": [8, 16],
     "analysis_depths": [1, 1],
     "synthesis_depths": [1, 1],
+    "groups": [16],
+    "context_width": 8,
+    "own_width": 8,
+    "hidden_width": 16,
 }
 
 

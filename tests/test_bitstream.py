@@ -67,7 +67,7 @@ def damaged(position: int, value: bytes) -> bytes:
     ("position", "value", "message"),
     [
         (0, b"PNG!", "not a .jnd file"),
-        (4, b"\x02", "newer format.*version 2.*update"),
+        (4, b"\x03", "newer format.*version 3.*update"),
         (5, b"\x02", "newer format"),
         (6, b"\x00", "newer format"),
         (7, b"\x00", "lacks its chunk y and z"),
@@ -109,7 +109,7 @@ def test_a_damaged_chunk_is_named():
         Header("00" * 8, 1, 1, 1001),
         Header("00" * 8, 1, 1, -1),
         Header("00" * 8, 1, 1, 0, coder="zip"),
-        Header("00" * 8, 1, 1, 0, passes=3),
+        Header("00" * 8, 1, 1, 0, passes=256),
         Header("00" * 8, 1, 1, 0, bit_depth=17),
     ],
 )
@@ -129,7 +129,7 @@ def test_probe_lists_every_field_and_chunk():
     fields = bitstream.probe(data)
     assert {field.name for field in bitstream.HEADER_FIELDS} <= set(fields)
     expected = {
-        "version": 1,
+        "version": 2,
         "coder": "constriction",
         "passes": 2,
         "chunks": 4,

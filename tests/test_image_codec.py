@@ -103,7 +103,7 @@ def check_estimate(path, image, quality):
 @pytest.mark.parametrize("quality", [10, 50, 100])
 def test_real_bytes_are_the_estimated_bits(golden_model, tmp_path, quality, monkeypatch):
     # Symbols beyond the tables, of which this model has many, are optimised in training only.
-    monkeypatch.setattr(hyper, "RDO_STRENGTH", 1e9)
+    monkeypatch.setattr(hyper, "RDO_DISTORTION_FACTOR", 1e9)
     # The golden model's parameters, in which every path matters, with tables as they are made today.
     golden = modelfile.load(golden_model)
     tables = coding_tables(codec.build(golden.config), golden.params)

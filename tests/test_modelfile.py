@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from jnd_jax import modelfile, zoo
 from jnd_jax.errors import JndError
 
-CONFIG = {"name": "jnd", "latents": 8, "widths": (4, 8)}
+CONFIG = {"name": "lapped", "latents": 8, "widths": (4, 8)}
 CARD = {"data": "42 photos", "hours": 1.5}
 
 
@@ -164,7 +164,7 @@ def test_names_of_the_zoo(tmp_path, monkeypatch):
 
 def test_a_model_is_found_by_its_hash(tmp_path, monkeypatch):
     save(tmp_path / "jnd-a-1.safetensors")
-    digest = save(tmp_path / "jnd-a-2.safetensors", config={"name": "jnd"})
+    digest = save(tmp_path / "jnd-a-2.safetensors", config={"name": "lapped"})
     monkeypatch.setattr(zoo, "models", lambda known=zoo.models(tmp_path): known)
     assert modelfile.find_by_hash(digest) == tmp_path / "jnd-a-2.safetensors"
     with pytest.raises(JndError, match="0123456789abcdef.*--model"):

@@ -23,7 +23,7 @@ def _models() -> dict[str, type[nn.Module]]:
     from jnd_jax.codec.hyperprior import MeanScaleHyperprior, ScaleHyperprior
     from jnd_jax.codec.lapped import LappedCodec
 
-    return {"jnd": LappedCodec, "bmshj2018-hyperprior": ScaleHyperprior, "mbt2018-mean": MeanScaleHyperprior}
+    return {"lapped": LappedCodec, "bmshj2018-hyperprior": ScaleHyperprior, "mbt2018-mean": MeanScaleHyperprior}
 
 
 def _class(name: Any) -> type[nn.Module]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -17,16 +18,11 @@ from jnd_jax.threads import single_blas_thread
 
 _SYMBOL_MAX = 2**15 - 1
 
+# Of each group; the first group has neither of the first two.
+_GROUP_LAYERS = ("embed", "context", "own1", "own2", "merge", "mid", "out")
+
 # Of y: one integer 0..1000, or (h, w) of them by position. The hyper-latents know one quality only.
 Quality = int | np.ndarray
-
-
-class Latents(NamedTuple):
-    """Decoded latents, each (h, w, M): integer residual symbols, scale indexes (uint8), gained latents y_hat."""
-
-    symbols: np.ndarray
-    indexes: np.ndarray
-    y_hat: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class LatentCoder:
       scale: integer parameters of the scale path, carried by float32.
       scale_offset: (nodes, M) int8.
       log_inverse_gain: (nodes, M) float.
-      synthesis_energy: (M,) squared norm of each latent's basis function in pixels.
+      synthesis: (M, 768) basis functions of the linear synthesis before the post-filter, in pixels of [0, 1].
       y_tables: per scale level the frequencies of -k..k and the escape symbol.
       y_start, y_half_width, y_bits: where each level's -k stands in the flat table, its k, and the bits of each entry.
       z_tables: (nodes, Cz, 255) frequencies of -127..127.
@@ -49,12 +45,27 @@ class LatentCoder:
     scale: Mapping[str, Any]
     scale_offset: np.ndarray
     log_inverse_gain: np.ndarray
-    synthesis_energy: np.ndarray
+    synthesis: np.ndarray
     y_tables: list[np.ndarray]
     y_start: np.ndarray
     y_half_width: np.ndarray
     y_bits: np.ndarray
     z_tables: np.ndarray
+
+    @property
+    def group_channels(self) -> list[slice]:
+        """The channels of each group; each is coded in two passes."""
+        return hyper.group_channels(self.mean)
+
+    @cached_property
+    def synthesis_energy(self) -> np.ndarray:
+        """(M,) squared norms of the basis functions."""
+        return np.sum(self.synthesis**2, axis=1)
+
+    @property
+    def passes(self) -> int:
+        """In which y is coded."""
+        return 2 * len(self.mean["groups"])
 
     def check_size(self, size: int, positions: int, quality: int) -> None:
         """Raises JndError where `size` bytes cannot hold `positions` hyper-latents: a bound on what a file may ask for."""
@@ -83,32 +94,54 @@ class LatentCoder:
         reader.finish()
         return (np.stack(z, axis=-1) - hyper.Z_MAX).astype(np.float32).reshape(height, width, -1)
 
-    def encode_y(self, y: np.ndarray, z: np.ndarray, quality: Quality, coder: str = "constriction") -> bytes:
-        """Bytes of gained latents y (h, w, M) given the hyper-latents, and the quality: of all, or (h, w) of each position.
+    def encode_y(
+        self,
+        y: np.ndarray,
+        z: np.ndarray,
+        quality: Quality,
+        coder: str = "constriction",
+        energy: Callable[[slice, int], np.ndarray] | None = None,
+    ) -> bytes:
+        """Bytes of gained latents.
 
-        A symbol moves one step towards zero where that lowers bits + lambda * distortion (rate-distortion
-        optimised quantisation), the distortion that of the linear synthesis alone.
+        A symbol moves one step towards zero where that lowers bits + lambda * distortion (rate-distortion optimised
+        quantisation), the distortion that of the linear synthesis alone.
+
+        Args:
+          y: (h, w, M).
+          z: (h/4, w/4, Cz) hyper-latents.
+          quality: of all, or (h, w) of each position.
+          coder: as in `entropy.coder.back_end`.
+          energy: (channels, half) -> distortion of a unit error in these latents, as in `hyper.distortion_weight`,
+            broadcastable to their half of y; None: squared error.
         """
-        writer, weight = back_end(coder)[0](self.y_tables), self._distortion_weight(quality)
+        writer, latents = back_end(coder)[0](self.y_tables), hyper.halves(np, y)
+        quality_of, gain = (np.asarray(part) for part in self._gain(quality))
+        split = lambda x: (x, x) if x.ndim == 1 else hyper.halves(np, x)
+        quality_of, gain = split(quality_of), split(gain)
+        energy = energy or (lambda channels, half: self.synthesis_energy[channels])
 
-        def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:
-            symbols = self._quantise(y[at] - mean, index, weight if weight.ndim == 1 else weight[at])
+        def code(channels: slice, half: int, index: np.ndarray, mean: np.ndarray) -> np.ndarray:
+            index = index.astype(np.uint8)
+            residual = latents[half][..., channels] - mean
+            weight = hyper.distortion_weight(np, quality_of[half], gain[half][..., channels], energy(channels, half))
+            symbols = self._quantise(residual, index, weight)
             self._encode_pass(writer, symbols, index)
             return symbols
 
-        self._two_passes(z, quality, code)
+        self._passes(z, quality, code)
         return writer.finish()
 
-    def decode_y(self, data: bytes, z: np.ndarray, quality: Quality, coder: str = "constriction") -> Latents:
-        """What `encode_y`'s bytes hold.
+    def decode_y(self, data: bytes, z: np.ndarray, quality: Quality, coder: str = "constriction") -> hyper.Coded:
+        """What `encode_y`'s bytes hold; its scale indexes as uint8.
 
         Raises:
           JndError: the data is damaged.
         """
         reader = back_end(coder)[1](data, self.y_tables)
-        latents = self._two_passes(z, quality, lambda index, mean, at: self._decode_pass(reader, index))
+        coded = self._passes(z, quality, lambda channels, half, index, mean: self._decode_pass(reader, index))
         reader.finish()
-        return latents
+        return coded._replace(indexes=coded.indexes.astype(np.uint8))
 
     def recode_y(self, data: bytes, z: np.ndarray, quality: Quality, coder: str, new_coder: str) -> bytes:
         """The bytes that `encode_y` with `new_coder` would have written in place of its `data` with `coder`.
@@ -118,82 +151,61 @@ class LatentCoder:
         """
         reader, writer = back_end(coder)[1](data, self.y_tables), back_end(new_coder)[0](self.y_tables)
 
-        def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:
+        def code(channels: slice, half: int, index: np.ndarray, mean: np.ndarray) -> np.ndarray:
             symbols = self._decode_pass(reader, index)
-            self._encode_pass(writer, symbols, index)
+            self._encode_pass(writer, symbols, index.astype(np.uint8))
             return symbols
 
-        self._two_passes(z, quality, code)
+        self._passes(z, quality, code)
         reader.finish()
         return writer.finish()
 
-    def _distortion_weight(self, quality: Quality) -> np.ndarray:
-        """(..., M): `hyper.distortion_weight` between the nodes."""
+    def _gain(self, quality: Quality) -> tuple[np.ndarray, np.ndarray]:
+        """(..., 1) qualities, and (..., M) log inverse gains there."""
         quality = np.asarray(quality)[..., None]
         low = np.minimum(quality[..., 0] // hyper.NODE_SPACING, hyper.NODES - 2)
         t = quality / hyper.NODE_SPACING - low[..., None]
-        log_gain = (1 - t) * self.log_inverse_gain[low] + t * self.log_inverse_gain[low + 1]
-        return hyper.distortion_weight(np, quality, log_gain, self.synthesis_energy)
+        return quality, (1 - t) * self.log_inverse_gain[low] + t * self.log_inverse_gain[low + 1]
 
     def _quantise(self, residual: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.ndarray:
         symbols = np.clip(np.round(residual), -_SYMBOL_MAX, _SYMBOL_MAX)
-        rows, channels = np.nonzero(symbols)
-        value, symbol, level = residual[rows, channels], symbols[rows, channels], index[rows, channels]
+        at = np.nonzero(symbols)
+        value, symbol, level = residual[at], symbols[at], index[at]
         lower = symbol - np.sign(symbol)
         half = self.y_half_width[level]
         inside = np.abs(symbol) <= half
         start = self.y_start[level] + half
-        at = lambda s: self.y_bits[(start + np.where(inside, s, 0)).astype(np.int64)]
+        bits = lambda s: self.y_bits[(start + np.where(inside, s, 0)).astype(np.int64)]
         distortion = (value - lower) ** 2 - (value - symbol) ** 2
-        weight = np.broadcast_to(weight, residual.shape)[rows, channels]
-        better = inside & (at(symbol) - at(lower) > weight * distortion)
-        symbols[rows, channels] = np.where(better, lower, symbol)
+        better = inside & (bits(symbol) - bits(lower) > np.broadcast_to(weight, residual.shape)[at] * distortion)
+        symbols[at] = np.where(better, lower, symbol)
         return symbols
 
     @single_blas_thread
-    def _two_passes(self, z: np.ndarray, quality: Quality, code) -> Latents:
-        """Runs `code(scale index, mean, where) -> symbols`, each (n, M), over the anchors, then over the rest."""
-        h, w = 4 * z.shape[0], 4 * z.shape[1]
-        anchor = hyper.anchors(np, h, w)
+    def _passes(self, z: np.ndarray, quality: Quality, code) -> hyper.Coded:
+        """`hyper.passes` with this model's parameters."""
+        quality = np.asarray(quality)
         offset = hyper.scale_offset(self.scale_offset, quality).astype(np.float32)
-        scale_features = hyper.scale_features(np, self.scale, z)
-        mean_features = hyper.mean_features(np, self.mean, z)
-        symbols = np.zeros((h, w, offset.shape[-1]), np.float32)
-        indexes = np.zeros(symbols.shape, np.uint8)
-        y_hat = np.zeros_like(symbols)
-        # Before the first pass nothing is known, so that one position speaks for all.
-        known = symbols[:1, :1].copy(), y_hat[:1, :1].copy(), np.zeros((1, 1, 1), np.float32)
-        for at in (anchor[..., 0] > 0, anchor[..., 0] == 0):
-            known_symbols, known_y, decoded = known
-            of_scale = hyper.scale_context(np, self.scale, known_symbols, decoded)
-            of_mean, linear = hyper.mean_context(np, self.mean, known_y, decoded)
-            here = lambda x: np.broadcast_to(x, (h, w, x.shape[-1]))[at]
-            index = hyper.scale_indexes(
-                np, self.scale, scale_features[at], here(of_scale), offset if offset.ndim == 1 else offset[at]
-            )
-            mean = hyper.means(np, self.mean, mean_features[at], here(of_mean), here(linear))
-            indexes[at] = index
-            symbols[at] = code(indexes[at], mean, at)
-            y_hat[at] = symbols[at] + mean
-            known = symbols, y_hat, anchor
-        return Latents(symbols, indexes, y_hat)
+        level = hyper.quality_level(quality).astype(np.float32)[..., None]
+        if quality.ndim == 0:
+            offset, level = offset[None, None], level[None, None]
+        return hyper.passes(np, self.scale, self.mean, z, level, offset, code)
 
     def _encode_pass(self, coder, symbols: np.ndarray, index: np.ndarray) -> None:
-        symbols, (order, counts) = symbols.reshape(-1).astype(np.int32), _by_index(index)
-        escaped, start = [], 0
-        symbols = symbols[order]
+        flat, (order, counts) = symbols.reshape(-1).astype(np.int32), _by_index(index)
+        ordered, escaped, start = flat[order], [], 0
         for level, count in enumerate(counts):
             if count:
                 half = self.y_half_width[level]
-                run = symbols[start : start + count]
+                run = ordered[start : start + count]
                 beyond = np.abs(run) > half
                 escaped.append(run[beyond])
                 coder.encode(np.where(beyond, 2 * half + 1, run + half), level)
-            start += count
+                start += count
         coder.encode_bytes(np.concatenate(escaped).astype("<i2").view(np.uint8))
 
     def _decode_pass(self, coder, index: np.ndarray) -> np.ndarray:
-        order, counts = _by_index(index)
+        order, counts = _by_index(index.astype(np.uint8))
         ordered, escapes, start = np.empty(index.size, np.int32), [], 0
         for level, count in enumerate(counts):
             if count:
@@ -201,7 +213,7 @@ class LatentCoder:
                 run = coder.decode(count, level)
                 escapes.append(start + np.flatnonzero(run == 2 * half + 1))
                 ordered[start : start + count] = run - half
-            start += count
+                start += count
         escapes = np.concatenate(escapes)
         ordered[escapes] = coder.decode_bytes(2 * len(escapes)).view("<i2")
         symbols = np.empty(index.size, np.float32)
@@ -210,7 +222,7 @@ class LatentCoder:
 
 
 def _by_index(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order that groups the flat symbols by scale index, and how many each of the 64 groups has."""
+    """Order that groups the flat uint8 scale indexes, and how many each of the 64 groups has."""
     flat = index.reshape(-1)
     return np.argsort(flat, kind="stable"), np.bincount(flat, minlength=hyper.SCALE_LEVELS)
 
@@ -225,17 +237,26 @@ def latent_coder(params: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarr
         part = lambda p: tables[f"scale.{name}.{p}"].astype(np.float32)
         return {"weight": part("weight"), "bias": part("bias"), "unit": np.exp2(-part("shift"))}
 
-    layers = ("up1", "up2", "context1", "context2", "merge", "out")
+    def mean_group(i):
+        names = [name for name in _GROUP_LAYERS if f"mean_{i}_{name}_weight" in params]
+        cross = {"cross": np.asarray(params[f"mean_{i}_cross"], np.float32)}
+        return {name: float_layer(f"mean_{i}_{name}") for name in names} | cross
+
+    def scale_group(i):
+        names = [name for name in _GROUP_LAYERS if f"scale.{i}.{name}.weight" in tables]
+        return {name: integer_layer(f"{i}.{name}") for name in names}
+
+    groups = range(sum(name.endswith("_cross") for name in params))
     half_width = tables["y.half_width"].astype(np.int64)
     ends = np.cumsum(2 * half_width + 2)
     synthesis = np.asarray(params["linear_synthesis"], np.float64) * LINEAR_UNITS["synthesis"]
     return LatentCoder(
         hyper_analysis={n: float_layer(f"hyper_analysis_{n}") for n in ("reduce", "down1", "down2")},
-        mean={n: float_layer(f"mean_{n}") for n in layers} | {"cross": np.asarray(params["mean_cross"], np.float32)},
-        scale={n: integer_layer(n) for n in layers},
+        mean={n: float_layer(f"mean_{n}") for n in ("up1", "up2")} | {"groups": [mean_group(i) for i in groups]},
+        scale={n: integer_layer(n) for n in ("up1", "up2")} | {"groups": [scale_group(i) for i in groups]},
         scale_offset=tables["scale_offset"],
         log_inverse_gain=np.asarray(params["log_inverse_gain"], np.float64),
-        synthesis_energy=np.sum(synthesis**2, axis=1),
+        synthesis=synthesis,
         y_tables=np.split(tables["y.frequency"], ends[:-1]),
         y_start=ends - 2 * half_width - 2,
         y_half_width=half_width,

@@ -8,63 +8,38 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jnd_jax.codec import hyper
 from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.lapped import LappedCodec
+from jnd_jax.codec.linear import BLOCK
 
 _SIDE = 512  # of the image for which multiply-adds are counted
 
+# How often a layer of the hyper-synthesis runs for each block, where it is not once.
+_RUNS = {"up1": 1 / 16, "up2": 1 / 4, "own1": 1 / 2, "own2": 1 / 2}
+
 
 def multiply_adds(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, float]:
-    """Thousands of multiply-adds a pixel (kMAC/px) of each part, as XLA counts them in the compiled functions.
+    """Thousands of multiply-adds a pixel (kMAC/px) of each part.
 
-    A multiply-add is two operations. Of the hyper-synthesis the decoder runs the part that reads the neighbours in each of
-    its two passes, the part that reads the hyper-latents once, and the last layers once for each position.
+    Those of the hyper-synthesis are counted from the sizes of its layers, the others by XLA in the compiled functions,
+    where a multiply-add is two operations.
 
     Returns:
         "analysis", "hyper-analysis", "hyper-synthesis", "synthesis" and the sums "encode" (all but the synthesis) and
         "decode" (the hyper-synthesis and the synthesis).
     """
-    q, h = jnp.zeros(1), _SIDE // 16
-    y, z = jnp.zeros((1, h, h, model.latents)), jnp.zeros((1, h // 4, h // 4, model.hyper_latents))
-    some = jnp.zeros((1, h, h, 1))
-    wide, narrow = (jnp.zeros((1, h, h, n)) for n in (model.hyper_width, model.hyper_width // 2))
-    offset = jnp.zeros(model.latents)
+    q, h = jnp.zeros(1), _SIDE // BLOCK
+    y = jnp.zeros((1, h, h, model.latents))
 
     def count(function, *arrays) -> float:
         cost = jax.jit(lambda p, *a: function(model.bind({"params": p}), *a)).lower(params, *arrays).compile()
         analysis: Any = cost.cost_analysis()
         return analysis["flops"] / 2 / _SIDE**2 / 1e3
 
-    once = count(
-        lambda m, z: (
-            hyper.scale_features(jnp, m.integer_scale_path(), z, jnp.floor),
-            hyper.mean_features(jnp, m.mean_path, z),
-        ),
-        z,
-    )
-    twice = count(
-        lambda m, y, d: (
-            hyper.scale_context(jnp, m.integer_scale_path(), y, d, jnp.floor),
-            hyper.mean_context(jnp, m.mean_path, y, d),
-        ),
-        y,
-        some,
-    )
-    last = count(
-        lambda m, a, b, y, o: (
-            hyper.scale_indexes(jnp, m.integer_scale_path(), a, a, o, jnp.floor),
-            hyper.means(jnp, m.mean_path, b, b, y),
-        ),
-        wide,
-        narrow,
-        y,
-        offset,
-    )
     parts = {
         "analysis": count(lambda m, x: m.analysis(x, q), jnp.zeros((1, _SIDE, _SIDE, 3))),
         "hyper-analysis": count(lambda m, y: m.hyper_analysis(y), y),
-        "hyper-synthesis": once + 2 * twice + last,
+        "hyper-synthesis": _hyper_synthesis(params),
         "synthesis": count(lambda m, y: m.synthesis(y, q), y),
     }
     decode = parts["hyper-synthesis"] + parts["synthesis"]
@@ -94,3 +69,15 @@ def multiply_adds_of_parts(model: HyperpriorCodec, params: Mapping[str, Any]) ->
         "encode": analysis + hyper_analysis + predict,
         "decode": predict + synthesis,
     }
+
+
+def _hyper_synthesis(params: Mapping[str, Any]) -> float:
+    total = 0.0
+    for name, value in params.items():
+        if not name.startswith(("scale_", "mean_")):
+            continue
+        if name.endswith("_weight"):
+            total += value.size * _RUNS.get(name.split("_")[-2], 1)
+        elif name.endswith("_cross"):
+            total += value.size / 2
+    return total / BLOCK**2 / 1e3

@@ -75,6 +75,11 @@ class FloatCoder:
         self._y_tables = np.split(tables["y.frequency"], np.cumsum(2 * self._half_width + 2)[:-1])
         self._z_tables = tables["z.frequency"]
 
+    @property
+    def passes(self) -> int:
+        """In which y is coded."""
+        return len(self._model.passes(4, 4))
+
     def check_size(self, size: int, positions: int, quality: int) -> None:
         """Raises JndError where `size` bytes cannot hold `positions` hyper-latents: a bound on what a file may ask for."""
         if positions * np.sum(PRECISION - np.log2(self._z_tables.max(axis=-1))) > 8 * size + 64:
@@ -98,8 +103,10 @@ class FloatCoder:
         reader.finish()
         return (np.stack(z, axis=-1) - hyper.Z_MAX).astype(np.float32).reshape(height, width, -1)
 
-    def encode_y(self, y: np.ndarray, z: np.ndarray, quality: Any, coder: str = "constriction") -> bytes:
-        """A hash of each pass's scale indexes, then the bytes of the latents y (h, w, M)."""
+    def encode_y(
+        self, y: np.ndarray, z: np.ndarray, quality: Any, coder: str = "constriction", energy: None = None
+    ) -> bytes:
+        """A hash of each pass's scale indexes, then the bytes of the latents y (h, w, M), rounded to the nearest."""
         writer, hashes = back_end(coder)[0](self._y_tables), []
 
         def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -1,22 +1,25 @@
-"""The hyper path of the `jnd` codec: hyper-latents, and from them and decoded neighbours scale indexes and means.
+"""The hyper path of the lapped codec: hyper-latents, and from them and decoded latents scale indexes and means.
 
-Every function takes the array namespace `xp` (numpy or jax.numpy) and explicit parameters, so that the
-very same code trains under jit and codes in NumPy. Arrays are (..., h, w, channels) at 1/16 resolution
-unless noted.
+Every function takes the array namespace `xp` (numpy or jax.numpy) and explicit parameters, so that the very same code
+trains under jit and codes in NumPy. Arrays are (..., h, w, channels) at 1/16 resolution unless noted.
 
-The scale path is an integer network. Activations are integers 0..255, weights integers small enough that
-no sum can reach 2^24; float32 carries such integers exactly whatever the order of summation, so that
-every runtime computes the same scale indexes. One unit of the float network is ACTIVATION_UNIT.
+**Gained latents** are latents times the gain of their channel at the quality asked for: the unit in which they are
+rounded, coded and predicted.
 
-Latents are decoded in two passes over a checkerboard: first the blocks with even row + column (the
-anchors), from the hyper-latents alone; then the others, which also see their decoded neighbours (He et
-al., CVPR 2021, "Checkerboard Context Model"). A pass is one call of `scale_indexes` and one of `means`.
+**Passes.** The channels form groups, the strongest first; each group is coded in two passes over a checkerboard: the
+anchors (blocks with even row + column), then the other blocks. A pass sees the hyper-latents, all groups before its
+own and, in its second half, the anchors of its own group (He et al., "Checkerboard Context Model", CVPR 2021; "ELIC",
+CVPR 2022). Arrays of one pass are halves: (..., h/2, w/2, 2, channels), see `halves`.
+
+**The scale path is an integer network.** Activations are integers 0..255, weights integers so small that no sum can
+reach 2^24; float32 carries such integers exactly whatever the order of summation, so every runtime computes the same
+scale indexes. One unit of the float network is ACTIVATION_UNIT. The means are floats: they move pixels, never bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,8 +44,8 @@ NODE_SPACING = QUALITY_MAX // (NODES - 1)
 _MAGNITUDE_LEVELS = 64
 MAGNITUDE = np.round(ACTIVATION_UNIT * np.log2(1.0 + np.arange(_MAGNITUDE_LEVELS))).astype(np.float32)
 
-# Share of the distortion's weight that rate-distortion optimised quantisation uses; chosen on validation photographs.
-RDO_STRENGTH = 4.0
+# Multiplier on the distortion term in rate-distortion optimised quantisation, tuned on validation photographs.
+RDO_DISTORTION_FACTOR = 4.0
 
 Params = Mapping[str, Any]
 
@@ -53,12 +56,20 @@ def lmbda(quality):
 
 
 def distortion_weight(xp, quality, log_inverse_gain, energy):
-    """RDO_STRENGTH * lambda * 255^2 * MSE, in bits of an image, of a unit error in one gained latent.
+    """Weight, in bits, of a squared error in one gained latent in rate-distortion optimised quantisation.
 
-    quality, log_inverse_gain, energy: (..., 1) in 0..1000, (..., M) at that quality, and (M,), the squared norm of each
-    latent's basis function in pixels. Returns (..., M).
+    RDO_DISTORTION_FACTOR * lambda * 255^2 * (mean squared error, or what stands for it, of an error of 1).
+
+    Args:
+      xp: numpy or jax.numpy.
+      quality: (..., 1) in 0..1000.
+      log_inverse_gain: (..., M), at that quality.
+      energy: (..., M) squared norm of each latent's basis function in pixels of [0, 1], or `distortion.energy`.
+
+    Returns:
+      (..., M).
     """
-    return RDO_STRENGTH * lmbda(quality) * 255.0**2 / 3 * xp.exp(2 * log_inverse_gain) * energy
+    return RDO_DISTORTION_FACTOR * lmbda(quality) * 255.0**2 / 3 * xp.exp(2 * log_inverse_gain) * energy
 
 
 def scale_table() -> np.ndarray:
@@ -76,10 +87,22 @@ def weight_limit(fan_in: int) -> int:
     return min(WEIGHT_MAX, _SUM_MAX // (ACTIVATION_MAX * fan_in))
 
 
-def anchors(xp, height: int, width: int):
-    """(height, width, 1) float mask: 1 at the blocks of the first pass."""
-    row, column = xp.arange(height)[:, None, None], xp.arange(width)[None, :, None]
-    return ((row + column + 1) % 2).astype(xp.float32)
+def halves(xp, x):
+    """(anchors, others) of x (..., h, w, c), h and w even: each (..., h/2, w/2, 2, c).
+
+    A cell of 2x2 blocks has the anchors (0, 0) and (1, 1) and the others (0, 1) and (1, 0), in that order.
+    """
+    at = lambda row, column: x[..., row::2, column::2, :]
+    return xp.stack([at(0, 0), at(1, 1)], axis=-2), xp.stack([at(0, 1), at(1, 0)], axis=-2)
+
+
+def interleave(xp, anchors, others):
+    """(..., h, w, c) of both halves: the inverse of `halves`."""
+    top = xp.stack([anchors[..., 0, :], others[..., 0, :]], axis=-2)
+    bottom = xp.stack([others[..., 1, :], anchors[..., 1, :]], axis=-2)
+    x = xp.stack([top, bottom], axis=-4)
+    *lead, h, _, w, _, c = x.shape
+    return x.reshape(*lead, 2 * h, 2 * w, c)
 
 
 def _patches(xp, x):
@@ -88,6 +111,30 @@ def _patches(xp, x):
     padded = xp.pad(x, padding, mode="edge")
     h, w = x.shape[-3:-1]
     return xp.concatenate([padded[..., i : i + h, j : j + w, :] for i in range(3) for j in range(3)], axis=-1)
+
+
+def neighbours(xp, anchors):
+    """The anchors above, below, left and right of each other block, 0 beyond the border.
+
+    Args:
+      xp: numpy or jax.numpy.
+      anchors: (..., h/2, w/2, 2, c).
+
+    Returns:
+      Four arrays (..., h/2, w/2, 2, c), for the other blocks in the order of `halves`.
+    """
+    even, odd = anchors[..., 0, :], anchors[..., 1, :]
+    lead = [(0, 0)] * (even.ndim - 3)
+    h, w = even.shape[-3:-1]
+    from_row = lambda x, by: xp.pad(x, [*lead, (1, 1), (0, 0), (0, 0)])[..., 1 + by : 1 + by + h, :, :]
+    from_column = lambda x, by: xp.pad(x, [*lead, (0, 0), (1, 1), (0, 0)])[..., :, 1 + by : 1 + by + w, :]
+    pair = lambda first, second: xp.stack([first, second], axis=-2)
+    return (
+        pair(from_row(odd, -1), even),
+        pair(odd, from_row(even, 1)),
+        pair(even, from_column(odd, -1)),
+        pair(from_column(even, 1), odd),
+    )
 
 
 def _upsample(xp, x):
@@ -113,7 +160,9 @@ def _relu(xp, x):
 
 
 def _layer(layer: Params, x):
-    return x @ layer["weight"] + layer["bias"]
+    # As one product of matrices: NumPy would make many small ones of more than two axes.
+    flat = x.reshape(-1, x.shape[-1]) @ layer["weight"] + layer["bias"]
+    return flat.reshape(*x.shape[:-1], -1)
 
 
 def hyper_analysis(xp, p: Params, y):
@@ -126,8 +175,7 @@ def hyper_analysis(xp, p: Params, y):
 
 def _integer_layer(layer: Params, x, floor: Callable):
     """(x @ weight + bias + half) >> shift, on integers carried by float32. Shift is given as 2^-shift."""
-    total = x @ layer["weight"] + layer["bias"]
-    return floor(total * layer["unit"] + 0.5)
+    return floor(_layer(layer, x) * layer["unit"] + 0.5)
 
 
 def _clip(xp, x):
@@ -142,40 +190,59 @@ def scale_features(xp, q: Params, z, floor: Callable = np.floor):
     return _upsample(xp, x)
 
 
-def scale_context(xp, q: Params, symbols, decoded, floor: Callable = np.floor):
-    """Integer features of the decoded neighbours.
-
-    Args:
-      q: integer parameters of the scale path.
-      symbols: (..., h, w, M) integer residual symbols, zero where not yet decoded.
-      decoded: (..., h, w, 1) 1 where decoded, else 0.
-    """
-    magnitude = _magnitude(xp, symbols)
-    mask = xp.broadcast_to(decoded * ACTIVATION_UNIT, (*symbols.shape[:-1], 1))
-    x = xp.concatenate([magnitude, mask.astype(magnitude.dtype)], axis=-1)
-    x = _clip(xp, _integer_layer(q["context1"], x, floor))
-    return _clip(xp, _integer_layer(q["context2"], _patches(xp, x), floor))
-
-
 def _magnitude(xp, symbols):
     table = xp.asarray(MAGNITUDE)
     level = xp.minimum(xp.abs(symbols), _MAGNITUDE_LEVELS - 1).astype(xp.int32)
     return table[level]
 
 
-def scale_indexes(xp, q: Params, features, context, offset, floor: Callable = np.floor):
-    """Scale-table indexes 0..63 of all M channels.
+def scale_lower(xp, q: Params, magnitudes, floor: Callable = np.floor):
+    """Integer features of the groups before one.
 
     Args:
-      q: integer parameters of the scale path.
-      features: (..., C) from `scale_features`.
-      context: (..., C) from `scale_context`.
-      offset: (M,) or broadcastable integers from `scale_offset`.
+      xp: numpy or jax.numpy.
+      q: integer parameters of the group's scale path.
+      magnitudes: (..., h, w, channels before the group's) from `_magnitude`, of the symbols.
+      floor: numpy.floor, or one with a straight-through gradient.
+
+    Returns:
+      (..., h, w, E).
     """
-    x = xp.concatenate([features, context], axis=-1)
-    x = _clip(xp, _integer_layer(q["merge"], x, floor))
+    x = _clip(xp, _integer_layer(q["embed"], magnitudes, floor))
+    return _clip(xp, _integer_layer(q["context"], _patches(xp, x), floor))
+
+
+def scale_indexes(xp, q: Params, features, level, lower, own, offset, floor: Callable = np.floor):
+    """Scale-table indexes 0..63 of one half of a group.
+
+    Args:
+      xp: numpy or jax.numpy.
+      q: integer parameters of the group's scale path.
+      features: (..., 2, C), of the hyper-latents.
+      level: `quality_level`, broadcastable to (..., 2, 1).
+      lower: (..., 2, E) from `scale_lower`; None in the first group.
+      own: (..., 2, c) integer symbols of the group's anchors; None for the anchors themselves.
+      offset: integers from `scale_offset`, broadcastable to (..., 2, c).
+      floor: numpy.floor, or one with a straight-through gradient.
+
+    Returns:
+      (..., 2, c).
+    """
+    near = xp.zeros((*features.shape[:-1], q["own2"]["bias"].shape[-1]), features.dtype)
+    if own is not None:
+        x = _clip(xp, _integer_layer(q["own1"], _magnitude(xp, own), floor))
+        near = _clip(xp, _integer_layer(q["own2"], xp.concatenate(neighbours(xp, x), axis=-1), floor))
+    level = xp.broadcast_to(level, (*features.shape[:-1], 1))
+    inputs = [features, level, *([] if lower is None else [lower]), near]
+    x = _clip(xp, _integer_layer(q["merge"], xp.concatenate(inputs, axis=-1), floor))
+    x = _clip(xp, x + _integer_layer(q["mid"], x, floor))
     x = _integer_layer(q["out"], x, floor)
     return xp.clip(x + offset, 0.0, float(SCALE_LEVELS - 1))
+
+
+def quality_level(quality):
+    """How a quality in 0..1000 enters the scale path: an integer 0..250, for integers of any shape."""
+    return quality // 4
 
 
 def scale_offset(table: np.ndarray, quality) -> np.ndarray:
@@ -201,27 +268,128 @@ def mean_features(xp, p: Params, z):
     return _upsample(xp, _relu(xp, _layer(p["up2"], _patches(xp, x))))
 
 
-def mean_context(xp, p: Params, y_hat, decoded):
-    """What the means take from decoded neighbours: hidden features (..., h, w, C) and a linear part (..., h, w, M).
+def mean_lower(xp, p: Params, compressed):
+    """Float features of the groups before one.
 
     Args:
-      p: parameters of the mean path.
-      y_hat: (..., h, w, M) gained latents decoded so far, zero elsewhere.
-      decoded: (..., h, w, 1) 1 where decoded, else 0.
+      xp: numpy or jax.numpy.
+      p: parameters of the group's mean path.
+      compressed: (..., h, w, channels before the group's) arcsinh of the gained latents.
+
+    Returns:
+      (..., h, w, E).
     """
-    padding = [(0, 0)] * (y_hat.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
-    padded = xp.pad(y_hat, padding, mode="edge")
-    cross = p["cross"]
-    linear = padded[..., :-2, 1:-1, :] * cross[0]
-    linear += padded[..., 2:, 1:-1, :] * cross[1]
-    linear += padded[..., 1:-1, :-2, :] * cross[2]
-    linear += padded[..., 1:-1, 2:, :] * cross[3]
-    mask = xp.broadcast_to(decoded, (*y_hat.shape[:-1], 1)).astype(y_hat.dtype)
-    x = _relu(xp, _layer(p["context1"], xp.concatenate([xp.arcsinh(y_hat), mask], axis=-1)))
-    return _relu(xp, _layer(p["context2"], _patches(xp, x))), linear
+    return _relu(xp, _layer(p["context"], _patches(xp, _relu(xp, _layer(p["embed"], compressed)))))
 
 
-def means(xp, p: Params, features, context, linear):
-    """Means (..., M) of the latents in the gained domain, from `mean_features` and both parts of `mean_context`."""
-    x = _relu(xp, _layer(p["merge"], xp.concatenate([features, context], axis=-1)))
+def means(xp, p: Params, features, lower, own):
+    """Means of the gained latents of one half of a group.
+
+    Args:
+      xp: numpy or jax.numpy.
+      p: parameters of the group's mean path.
+      features: (..., 2, C), of the hyper-latents.
+      lower: (..., 2, E) from `mean_lower`; None in the first group.
+      own: (..., 2, c) gained latents of the group's anchors; None for the anchors themselves.
+
+    Returns:
+      (..., 2, c).
+    """
+    near, linear = xp.zeros((*features.shape[:-1], p["own2"]["bias"].shape[-1]), features.dtype), 0.0
+    if own is not None:
+        x = _relu(xp, _layer(p["own1"], xp.arcsinh(own)))
+        near = _relu(xp, _layer(p["own2"], xp.concatenate(neighbours(xp, x), axis=-1)))
+        linear = sum(y * weight for y, weight in zip(neighbours(xp, own), p["cross"]))
+    inputs = [features, *([] if lower is None else [lower]), near]
+    x = _relu(xp, _layer(p["merge"], xp.concatenate(inputs, axis=-1)))
+    x = x + _relu(xp, _layer(p["mid"], x))
     return _layer(p["out"], x) + linear
+
+
+class Coded(NamedTuple):
+    """What `passes` gives, each (..., h, w, M).
+
+    Attributes:
+      symbols: integer residual symbols.
+      y_hat: gained latents, symbols + means.
+      means: float.
+      indexes: scale indexes, integers carried by float32.
+    """
+
+    symbols: Any
+    y_hat: Any
+    means: Any
+    indexes: Any
+
+
+def passes(xp, q: Params, p: Params, z, level, offset, code: Callable, floor: Callable = np.floor) -> Coded:
+    """Runs all passes over the latents, in the order in which they are coded.
+
+    Args:
+      xp: numpy or jax.numpy.
+      q: integer parameters of the scale path; those of its groups in "groups".
+      p: parameters of the mean path, likewise.
+      z: (..., h/4, w/4, Cz) integer hyper-latents.
+      level: `quality_level`, (..., h, w, 1) or (..., 1, 1, 1).
+      offset: `scale_offset`, (..., h, w, M) or (..., 1, 1, M).
+      code: (channels, half, scale indexes, means) -> symbols: codes or decodes one pass. `channels` is a slice, `half` 0
+        for the anchors and 1 for the other blocks; arrays are halves of those channels.
+      floor: numpy.floor, or one with a straight-through gradient.
+    """
+    split = lambda x: (x[..., None, :],) * 2 if x.shape[-3] == 1 else halves(xp, x)
+    of_scale, of_mean = halves(xp, scale_features(xp, q, z, floor)), halves(xp, mean_features(xp, p, z))
+    level, offset = split(level), split(offset)
+    done: list[Coded] = []
+    magnitudes, compressed = [], []
+    for channels, scale_group, mean_group in zip(group_channels(p), q["groups"], p["groups"]):
+        lower_scale = lower_mean = None, None
+        if done:
+            magnitudes.append(_magnitude(xp, done[-1].symbols))
+            compressed.append(xp.arcsinh(done[-1].y_hat))
+            lower_scale = halves(xp, scale_lower(xp, scale_group, _joined(xp, magnitudes), floor))
+            lower_mean = halves(xp, mean_lower(xp, mean_group, _joined(xp, compressed)))
+        coded: list[Coded] = []
+        for half in (0, 1):
+            own = coded[0] if coded else Coded(None, None, None, None)
+            index = scale_indexes(
+                xp,
+                scale_group,
+                of_scale[half],
+                level[half],
+                lower_scale[half],
+                own.symbols,
+                offset[half][..., channels],
+                floor,
+            )
+            mean = means(xp, mean_group, of_mean[half], lower_mean[half], own.y_hat)
+            symbols = code(channels, half, index, mean)
+            coded.append(Coded(symbols, symbols + mean, mean, index))
+        done.append(Coded(*(interleave(xp, anchors, others) for anchors, others in zip(*coded))))
+    return Coded(*(_joined(xp, parts) for parts in zip(*done)))
+
+
+def gained_latents(xp, p: Params, z, symbols):
+    """Gained latents (..., h, w, M) of all symbols, once they are known: those of `passes`, by the mean path alone."""
+    features = halves(xp, mean_features(xp, p, z))
+    done: list[Any] = []
+    compressed = []
+    for channels, group in zip(group_channels(p), p["groups"]):
+        lower = None, None
+        if done:
+            compressed.append(xp.arcsinh(done[-1]))
+            lower = halves(xp, mean_lower(xp, group, _joined(xp, compressed)))
+        anchors, others = halves(xp, symbols[..., channels])
+        anchors = anchors + means(xp, group, features[0], lower[0], None)
+        others = others + means(xp, group, features[1], lower[1], anchors)
+        done.append(interleave(xp, anchors, others))
+    return _joined(xp, done)
+
+
+def group_channels(p: Params) -> list[slice]:
+    """The channels of each group, as slices, from the parameters of the mean path."""
+    ends = np.cumsum([0, *(group["out"]["bias"].shape[-1] for group in p["groups"])]).tolist()
+    return [slice(start, stop) for start, stop in zip(ends, ends[1:])]
+
+
+def _joined(xp, groups):
+    return xp.concatenate(groups, axis=-1)

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from jnd_jax.codec import hyper, linear
+from jnd_jax.codec import distortion, hyper, linear
 from jnd_jax.codec.layers import BLOCK_OUTPUT, Conv, depth_to_space, space_to_depth
 from jnd_jax.codec.rounding import ste_floor, ste_rdo_round, ste_round
 from jnd_jax.codec.types import Forward
 from jnd_jax.entropy.densities import conditional_laplacian_bits, factorized_bits, factorized_init
+from jnd_jax.errors import JndError
 
 # A latent of 1 is one quantiser step of this size in pixel units at the reference lambda.
 _STEP = 0.2
@@ -138,20 +139,24 @@ def _border_filter(x: jax.Array, matrix: jax.Array, axis: int, blocks: jax.Array
 
 
 class LappedCodec(nn.Module):
-    """Lapped linear transform + residual networks, gains for all rates, two-pass conditional Laplacian latents.
+    """Lapped linear transform + residual networks, gains for all rates, conditional Laplacian latents in several passes.
 
           x --> g_a: linear + net --> y --gain--> y' --round(y' - mu)--> symbols
                                       |                      ^  ^ scale index
-                                      h_a -> z -> round -> h_s (scale: integers, mean: floats, both see
-                                                           the half of the symbols that was coded first)
+                                      h_a -> z -> round -> h_s (scale: integers, mean: floats; both see
+                                                           the symbols of the passes before)
           x_hat <-- g_s: linear + net <-- gain^-1 <-- symbols + mu
 
     Attributes:
       latents: M, channels of y.
       hyper_latents: Cz, channels of z.
-      hyper_width: width of the hyper networks.
+      hyper_width: width of the features of the hyper-latents; the means have half of it.
       widths: widths of the residual networks at 1/4 and 1/8 resolution.
       analysis_depths, synthesis_depths: bottleneck blocks at 1/4 and 1/8 resolution.
+      groups: channels of each group but the last, which has the rest of the latents; see `hyper`.
+      context_width, own_width: widths of the features of the groups before one, and of a group's own anchors.
+      hidden_width: width of the layers that see all features of a pass.
+      masked_share: of masked DCT error in the distortion that rounding weighs, see `distortion`.
     """
 
     latents: int = 448
@@ -160,8 +165,15 @@ class LappedCodec(nn.Module):
     widths: tuple[int, int] = (64, 128)
     analysis_depths: tuple[int, int] = (2, 3)
     synthesis_depths: tuple[int, int] = (1, 3)
+    groups: tuple[int, ...] = (16, 32, 64, 128)
+    context_width: int = 48
+    own_width: int = 32
+    hidden_width: int = 112
+    masked_share: float = 0.0
 
     def setup(self):
+        if sum(self.groups) >= self.latents:
+            raise JndError(f"The groups {self.groups} leave nothing of {self.latents} latents; give model.groups less.")
         basis = linear.initial_basis(self.latents, _STEP)
         constant = lambda name, value: self.param(name, lambda _: jnp.asarray(value, jnp.float32))
         for name, unit in linear.LINEAR_UNITS.items():
@@ -201,30 +213,53 @@ class LappedCodec(nn.Module):
         }
 
     def _scale_path(self, index):
-        z, c, m = self.hyper_latents, self.hyper_width, self.latents
+        z, c, e, o, n = self.hyper_latents, self.hyper_width, self.context_width, self.own_width, self.hidden_width
         index = np.clip(index, 0, hyper.SCALE_LEVELS - 1) / hyper.ACTIVATION_UNIT
         half = np.full(4 * c, 0.5)
-        return {
+        path = {
             "up1": self._dense("scale_up1", 9 * z, 4 * c, bias=half),
             "up2": self._dense("scale_up2", 9 * c, 4 * c, bias=half),
-            "context1": self._dense("scale_context1", m + 1, 64),
-            "context2": self._dense("scale_context2", 9 * 64, c),
-            "merge": self._dense("scale_merge", 2 * c, 128, bias=np.full(128, 0.5)),
-            "out": self._dense("scale_out", 128, m, gain=0.05, bias=index),
+            "groups": [],
         }
+        for i, (before, size) in enumerate(self._groups()):
+            group = self._group_context(f"scale_{i}", before, size, e)
+            group["merge"] = self._dense(f"scale_{i}_merge", c + 1 + e * (before > 0) + o, n, bias=np.full(n, 0.5))
+            group["mid"] = self._dense(f"scale_{i}_mid", n, n, gain=0.2)
+            group["out"] = self._dense(f"scale_{i}_out", n, size, gain=0.05, bias=index[before : before + size])
+            path["groups"].append(group)
+        return path
 
     def _mean_path(self):
-        z, c, m = self.hyper_latents, self.hyper_width // 2, self.latents
-        cross = np.zeros((4, m))
-        return {
+        z, c, e, o, n = self.hyper_latents, self.hyper_width // 2, self.context_width, self.own_width, self.hidden_width
+        path = {
             "up1": self._dense("mean_up1", 9 * z, 4 * c),
             "up2": self._dense("mean_up2", 9 * c, 4 * c),
-            "context1": self._dense("mean_context1", m + 1, 64),
-            "context2": self._dense("mean_context2", 9 * 64, c),
-            "merge": self._dense("mean_merge", 2 * c, 128),
-            "out": self._dense("mean_out", 128, m, gain=0.0),
-            "cross": self.param("mean_cross", lambda _: jnp.asarray(cross, jnp.float32)),
+            "groups": [],
         }
+        for i, (before, size) in enumerate(self._groups()):
+            group = self._group_context(f"mean_{i}", before, size, e)
+            group["merge"] = self._dense(f"mean_{i}_merge", c + e * (before > 0) + o, n)
+            group["mid"] = self._dense(f"mean_{i}_mid", n, n, gain=0.2)
+            group["out"] = self._dense(f"mean_{i}_out", n, size, gain=0.0)
+            group["cross"] = self.param(f"mean_{i}_cross", nn.initializers.zeros, (4, size))
+            path["groups"].append(group)
+        return path
+
+    def _groups(self):
+        """(channels before it, channels) of each group."""
+        ends = [0, *np.cumsum(self.groups).tolist(), self.latents]
+        return [(start, stop - start) for start, stop in zip(ends, ends[1:])]
+
+    def _group_context(self, name, before, size, width):
+        own = self.own_width
+        context = {
+            "own1": self._dense(f"{name}_own1", size, own),
+            "own2": self._dense(f"{name}_own2", 4 * own, own),
+        }
+        if before:
+            context["embed"] = self._dense(f"{name}_embed", before, width)
+            context["context"] = self._dense(f"{name}_context", 9 * width, width)
+        return context
 
     def analysis(self, x, quality, blocks=(None, None)):
         """Gained latents: x (B, H, W, 3) in [0, 1], quality (B,) or (B, H/16, W/16) in 0..1000 -> (B, H/16, W/16, M).
@@ -255,10 +290,13 @@ class LappedCodec(nn.Module):
 
     def integer_scale_path(self):
         """The scale path's integer parameters, carried by float32, with straight-through gradients."""
-        return {
-            name: quantise_layer(layer, hyper.ACTIVATION_UNIT if name == "up1" else 1)
-            for name, layer in self.scale_path.items()
+        quantise = lambda path: {
+            name: [quantise(group) for group in layer]
+            if name == "groups"
+            else quantise_layer(layer, hyper.ACTIVATION_UNIT if name == "up1" else 1)
+            for name, layer in path.items()
         }
+        return quantise(self.scale_path)
 
     def integer_scale_offset(self):
         """(nodes, M) integer offsets of the scale index, carried by float32."""
@@ -283,40 +321,48 @@ class LappedCodec(nn.Module):
         density = jax.tree.map(lambda p: p[node], self.factorized)
         bits_z = jax.vmap(factorized_bits)(density, z_hat if keys is None else z + z_noise)
 
-        symbols, y_hat, mean, index = self.code(y, z_hat, quality)
-        scale, fixed = hyper.scale(jnp, index), jax.lax.stop_gradient
-        bits_y = conditional_laplacian_bits(fixed(symbols), 0.0, scale)
-        if keys is not None:
-            # Analysis and means learn from noisy latents, whose rate has a gradient; the scales from the symbols in the file.
-            bits_y += conditional_laplacian_bits(y + y_noise - mean, 0.0, fixed(scale)) - fixed(bits_y)
+        coded, bits_y = self.rate(y, z_hat, quality, distortion.log_activity(x), None if keys is None else y_noise)
         total = partial(jnp.sum, axis=(1, 2, 3))
-        return Forward(self.synthesis(y_hat, quality), total(bits_y), total(bits_z), jnp.sum(bits_y, -1))
+        return Forward(self.synthesis(coded.y_hat, quality), total(bits_y), total(bits_z), jnp.sum(bits_y, -1))
 
-    def code(self, y, z_hat, quality):
-        """Both decoding passes, as the decoder will see them: (symbols, y_hat, means, scale indexes), gained."""
-        q, offset = self.integer_scale_path(), self._offset_at(quality)
-        anchor = hyper.anchors(jnp, *y.shape[1:3])
-        scale_features = hyper.scale_features(jnp, q, z_hat, ste_floor)
-        mean_features = hyper.mean_features(jnp, self.mean_path, z_hat)
+    def rate(self, y, z_hat, quality, log_activity, noise=None) -> tuple[hyper.Coded, jax.Array]:
+        """Gained latents y (B, h, w, M) as they are coded, and the estimated bits of each; see `__call__`.
 
-        def one_pass(symbols, y_hat, decoded):
-            context = hyper.scale_context(jnp, q, symbols, decoded, ste_floor)
-            index = hyper.scale_indexes(jnp, q, scale_features, context, offset, ste_floor)
-            mean = hyper.means(
-                jnp, self.mean_path, mean_features, *hyper.mean_context(jnp, self.mean_path, y_hat, decoded)
-            )
-            residual = ste_rdo_round(y - mean, hyper.scale(jnp, index), weight)
-            return residual, residual + mean, mean, index
+        Args:
+          y: gained latents.
+          z_hat: (B, h/4, w/4, Cz) integer hyper-latents.
+          quality: (B,) in 0..1000.
+          log_activity: (B, h, w, 4) from `distortion.log_activity`.
+          noise: uniform in +-.5, of the shape of y: the rate is that of y + noise. None: that of the symbols.
+        """
+        coded, fixed = self.code(y, z_hat, quality, log_activity), jax.lax.stop_gradient
+        scale = hyper.scale(jnp, coded.indexes)
+        bits = conditional_laplacian_bits(fixed(coded.symbols), 0.0, scale)
+        if noise is not None:
+            # Analysis and means learn from noisy latents, whose rate has a gradient; the scales from the symbols in the file.
+            bits += conditional_laplacian_bits(y + noise - coded.means, 0.0, fixed(scale)) - fixed(bits)
+        return coded, bits
 
-        log_inverse_gain, energy = (
-            _interpolate(self.log_inverse_gain, quality),
+    def code(self, y, z_hat, quality, log_activity) -> hyper.Coded:
+        """All passes over gained latents y (B, h, w, M), as the decoder will see them; arguments as in `rate`."""
+        per_image = quality[:, None, None, None]
+        energy = distortion.energy(
+            jnp,
+            self.masked_share,
             jnp.sum(self.synthesis_basis**2, axis=-1),
+            distortion.masked_energy(jnp, self.synthesis_basis),
+            log_activity,
         )
-        weight = hyper.distortion_weight(jnp, quality[:, None, None, None], log_inverse_gain, energy)
-        zero = jnp.zeros_like(y)
-        first = one_pass(zero, zero, jnp.zeros_like(anchor))
-        second = one_pass(first[0] * anchor, first[1] * anchor, anchor)
-        return tuple(jnp.where(anchor > 0, a, b) for a, b in zip(first, second))
+        weight = hyper.distortion_weight(jnp, per_image, _interpolate(self.log_inverse_gain, quality), energy)
+        weight = hyper.halves(jnp, jax.lax.stop_gradient(jnp.broadcast_to(weight, y.shape)))
+        latents = hyper.halves(jnp, y)
+
+        def code_pass(channels, half, index, mean):
+            residual = latents[half][..., channels] - mean
+            return ste_rdo_round(residual, hyper.scale(jnp, index), weight[half][..., channels])
+
+        level, offset = hyper.quality_level(per_image), self._offset_at(quality)
+        return hyper.passes(jnp, self.integer_scale_path(), self.mean_path, z_hat, level, offset, code_pass, ste_floor)
 
     def _offset_at(self, quality):
         return ste_round(_interpolate(self.integer_scale_offset(), quality))

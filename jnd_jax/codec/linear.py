@@ -100,7 +100,7 @@ def initial_basis(channels: int, step: float) -> dict[str, np.ndarray]:
     """Parameters of the linear path with which it is a lapped transform codec of quantiser step `step`.
 
     Args:
-      channels: M, how many of the 768 coefficients of a block are kept: those of largest model variance.
+      channels: M, how many of the 768 coefficients of a block are kept: those of largest model variance, in that order.
       step: quantiser step in pixel units ([0, 1] range) that a latent of 1 stands for.
 
     Returns:
@@ -110,7 +110,7 @@ def initial_basis(channels: int, step: float) -> dict[str, np.ndarray]:
     """
     prefilter = lapped_prefilter()
     variance = coefficient_variance(prefilter).reshape(-1)
-    keep = np.sort(np.argsort(-variance, kind="stable")[:channels])
+    keep = np.argsort(-variance, kind="stable")[:channels]
     c = np.asarray(dct(np.eye(BLOCK), type=2, norm="ortho", axis=0))
     to_rgb = colour_basis()
     synthesis = np.einsum("ip,jq,rc->ijcpqr", c, c, to_rgb).reshape(3 * BLOCK**2, -1)[keep]

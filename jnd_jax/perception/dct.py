@@ -18,7 +18,7 @@ def dct_matrix(size: int = BLOCK) -> np.ndarray:
 
 
 # Row (8 u + v) maps the 64 samples of a block, row by row, to coefficient (u, v).
-_DCT64 = np.kron(dct_matrix(), dct_matrix()).astype(np.float32)
+DCT = np.kron(dct_matrix(), dct_matrix()).astype(np.float32)
 
 
 def to_blocks(x: jax.Array) -> jax.Array:
@@ -33,4 +33,4 @@ def to_blocks(x: jax.Array) -> jax.Array:
 
 def block_dct(x: jax.Array) -> jax.Array:
     """Orthonormal 8x8 DCT: (B, H, W, C) -> (B, H/8, W/8, C, 64), coefficient (u, v) at 8 u + v, DC = 8 * mean."""
-    return to_blocks(x) @ _DCT64.T
+    return to_blocks(x) @ DCT.T

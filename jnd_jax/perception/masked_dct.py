@@ -16,6 +16,38 @@ _CHROMA_WEIGHTS = (0.4, 0.45)
 _MASKING_ENERGY, _MASKING_ORDER = 20.0, 0.4
 
 
+# Factor that gives `masked_dct_error` the size of 255^2 * MSE (bench/calibrate_distances.py).
+AS_SQUARED_ERROR = 12.6
+
+
+def _frequency() -> np.ndarray:
+    """(64,) distance of each DCT coefficient from the mean."""
+    u, v = np.meshgrid(np.arange(BLOCK), np.arange(BLOCK), indexing="ij")
+    return np.sqrt(u**2 + v**2).reshape(-1)
+
+
+def sensitivity() -> np.ndarray:
+    """(3, 64) weight of a squared error in each coefficient of Y, Cb, Cr where nothing masks it; see `visibility`."""
+    frequency = _frequency()
+    luma = (1 + (frequency / _LUMA_CUTOFF) ** 2) ** -_LUMA_ORDER
+    chroma = (1 + (frequency / _CHROMA_CUTOFF) ** 2) ** -_CHROMA_ORDER
+    return np.stack([luma, *(a * chroma for a in _CHROMA_WEIGHTS)]).astype(np.float32)
+
+
+def masking_order() -> np.ndarray:
+    """(64,) g of each coefficient, see `visibility`."""
+    frequency = _frequency()
+    return (_MASKING_ORDER * frequency / (frequency + 1)).astype(np.float32)
+
+
+def log_activity(x: jax.Array) -> jax.Array:
+    """log(1 + A_b / A_0) of each 8x8 block, see `visibility`: (B, H, W, 3) in [0, 1] -> (B, ceil(H/8), ceil(W/8))."""
+    blocks = to_blocks(255.0 * (x @ jnp.asarray(RGB_TO_YCBCR, x.dtype))[..., :1])
+    quarters = blocks.reshape(*blocks.shape[:-1], 2, 4, 2, 4)
+    activity = jnp.mean(jnp.sqrt(jnp.var(quarters, (-3, -1)) + 1e-3), (-2, -1)) ** 2
+    return jnp.log1p(activity / _MASKING_ENERGY)[..., 0]
+
+
 def visibility(x: jax.Array) -> jax.Array:
     """Weight of a squared error in each 8x8 DCT coefficient of YCbCr, given the original.
 
@@ -33,16 +65,7 @@ def visibility(x: jax.Array) -> jax.Array:
     Returns:
         (B, ceil(H/8), ceil(W/8), 3, 64).
     """
-    u, v = np.meshgrid(np.arange(BLOCK), np.arange(BLOCK), indexing="ij")
-    frequency = np.sqrt(u**2 + v**2).reshape(-1)
-    luma = (1 + (frequency / _LUMA_CUTOFF) ** 2) ** -_LUMA_ORDER
-    chroma = (1 + (frequency / _CHROMA_CUTOFF) ** 2) ** -_CHROMA_ORDER
-    sensitivity = np.stack([luma, *(a * chroma for a in _CHROMA_WEIGHTS)]).astype(np.float32)
-    blocks = to_blocks(255.0 * (x @ jnp.asarray(RGB_TO_YCBCR, x.dtype))[..., :1])
-    quarters = blocks.reshape(*blocks.shape[:-1], 2, 4, 2, 4)
-    activity = jnp.mean(jnp.sqrt(jnp.var(quarters, (-3, -1)) + 1e-3), (-2, -1)) ** 2
-    order = (_MASKING_ORDER * frequency / (frequency + 1)).astype(np.float32)
-    return jnp.asarray(sensitivity) * jnp.exp(-order * jnp.log1p(activity / _MASKING_ENERGY)[..., None])
+    return jnp.asarray(sensitivity()) * jnp.exp(-masking_order() * log_activity(x)[..., None, None])
 
 
 def masked_dct_error(x: jax.Array, y: jax.Array) -> jax.Array:

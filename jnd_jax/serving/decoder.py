@@ -1,14 +1,14 @@
-"""The decoder of the `jnd` codec in plain TensorFlow ops, made from a model file's arrays; imports no jax.
+"""The decoder of the lapped codec in plain TensorFlow ops, made from a model file's arrays; imports no jax.
 
 Arrays are (B, h, w, channels), h and w in blocks of 16 pixels unless noted; any B, h and w. What `codec.hyper` and
-`codec.jnd` say of each step holds here: this is the same arithmetic. The integer scale path is matrix products over
+`codec.lapped` say of each step holds here: this is the same arithmetic. The integer scale path is matrix products over
 shifted slices, never a convolution, whose fast algorithms leave the integers. Its operands have at most 8 bits and its
 sums stay below 2^24, so that float32, and TF32 on a GPU too, gives the same indexes as NumPy, to the last one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import takewhile
 from typing import Any
 
@@ -21,14 +21,39 @@ from jnd_jax.errors import JndError
 from jnd_jax.modelfile import ModelFile
 
 
-def _variables(tree: Mapping[str, Any]) -> dict[str, Any]:
+def _variables(tree: Any) -> Any:
     """The same tree with float32 variables, which the signatures of a SavedModel share."""
-    return {
-        name: _variables(value)
-        if isinstance(value, Mapping)
-        else tf.Variable(np.asarray(value, np.float32), trainable=False, name=name)
-        for name, value in tree.items()
-    }
+    if isinstance(tree, Mapping):
+        return {name: _variables(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_variables(value) for value in tree]
+    return tf.Variable(np.asarray(tree, np.float32), trainable=False)
+
+
+def _halves(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `hyper.halves`: (B, h, w, c) -> two of (B, h/2, w/2, 2, c)."""
+    at = lambda row, column: x[:, row::2, column::2]
+    return tf.stack([at(0, 0), at(1, 1)], axis=3), tf.stack([at(0, 1), at(1, 0)], axis=3)
+
+
+def _interleave(anchors: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """As `hyper.interleave`: the inverse of `_halves`."""
+    top = tf.stack([anchors[..., 0, :], others[..., 0, :]], axis=3)
+    bottom = tf.stack([others[..., 1, :], anchors[..., 1, :]], axis=3)
+    shape = tf.shape(top)
+    x = tf.stack([top, bottom], axis=2)
+    return tf.reshape(x, [shape[0], 2 * shape[1], 2 * shape[2], top.shape[-1]])
+
+
+def _neighbours(anchors: tf.Tensor) -> list[tf.Tensor]:
+    """As `hyper.neighbours`: the anchors above, below, left and right of each other block."""
+    even, odd = anchors[..., 0, :], anchors[..., 1, :]
+    above = lambda x: tf.pad(x, [[0, 0], [1, 0], [0, 0], [0, 0]])[:, :-1]
+    below = lambda x: tf.pad(x, [[0, 0], [0, 1], [0, 0], [0, 0]])[:, 1:]
+    left = lambda x: tf.pad(x, [[0, 0], [0, 0], [1, 0], [0, 0]])[:, :, :-1]
+    right = lambda x: tf.pad(x, [[0, 0], [0, 0], [0, 1], [0, 0]])[:, :, 1:]
+    pairs = (above(odd), even), (odd, below(even)), (even, left(odd)), (right(even), odd)
+    return [tf.stack(pair, axis=3) for pair in pairs]
 
 
 def _patches(x: tf.Tensor) -> tf.Tensor:
@@ -40,6 +65,10 @@ def _patches(x: tf.Tensor) -> tf.Tensor:
 
 def _layer(layer: Mapping[str, tf.Variable], x: tf.Tensor) -> tf.Tensor:
     return tf.tensordot(x, layer["weight"], 1) + layer["bias"]
+
+
+def _magnitude(symbols: tf.Tensor) -> tf.Tensor:
+    return tf.gather(tf.constant(hyper.MAGNITUDE), tf.minimum(tf.abs(symbols), len(hyper.MAGNITUDE) - 1))
 
 
 def _integer_layer(layer: Mapping[str, tf.Variable], x: tf.Tensor) -> tf.Tensor:
@@ -104,13 +133,15 @@ class Decoder(tf.Module):
     Attributes:
       hash: of the model, 16 hexadecimal digits.
       latents, hyper_latents: M and Cz, the channels of y and z.
+      group_channels: the channels of each group, as slices; each group has two passes.
+      passes: in which y is coded.
     """
 
     def __init__(self, model: ModelFile):
         """Raises JndError for a model that cannot code."""
         super().__init__(name="jnd_decoder")
-        if model.config.get("name") != "jnd" or not model.tables:
-            raise JndError(f"Model {model.name!r} has no tables to code with: export a model of the 'jnd' family.")
+        if model.config.get("name") != "lapped" or not model.tables:
+            raise JndError(f"Model {model.name!r} has no tables to code with: export a model of the 'lapped' family.")
         coder = coding.latent_coder(model.params, model.tables)
         self.hash = model.hash
         self.latents, self.hyper_latents = coder.scale_offset.shape[1], coder.z_tables.shape[1]
@@ -121,99 +152,115 @@ class Decoder(tf.Module):
             for name in ("synthesis", "postfilter")
         }
         self._linear = _variables(basis | {"log_inverse_gain": model.params["log_inverse_gain"]})
+        self.group_channels = coder.group_channels
+        self.passes = 2 * len(self.group_channels)
         self._scale_offset = tf.Variable(coder.scale_offset.astype(np.int32), trainable=False)
         self._coarse, self._fine = _bottlenecks(self._net)
-
-    def anchors(self, h: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
-        """(h, w, 1) float32: 1 at the blocks of the first pass."""
-        return tf.cast((tf.range(h)[:, None, None] + tf.range(w)[None, :, None] + 1) % 2, tf.float32)
 
     def scale_features(self, z: tf.Tensor) -> tf.Tensor:
         """As `hyper.scale_features`: z (B, h/4, w/4, Cz) float32 -> (B, h, w, C)."""
         x = tf.nn.depth_to_space(_clip(_integer_layer(self._scale["up1"], _patches(z))), 2)
         return tf.nn.depth_to_space(_clip(_integer_layer(self._scale["up2"], _patches(x))), 2)
 
-    def scale_indexes(
-        self, features: tf.Tensor, symbols: tf.Tensor, decoded: tf.Tensor, quality: tf.Tensor
-    ) -> tf.Tensor:
-        """Scale indexes 0..63, (B, h, w, M) int32.
+    def pass_indexes(self, number: int, features: tf.Tensor, symbols: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
+        """Scale indexes 0..63 of the latents of a pass, (B, h/2, w/2, 2, channels of its group) int32.
 
         Args:
+          number: of the pass: twice that of its group, plus 1 for the other blocks.
           features: from `scale_features`.
-          symbols: (B, h, w, M) int32 residual symbols, zero where not yet decoded.
-          decoded: (B, h, w, 1) float32, 1 where decoded, else 0.
+          symbols: (B, h, w, M) int32 residual symbols of the passes before; what else is in it has no effect.
           quality: (B,) int32 in 0..1000.
         """
-        magnitude = tf.gather(tf.constant(hyper.MAGNITUDE), tf.minimum(tf.abs(symbols), len(hyper.MAGNITUDE) - 1))
-        x = tf.concat([magnitude, decoded * hyper.ACTIVATION_UNIT], axis=-1)
-        x = _clip(_integer_layer(self._scale["context1"], x))
-        x = _clip(_integer_layer(self._scale["context2"], _patches(x)))
-        x = _clip(_integer_layer(self._scale["merge"], tf.concat([features, x], axis=-1)))
-        index = tf.cast(_integer_layer(self._scale["out"], x), tf.int32) + self._offset(quality)
+        group, half = self._scale["groups"][number // 2], number % 2
+        channels, known = self.group_channels[number // 2], _magnitude(symbols)
+        here = _halves(features)[half]
+        inputs = [here, tf.broadcast_to(self._level(quality), tf.concat([tf.shape(here)[:-1], [1]], 0))]
+        if channels.start:
+            x = _clip(_integer_layer(group["embed"], known[..., : channels.start]))
+            inputs.append(_halves(_clip(_integer_layer(group["context"], _patches(x))))[half])
+        own = tf.zeros(tf.concat([tf.shape(here)[:-1], tf.shape(group["own2"]["bias"])], 0))
+        if half:
+            x = _clip(_integer_layer(group["own1"], _halves(known[..., channels])[0]))
+            own = _clip(_integer_layer(group["own2"], tf.concat(_neighbours(x), axis=-1)))
+        x = _clip(_integer_layer(group["merge"], tf.concat([*inputs, own], axis=-1)))
+        x = _clip(x + _integer_layer(group["mid"], x))
+        index = tf.cast(_integer_layer(group["out"], x), tf.int32) + self._offset(quality)[..., channels]
         return tf.clip_by_value(index, 0, hyper.SCALE_LEVELS - 1)
 
+    def decode_symbols(self, z: tf.Tensor, quality: tf.Tensor, decode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """(B, h, w, M) int32 residual symbols; `decode` gives those of a pass from its scale indexes, of the same shape."""
+        features, groups = self.scale_features(tf.cast(z, tf.float32)), []
+        shape = tf.shape(features)
+        rest = lambda channels: tf.zeros([*tf.unstack(shape[:3]), channels], tf.int32)
+        for number, channels in enumerate(self.group_channels):
+            indexes = lambda half, own: self.pass_indexes(
+                2 * number + half, features, tf.concat([*groups, own, rest(self.latents - channels.stop)], -1), quality
+            )
+            anchors = decode(indexes(0, rest(channels.stop - channels.start)))
+            others = decode(indexes(1, _interleave(anchors, tf.zeros_like(anchors))))
+            groups.append(_interleave(anchors, others))
+        return tf.concat(groups, axis=-1)
+
+    def hyper(self, z: tf.Tensor, quality: tf.Tensor, symbols: tf.Tensor, number: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What entropy decoding of a pass needs.
+
+        Args:
+          z: (B, h/4, w/4, Cz) int32.
+          quality: (B,) int32 in 0..1000.
+          symbols: (B, h, w, M) int32 residual symbols of the passes before.
+          number: int32 scalar, that of the pass, 0 to `passes` - 1.
+
+        Returns:
+          {"indexes": (B, h/2, w/2, 2, channels of the pass's group) int32 in 0..63}
+        """
+        features = self.scale_features(tf.cast(z, tf.float32))
+        branch = lambda i: lambda: tf.ensure_shape(self.pass_indexes(i, features, symbols, quality), [None] * 5)
+        return {"indexes": tf.switch_case(number, [branch(i) for i in range(self.passes)])}
+
+    def _level(self, quality: tf.Tensor) -> tf.Tensor:
+        """`hyper.quality_level` of (B,) qualities, (B, 1, 1, 1, 1) float32."""
+        return tf.cast(hyper.quality_level(quality), tf.float32)[:, None, None, None, None]
+
     def _offset(self, quality: tf.Tensor) -> tf.Tensor:
-        """`hyper.scale_offset` of (B,) qualities, (B, 1, 1, M) int32."""
+        """`hyper.scale_offset` of (B,) qualities, (B, 1, 1, 1, M) int32."""
         spacing = hyper.NODE_SPACING
         node = tf.minimum(quality // spacing, hyper.NODES - 2)
         t = (quality - node * spacing)[:, None]
         low, high = tf.gather(self._scale_offset, node), tf.gather(self._scale_offset, node + 1)
-        return ((2 * (low * (spacing - t) + high * t) + spacing) // (2 * spacing))[:, None, None, :]
+        return ((2 * (low * (spacing - t) + high * t) + spacing) // (2 * spacing))[:, None, None, None, :]
 
     def mean_features(self, z: tf.Tensor) -> tf.Tensor:
         """As `hyper.mean_features`: z (B, h/4, w/4, Cz) float32 -> (B, h, w, C)."""
         x = tf.nn.depth_to_space(_relu(_layer(self._mean["up1"], _patches(z))), 2)
         return tf.nn.depth_to_space(_relu(_layer(self._mean["up2"], _patches(x))), 2)
 
-    def means(self, features: tf.Tensor, y_hat: tf.Tensor, decoded: tf.Tensor) -> tf.Tensor:
-        """Means (B, h, w, M) float32 of the gained latents.
-
-        Args:
-          features: from `mean_features`.
-          y_hat: (B, h, w, M) gained latents decoded so far, zero elsewhere.
-          decoded: (B, h, w, 1) float32, 1 where decoded, else 0.
-        """
-        p = self._mean
-        padded, cross = tf.pad(y_hat, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC"), p["cross"]
-        linear = (
-            padded[:, :-2, 1:-1] * cross[0]
-            + padded[:, 2:, 1:-1] * cross[1]
-            + padded[:, 1:-1, :-2] * cross[2]
-            + padded[:, 1:-1, 2:] * cross[3]
-        )
-        x = _relu(_layer(p["context1"], tf.concat([_arcsinh(y_hat), decoded], axis=-1)))
-        x = _relu(_layer(p["context2"], _patches(x)))
-        x = _relu(_layer(p["merge"], tf.concat([features, x], axis=-1)))
-        return _layer(p["out"], x) + linear
-
-    def hyper(self, z: tf.Tensor, quality: tf.Tensor, symbols: tf.Tensor, decoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What a pass of entropy decoding needs: with nothing decoded for the anchors, with them for the others.
-
-        Args:
-          z: (B, h/4, w/4, Cz) int32.
-          quality: (B,) int32 in 0..1000.
-          symbols: (B, h, w, M) int32 residual symbols decoded so far, zero elsewhere.
-          decoded: (B, h, w, 1) int32, 1 where decoded (the anchors or nothing), else 0.
-
-        Returns:
-          {"indexes": (B, h, w, M) int32 in 0..63, "means": (B, h, w, M) float32}
-        """
-        z, known = tf.cast(z, tf.float32), tf.cast(decoded, tf.float32)
-        features, values = self.mean_features(z), tf.cast(symbols, tf.float32)
-        first = self.means(features, tf.zeros_like(values), tf.zeros_like(known))
-        return {
-            "indexes": self.scale_indexes(self.scale_features(z), symbols, known, quality),
-            "means": self.means(features, (values + first) * known, known),
-        }
+    def _group_means(self, group: Mapping[str, Any], features, lower, own) -> tf.Tensor:
+        """As `hyper.means`, of one half; `lower` and `own` are None where there are none."""
+        size = tf.shape(features)[:-1]
+        near = tf.zeros(tf.concat([size, tf.shape(group["own2"]["bias"])], 0))
+        linear = 0.0
+        if own is not None:
+            x = _relu(_layer(group["own1"], _arcsinh(own)))
+            near = _relu(_layer(group["own2"], tf.concat(_neighbours(x), axis=-1)))
+            linear = tf.add_n([x * group["cross"][i] for i, x in enumerate(_neighbours(own))])
+        inputs = [features, *([] if lower is None else [lower]), near]
+        x = _relu(_layer(group["merge"], tf.concat(inputs, axis=-1)))
+        x = x + _relu(_layer(group["mid"], x))
+        return _layer(group["out"], x) + linear
 
     def gained_latents(self, symbols: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         """Gained latents (B, h, w, M) float32 of residual symbols (B, h, w, M) and z (B, h/4, w/4, Cz), both int32."""
-        symbols, features = tf.cast(symbols, tf.float32), self.mean_features(tf.cast(z, tf.float32))
-        shape = tf.shape(symbols)
-        anchor = tf.broadcast_to(self.anchors(shape[1], shape[2]), [shape[0], shape[1], shape[2], 1])
-        first = symbols + self.means(features, tf.zeros_like(symbols), tf.zeros_like(anchor))
-        second = symbols + self.means(features, first * anchor, anchor)
-        return tf.where(anchor > 0, first, second)
+        features, groups = _halves(self.mean_features(tf.cast(z, tf.float32))), []
+        for channels, group in zip(self.group_channels, self._mean["groups"]):
+            anchors, others = _halves(tf.cast(symbols[..., channels], tf.float32))
+            lower = None, None
+            if groups:
+                x = _relu(_layer(group["embed"], _arcsinh(tf.concat(groups, axis=-1))))
+                lower = _halves(_relu(_layer(group["context"], _patches(x))))
+            anchors += self._group_means(group, features[0], lower[0], None)
+            others += self._group_means(group, features[1], lower[1], anchors)
+            groups.append(_interleave(anchors, others))
+        return tf.concat(groups, axis=-1)
 
     def synthesis(self, y_hat: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
         """Pixels, nominally in [0, 1], not clipped: gained y_hat (B, h, w, M), quality (B,) -> (B, 16 h, 16 w, 3)."""
@@ -226,7 +273,7 @@ class Decoder(tf.Module):
         return x + self._residual(padded, quality)[:, : h * BLOCK, : w * BLOCK] + 0.5
 
     def _residual(self, y: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
-        """`codec.jnd.SynthesisNet`."""
+        """`codec.lapped.SynthesisNet`."""
         p = self._net
         h = tf.nn.depth_to_space(_conv(p["Conv_0"], y), 2)
         h = _relu(_modulate(p["Modulation_0"], _conv(p["Conv_1"], h), quality))

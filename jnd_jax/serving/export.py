@@ -68,6 +68,23 @@ def sample(coder: coding.LatentCoder, h: int, w: int, quality: int, seed: int = 
     )
 
 
+def of_passes(coder: coding.LatentCoder, values: np.ndarray) -> list[np.ndarray]:
+    """(B, h, w, M) values pass by pass, in the order of coding: each (B, h/2, w/2, 2, channels of the group)."""
+    halves = hyper.halves(np, values)
+    return [half[..., channels] for channels in coder.group_channels for half in halves]
+
+
+def before(coder: coding.LatentCoder, symbols: np.ndarray, number: int) -> np.ndarray:
+    """(B, h, w, M) symbols as far as they are known before pass `number`, zero elsewhere."""
+    known = np.zeros_like(symbols)
+    channels = coder.group_channels[number // 2]
+    known[..., : channels.start] = symbols[..., : channels.start]
+    if number % 2:
+        anchors, others = hyper.halves(np, symbols[..., channels])
+        known[..., channels] = hyper.interleave(np, anchors, 0 * others)
+    return known
+
+
 def reference_pixels(model: modelfile.ModelFile) -> Callable[[Sample], np.ndarray] | None:
     """A function from a sample to the (1, 16 h, 16 w, 3) uint8 image that the codec decodes; None without jax."""
     try:
@@ -133,8 +150,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output.exists():
         raise JndError(f"{args.output} exists already: name a folder that does not.")
     model = modelfile.load(modelfile.find(args.model))
-    if model.config.get("name") != "jnd" or not model.tables:
-        raise JndError(f"Model {model.name!r} has no tables to code with: export a model of the 'jnd' family.")
+    if model.config.get("name") != "lapped" or not model.tables:
+        raise JndError(f"Model {model.name!r} has no tables to code with: export a model of the 'lapped' family.")
     try:
         exporter = importlib.import_module(_FORMATS[args.format])
     except ModuleNotFoundError as error:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from jnd_jax import bitstream
-from jnd_jax.codec import coding, hyper
+from jnd_jax.codec import coding
 from jnd_jax.codec.linear import BLOCK
 from jnd_jax.modelfile import ModelFile
 from jnd_jax.serving import export as exporting
@@ -39,9 +39,7 @@ def signatures(model: ModelFile, plain: bool) -> tuple[tf.Module, dict[str, tf.t
                 "images": decoder.synthesize(symbols, z, quality, height, width)
             }
         ).get_concrete_function(**latents, height=spec("height"), width=spec("width")),
-        "hyper": tf.function(decoder.hyper).get_concrete_function(
-            **latents, decoded=spec("decoded", None, None, None, 1)
-        ),
+        "hyper": tf.function(decoder.hyper).get_concrete_function(**latents, number=spec("number")),
     }
     if plain:
         return root, functions
@@ -96,18 +94,14 @@ def compare(model: ModelFile, loaded: Any) -> dict[str, Any]:
     """How far a SavedModel's signatures are from the codec on random latents of several qualities."""
     coder = coding.latent_coder(model.params, model.tables)
     reference = exporting.reference_pixels(model)
-    wrong, count, means, ours, theirs, decoded = 0, 0, [], [], [], []
+    wrong, count, ours, theirs, decoded = 0, 0, [], [], []
     for quality in exporting.QUALITIES:
         drawn = exporting.sample(coder, 8, 12, quality)
-        anchor = hyper.anchors(np, 8, 12)[None].astype(np.int32)
-        passes = [
-            loaded["hyper"](z=drawn.z, quality=drawn.quality, symbols=drawn.symbols * known, decoded=known)
-            for known in (0 * anchor, anchor)
-        ]
-        merge = lambda name: np.where(anchor > 0, passes[0][name], passes[1][name])
-        wrong += int(np.sum(merge("indexes") != drawn.indexes))
-        count += drawn.indexes.size
-        means.append(np.abs(merge("means") - (drawn.y_hat - drawn.symbols)).max())
+        for number, expected in enumerate(exporting.of_passes(coder, drawn.indexes)):
+            symbols = exporting.before(coder, drawn.symbols, number)
+            indexes = loaded["hyper"](z=drawn.z, quality=drawn.quality, symbols=symbols, number=number)["indexes"]
+            wrong += int(np.sum(indexes.numpy() != expected))
+            count += expected.size
         height, width = 8 * BLOCK - 5, 12 * BLOCK - 7
         images = loaded["synthesize"](
             symbols=drawn.symbols, z=drawn.z, quality=drawn.quality, height=height, width=width
@@ -122,7 +116,6 @@ def compare(model: ModelFile, loaded: Any) -> dict[str, Any]:
         "qualities": list(exporting.QUALITIES),
         "scale_indexes": count,
         "scale_indexes_wrong": wrong,
-        "means": float(max(means)),
     }
     if theirs:
         result["pixels"] = exporting.compare_pixels(np.stack(ours), np.stack(theirs))
@@ -135,4 +128,4 @@ def _file(model: ModelFile, coder: coding.LatentCoder, drawn: exporting.Sample, 
     quality, z = int(drawn.quality[0]), drawn.z[0].astype(np.float32)
     y = coder.recode_y(drawn.coded, z, quality, "constriction", "tfc")
     chunks = {"z": coder.encode_z(z, quality, "tfc"), "y": y}
-    return bitstream.pack(bitstream.Header(model.hash, width, height, quality, "tfc"), chunks)
+    return bitstream.pack(bitstream.Header(model.hash, width, height, quality, "tfc", coder.passes), chunks)

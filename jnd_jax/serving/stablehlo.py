@@ -34,11 +34,7 @@ def synthesize(model: ModelFile, height: int, width: int) -> Callable[..., jax.A
     missing = [-n % BUCKET if n <= TILE else 0 for n in (h, w)]
 
     def decode(symbols, z, quality):
-        symbols, anchor = symbols.astype(jnp.float32), hyper.anchors(jnp, h, w)
-        features = hyper.mean_features(jnp, mean, z.astype(jnp.float32))
-        means = lambda y_hat, decoded: hyper.means(jnp, mean, features, *hyper.mean_context(jnp, mean, y_hat, decoded))
-        first = symbols + means(jnp.zeros_like(symbols), jnp.zeros_like(anchor))
-        y_hat = jnp.where(anchor > 0, first, symbols + means(first * anchor, anchor))
+        y_hat = hyper.gained_latents(jnp, mean, z.astype(jnp.float32), symbols.astype(jnp.float32))
         y_hat = jnp.pad(y_hat, [(0, 0), (0, missing[0]), (0, missing[1]), (0, 0)])
         x: Any = network.apply({"params": params}, y_hat, quality.astype(jnp.float32), (h, w), method="synthesis")
         return jnp.clip(jnp.round(255.0 * x[:, :height, :width]), 0, 255).astype(jnp.uint8)

@@ -13,7 +13,7 @@ import tensorflow_compression_ops as ops
 
 from jnd_jax import bitstream
 from jnd_jax.codec import coding, hyper
-from jnd_jax.codec.linear import FOOTPRINT, GRID, round_up
+from jnd_jax.codec.linear import FOOTPRINT, round_up
 from jnd_jax.entropy.tables import BYTE, PRECISION
 from jnd_jax.entropy.tfc import lookup
 from jnd_jax.modelfile import ModelFile
@@ -146,7 +146,7 @@ class StreamDecoder(tf.Module):
                 number(5, 1) == bitstream.CODERS.index("tfc"),
                 "the file is coded for constriction: transcode it with `jnd-jax transcode --coder tfc`",
             ),
-            (number(6, 1) == 2, "the file is coded in one pass, which this program does not read"),
+            (number(6, 1) == self._decoder.passes, _DAMAGED),
             (tf.reduce_all(fields[8:16] == model), f"the file was made with another model than {self._decoder.hash}"),
             (number(7, 1) <= len(bitstream.TAGS), _DAMAGED),
             (
@@ -197,31 +197,28 @@ class StreamDecoder(tf.Module):
         return tf.transpose(tf.reshape(z, [channels, h, w]), [1, 2, 0]) - hyper.Z_MAX
 
     def _decode_y(self, data: tf.Tensor, z: tf.Tensor, quality: tf.Tensor) -> tf.Tensor:
-        """(h, w, M) int32 residual symbols, both passes."""
-        h, w = GRID * tf.shape(z)[0], GRID * tf.shape(z)[1]
-        anchor = self._decoder.anchors(h, w)
-        features = self._decoder.scale_features(tf.cast(z, tf.float32)[None])
-        symbols = tf.zeros([h, w, self._decoder.latents], tf.int32)
+        """(h, w, M) int32 residual symbols of all passes."""
         handle = ops.create_range_decoder(data, self._y_lookup)
-        for now, decoded in ((anchor, tf.zeros_like(anchor)), (1.0 - anchor, anchor)):
-            index = self._decoder.scale_indexes(features, symbols[None], decoded[None], quality[None])[0]
-            at = tf.where(now[..., 0] > 0)
-            handle, values = self._decode_pass(handle, tf.reshape(tf.gather_nd(index, at), [-1]))
-            values = tf.reshape(values, [-1, self._decoder.latents])
-            symbols += tf.scatter_nd(at, values, tf.shape(symbols, tf.int64))
+
+        def decode(index: tf.Tensor) -> tf.Tensor:
+            nonlocal handle
+            handle, values = self._decode_pass(handle, tf.reshape(index, [-1]))
+            return tf.reshape(values, tf.shape(index))
+
+        symbols = self._decoder.decode_symbols(z[None], quality[None], decode)[0]
         tf.debugging.Assert(ops.entropy_decode_finalize(handle), [_DAMAGED])
         return symbols
 
     def _decode_pass(self, handle: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The decoder after it, and the (n,) symbols of (n,) scale indexes: in their order, then the escaped ones."""
+        """The decoder after a pass, and the (n,) symbols of (n,) scale indexes: in their order, then the escaped ones."""
         order = tf.argsort(index, stable=True)
         level = tf.gather(index, order)
         handle, values = ops.entropy_decode_index(handle, level, tf.shape(level), Tdecoded=tf.int32)
         half = tf.gather(self._half_width, level)
         escaped = tf.where(values == 2 * half + 1)
-        index = tf.fill([2 * tf.shape(escaped)[0]], hyper.SCALE_LEVELS)
-        handle, parts = ops.entropy_decode_index(handle, index, tf.shape(index), Tdecoded=tf.int32)
+        parts = tf.fill([2 * tf.shape(escaped)[0]], hyper.SCALE_LEVELS)
+        handle, parts = ops.entropy_decode_index(handle, parts, tf.shape(parts), Tdecoded=tf.int32)
         wide = parts[::2] + 256 * parts[1::2]
         wide -= tf.where(wide < 2**15, 0, 2**16)
         values = tf.tensor_scatter_nd_update(values - half, escaped, wide)
-        return handle, tf.scatter_nd(order[:, None], values, tf.shape(values))
+        return handle, tf.scatter_nd(order[:, None], values, tf.shape(index))

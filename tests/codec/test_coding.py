@@ -7,7 +7,7 @@ import pytest
 from skimage import data
 
 from jnd_jax import codec, modelfile, zoo
-from jnd_jax.codec import coding, hyper
+from jnd_jax.codec import coding, distortion, hyper
 from jnd_jax.codec.freeze import coding_tables
 from jnd_jax.errors import JndError
 
@@ -56,19 +56,26 @@ def test_latents_beyond_the_tables_escape(coder, latents):
 
 
 @pytest.mark.parametrize("shipped", [False, True])
-def test_coding_and_training_agree_on_symbols_and_scales(golden_model, shipped, monkeypatch):
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_coding_and_training_agree_on_symbols_and_scales(golden_model, shipped, share, monkeypatch):
     if not shipped:  # Symbols beyond the tables, of which this model has many, are optimised in training only.
-        monkeypatch.setattr(hyper, "RDO_STRENGTH", 1e9)
+        monkeypatch.setattr(hyper, "RDO_DISTORTION_FACTOR", 1e9)
     model = modelfile.load(modelfile.find(zoo.DEFAULT) if shipped else golden_model)
-    network, params = codec.build(model.config), jax.tree.map(jnp.asarray, model.params)
+    network = codec.build(model.config | {"masked_share": share})
+    params = jax.tree.map(jnp.asarray, model.params)
     latents = latents_of(model)
     # The file's integers come from float32 parameters, of which it keeps float16 only.
     coder = coding.latent_coder(model.params, coding_tables(network, model.params))
     z = coder.hyper_latents(latents)
-    ours = coder.decode_y(coder.encode_y(latents, z, 600), z, 600)
+    activity = np.random.default_rng(0).uniform(0, 5, (8, 12, 4)).astype(np.float32)
+    halves, masked = hyper.halves(np, activity), distortion.masked_energy(np, coder.synthesis)
+    energy = lambda channels, half: distortion.energy(
+        np, share, coder.synthesis_energy[channels], masked[:, channels], halves[half]
+    )
+    ours = coder.decode_y(coder.encode_y(latents, z, 600, energy=energy), z, 600)
     symbols, y_hat, _, index = jax.jit(
-        lambda y, z: network.apply({"params": params}, y, z, jnp.full(1, 600.0), method="code")
-    )(latents[None], z[None])
+        lambda y, z, activity: network.apply({"params": params}, y, z, jnp.full(1, 600.0), activity, method="code")
+    )(latents[None], z[None], activity[None])
     # A residual that lies on a half may round either way in two runtimes; everything after it then follows.
     assert np.mean(np.asarray(symbols[0]) != ours.symbols) < 1e-3
     assert np.mean(np.asarray(index[0]) != ours.indexes) < 1e-3
@@ -78,7 +85,8 @@ def test_coding_and_training_agree_on_symbols_and_scales(golden_model, shipped, 
 
 def test_optimised_quantisation_lowers_rate_plus_distortion(coder, latents, monkeypatch):
     z = coder.hyper_latents(latents)
-    weight = coder._distortion_weight(600) / hyper.RDO_STRENGTH
+    log_inverse_gain = coder.log_inverse_gain[4] + 0.8 * (coder.log_inverse_gain[5] - coder.log_inverse_gain[4])
+    weight = hyper.distortion_weight(np, 600, log_inverse_gain, coder.synthesis_energy) / hyper.RDO_DISTORTION_FACTOR
 
     def cost():
         data = coder.encode_y(latents, z, 600)
@@ -86,7 +94,7 @@ def test_optimised_quantisation_lowers_rate_plus_distortion(coder, latents, monk
         return 8 * len(data) + np.sum(weight * error**2), len(data)
 
     optimised = cost()
-    monkeypatch.setattr(hyper, "RDO_STRENGTH", 1e9)
+    monkeypatch.setattr(hyper, "RDO_DISTORTION_FACTOR", 1e9)
     plain = cost()
     assert optimised[1] < plain[1] and optimised[0] < plain[0]
 

@@ -9,7 +9,7 @@ import pytest
 from skimage import data
 
 from jnd_jax import codec
-from jnd_jax.codec import hyper
+from jnd_jax.codec import distortion, hyper
 from tests.models import CONFIG
 
 MODEL = codec.build(CONFIG)
@@ -35,7 +35,7 @@ def photos():
 
 
 def test_an_untrained_default_model_is_a_transform_codec(photos):
-    model = codec.build({"name": "jnd"})
+    model = codec.build({"name": "lapped"})
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros(1))
     quality = jnp.full(4, 1000.0)
 
@@ -94,7 +94,7 @@ def test_an_example_does_not_depend_on_its_batch(params, photos):
 def _symbols(model, x, quality):
     y = model.analysis(x, quality)
     z = jnp.round(jnp.clip(model.hyper_analysis(y), -hyper.Z_MAX, hyper.Z_MAX))
-    return model.code(y, z, quality)[0]
+    return model.code(y, z, quality, distortion.log_activity(x)).symbols
 
 
 def test_padding_beyond_the_given_blocks_changes_nothing_inside(params, photos):
@@ -112,8 +112,10 @@ def test_padding_beyond_the_given_blocks_changes_nothing_inside(params, photos):
 
 
 def test_integer_sums_stay_exact_in_float32(params):
-    layers = MODEL.apply({"params": params}, method="integer_scale_path")
-    for name, layer in layers.items():
+    path = MODEL.apply({"params": params}, method="integer_scale_path")
+    layers = [(name, layer) for part in (path, *path.pop("groups")) for name, layer in part.items()]
+    assert len(layers) > 10
+    for name, layer in layers:
         weight, bias = np.asarray(layer["weight"], np.float64), np.asarray(layer["bias"], np.float64)
         assert np.array_equal(weight, np.round(weight)) and np.array_equal(bias, np.round(bias)), name
         largest = np.abs(weight).sum(0) * hyper.ACTIVATION_MAX + np.abs(bias) + 0.5 / np.asarray(layer["unit"])

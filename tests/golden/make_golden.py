@@ -19,13 +19,17 @@ from jnd_jax.training.packaging import export_model
 
 FOLDER = Path(__file__).parent
 CONFIG = dict(
-    name="jnd",
+    name="lapped",
     latents=32,
     hyper_latents=4,
     hyper_width=8,
     widths=(8, 16),
     analysis_depths=(1, 1),
     synthesis_depths=(1, 1),
+    groups=(8,),
+    context_width=8,
+    own_width=8,
+    hidden_width=16,
 )
 STREAMS = {"astronaut-q20": (200, 130, 20.0), "astronaut-q60": (64, 64, 60.0), "astronaut-q100": (33, 49, 100.0)}
 

@@ -13,7 +13,7 @@ import pytest
 
 from jnd_jax import codec, modelfile
 from jnd_jax.cli import main
-from jnd_jax.codec import hyper
+from jnd_jax.codec.coding import latent_coder
 from jnd_jax.serving import export
 from tests.serving import golden
 
@@ -55,17 +55,16 @@ def test_a_saved_model_is_made_and_decodes_without_jax(tmp_path):
 
 
 @pytest.mark.parametrize("name", golden.NAMES)
-def test_scale_indexes_are_the_codecs_to_the_last_one(decoder, name):
+def test_scale_indexes_are_the_codecs_to_the_last_one(model, decoder, name):
     header, latents, z, _ = golden.read(name)
     inputs = golden.integers(header, latents, z)
-    anchor = hyper.anchors(np, *latents.symbols.shape[:2])[None].astype(np.int32)
-    first, second = (
-        decoder.hyper(inputs["z"], inputs["quality"], inputs["symbols"] * known, known)
-        for known in (0 * anchor, anchor)
-    )
-    np.testing.assert_array_equal(np.where(anchor > 0, first["indexes"], second["indexes"])[0], latents.indexes)
-    means = np.where(anchor > 0, first["means"], second["means"])[0]
-    np.testing.assert_allclose(means, latents.y_hat - latents.symbols, atol=2e-5)
+    coder = latent_coder(model.params, model.tables)
+    for number, expected in enumerate(export.of_passes(coder, latents.indexes[None])):
+        symbols = export.before(coder, inputs["symbols"], number)
+        indexes = decoder.hyper(inputs["z"], inputs["quality"], symbols, tf.constant(number))["indexes"]
+        np.testing.assert_array_equal(indexes, expected)
+    y_hat = decoder.gained_latents(inputs["symbols"], inputs["z"])
+    np.testing.assert_allclose(y_hat[0], latents.y_hat, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", golden.NAMES)
@@ -83,8 +82,6 @@ def test_pixels_before_rounding_agree_with_jax(model, decoder, name):
 
 @pytest.mark.parametrize("h, w", [(4, 4), (12, 4), (4, 68)])
 def test_any_size_decodes_as_the_codec_does(model, decoder, h, w):
-    from jnd_jax.codec.coding import latent_coder
-
     coder, reference = latent_coder(model.params, model.tables), export.reference_pixels(model)
     drawn = export.sample(coder, h, w, 700)
     ours = decoder.synthesize(drawn.symbols, drawn.z, drawn.quality, 16 * h - 9, 16 * w - 2).numpy()
@@ -92,8 +89,6 @@ def test_any_size_decodes_as_the_codec_does(model, decoder, h, w):
 
 
 def test_a_batch_decodes_as_its_images_do(model, decoder):
-    from jnd_jax.codec.coding import latent_coder
-
     coder = latent_coder(model.params, model.tables)
     several = [export.sample(coder, 8, 4, quality, seed) for seed, quality in enumerate((30, 500, 999))]
     stack = lambda field: np.concatenate([getattr(drawn, field) for drawn in several])

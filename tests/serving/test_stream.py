@@ -81,7 +81,7 @@ def test_what_it_does_not_decode_it_names(codec, served, tiny_model):
     with pytest.raises(tf.errors.InvalidArgumentError, match="another model"):
         served["decode"](data=tf.constant(jnd_jax.load(tiny_model).encode(image, 30, coder="tfc")))
     header, chunks = bitstream.unpack(codec.encode(image, 30, coder="tfc"))
-    huge = bitstream.pack(bitstream.Header(header.model, 16384, 16384, header.quality, "tfc"), chunks)
+    huge = bitstream.pack(bitstream.Header(header.model, 16384, 16384, header.quality, "tfc", header.passes), chunks)
     with pytest.raises(tf.errors.InvalidArgumentError, match="too short for the declared image size"):
         served["decode"](data=tf.constant(huge))
     with pytest.raises(tf.errors.InvalidArgumentError, match="quality by region"):

@@ -1,0 +1,64 @@
+"""Bits at one just-noticeable difference on validation photographs: what models are chosen by.
+
+    python -m bench.jnd_bits jnd-perceptual-4 jnd-perceptual-5 --data photos/,cid22/
+
+Every tenth photograph by name, its central 512x512 pixels: none that the models were trained on with these folders. Each
+is coded at a few qualities; the bits at the metric's level for one JND are interpolated in log bits. Prints a Markdown
+table of the mean change of each model's bits against the first one's, and its standard error over the photographs.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+import jnd_jax
+from jnd_jax import metrics
+from jnd_jax.data import cache
+from jnd_jax.training.validate import choose
+
+
+def log_bits(codec, image: np.ndarray, qualities: list[float], metric_names: list[str]) -> list[float]:
+    """log2 of the bits at one JND by each metric, extrapolated by the nearest two qualities where need be."""
+    values, bits = [], []
+    for quality in qualities:
+        data = codec.encode(image, quality)
+        decoded = codec.decode(data)
+        values.append([metrics.measure(name, image, decoded) for name in metric_names])
+        bits.append(np.log2(8 * len(data)))
+    result = []
+    for name, column in zip(metric_names, np.array(values).T):
+        beyond = column - metrics.jnd_threshold(name)
+        if beyond[0] > beyond[-1]:
+            beyond = -beyond
+        i = int(np.clip(np.searchsorted(beyond, 0.0) - 1, 0, len(qualities) - 2))
+        slope = (bits[i + 1] - bits[i]) / (beyond[i + 1] - beyond[i])
+        result.append(bits[i] - slope * beyond[i])
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--data", required=True, metavar="DIR,DIR")
+    parser.add_argument("--metrics", default="ssimulacra2,butteraugli")
+    parser.add_argument("--qualities", default="36,45,54")
+    parser.add_argument("--images", type=int, default=36)
+    args = parser.parse_args()
+    names, qualities = args.metrics.split(","), [float(q) for q in args.qualities.split(",")]
+    _, validation = cache.split(cache.load_images(args.data.split(",")), 10)
+    images = [example["image"] for example in choose(validation, None, args.images, 512)]
+    found = {
+        model: np.array([log_bits(jnd_jax.load(model), image, qualities, names) for image in images])
+        for model in args.models
+    }
+    print(f"| model | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    for model, bits in found.items():
+        ratio = 2 ** (bits - found[args.models[0]])
+        mean, error = 100 * (ratio.mean(0) - 1), 100 * ratio.std(0, ddof=1) / len(ratio) ** 0.5
+        print(f"| {model} | {' | '.join(f'{m:+.2f} % ({e:.2f})' for m, e in zip(mean, error))} |")
+
+
+if __name__ == "__main__":
+    main()

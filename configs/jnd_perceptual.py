@@ -1,0 +1,27 @@
+"""The default model trained on: transforms and entropy model together, with the loss that weighs what people see.
+
+It starts from the shipped model, enlarges its analysis, which costs nothing when files are decoded, rounds by visible
+errors as the encoder then does, and keeps its learning rate: a run to go on with whenever there is time. A branch of it
+whose learning rate falls (`train.branch_from`, `train.decay_from_step`) is what ships.
+
+python train.py --config configs/jnd_perceptual.py --workdir runs/trunk --config.data.path=photos/,cid22/
+Result: not run.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+_STEPS = 100_000
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.model.analysis_depths = (2, 12)
+    config.model.masked_share = 0.95
+    config.loss.distance = {"masked-dct": 0.95, "mse": 0.05}
+    config.train.update(
+        stages=((_STEPS, 128, 16),), learning_rate=1.5e-3, decay_from_step=_STEPS, init_from="jnd-perceptual-4"
+    )
+    config.eval.every = 1000
+    return config

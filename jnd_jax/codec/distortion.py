@@ -1,0 +1,72 @@
+"""What an error in one latent costs, as rate-distortion optimised quantisation weighs it.
+
+An encoder may round a latent towards zero where that saves more bits than it costs distortion. The distortion is that of
+the linear synthesis alone: squared error, or for models that were trained with it partly masked DCT error, which weighs
+an error by how visible it is at its place in the image (`perception.masked_dct`). Decoders need none of this.
+
+`xp` is the array namespace, numpy or jax.numpy.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from jnd_jax.codec.layers import space_to_depth
+from jnd_jax.codec.linear import BLOCK
+from jnd_jax.perception import masked_dct
+from jnd_jax.perception.colour import RGB_TO_YCBCR
+from jnd_jax.perception.dct import BLOCK as DCT_BLOCK
+from jnd_jax.perception.dct import DCT
+
+_CELLS = BLOCK // DCT_BLOCK
+
+# Coefficients of one order are masked alike.
+_ORDERS, _ORDER_OF = np.unique(masked_dct.masking_order(), return_inverse=True)
+
+
+def log_activity(x: jax.Array) -> jax.Array:
+    """What masks errors in the four 8x8 blocks of each block: x (B, H, W, 3) in [0, 1] -> (B, H/16, W/16, 4)."""
+    return space_to_depth(masked_dct.log_activity(x)[..., None], _CELLS)
+
+
+def masked_energy(xp, synthesis):
+    """What each basis function puts into each set of DCT coefficients that are masked alike, weighed by sensitivity.
+
+    Args:
+      xp: numpy or jax.numpy.
+      synthesis: (M, 768) basis functions of a block before the post-filter, in (row, column, RGB) order, in pixels
+        of [0, 1].
+
+    Returns:
+      (n, M): one row for each of the block's four 8x8 blocks and each order of masking, in the scale of
+      their squared norms.
+    """
+    pixels = synthesis.reshape(-1, BLOCK, BLOCK, 3)
+    size = DCT_BLOCK
+    blocks = (pixels @ RGB_TO_YCBCR).reshape(-1, _CELLS, size, _CELLS, size, 3)
+    blocks = xp.moveaxis(blocks, 2, 3).reshape(-1, _CELLS**2, size * size, 3)
+    coefficients = xp.einsum("kp,mbpc->mbkc", DCT, blocks)
+    energy = xp.sum(coefficients**2 * masked_dct.sensitivity().T, axis=-1)
+    alike = (np.arange(len(_ORDERS)) == _ORDER_OF[:, None]).astype(np.float32)
+    return masked_dct.AS_SQUARED_ERROR * (energy @ alike).reshape(len(synthesis), -1).T
+
+
+def energy(xp, share: float, squared, masked, log_activity):
+    """Distortion of a unit error in each latent, in the scale of squared error.
+
+    Args:
+      xp: numpy or jax.numpy.
+      share: of masked DCT error, 0..1; the rest is squared error.
+      squared: (M,) squared norms of the basis functions, in pixels of [0, 1].
+      masked: (n, M) from `masked_energy`.
+      log_activity: (..., 4) from `log_activity`.
+
+    Returns:
+      (..., M), or (M,) where nothing is masked.
+    """
+    if not share:
+        return squared
+    masking = xp.exp(-log_activity[..., None] * _ORDERS)
+    masking = masking.reshape(*log_activity.shape[:-1], -1)
+    return (1 - share) * squared + share * (masking @ masked)

@@ -1,0 +1,267 @@
+"""Trains the entropy model of a lapped codec alone: the transforms stand still, so that their latents are made once.
+
+    python -m jnd_jax.training.entropy MODEL --workdir runs/entropy --data photos/ --steps 2000
+
+MODEL is a model's name or file whose transforms are taken; its channels are put in the order of their magnitude, as the
+groups of `codec.hyper` want them. Scale path and mean path start anew, with biases counted on the latents. The run
+writes checkpoints, metrics.jsonl and at the end model.safetensors, with which joint training can begin
+(`train.init_from`); the same command resumes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jnd_jax import codec, modelfile
+from jnd_jax.codec import distortion, hyper
+from jnd_jax.codec.lapped import LappedCodec
+from jnd_jax.codec.linear import BLOCK, GRID
+from jnd_jax.data import cache
+from jnd_jax.training import checkpoint, packaging
+from jnd_jax.training.optimizers import learning_rate, make_optimizer
+from jnd_jax.training.state import create_state
+from jnd_jax.training.validate import choose
+
+CROP = 16  # blocks a side of a training example
+QUALITIES: tuple[int, ...] = (100, 300, 500, 700, 900)
+_LARGEST = 512  # pixels a side of what is taken of a photograph
+_TRAINED = ("scale_", "mean_")
+# Photographs vary: the typical deviation of a latent lies this far (in nats) below its mean one.
+_TYPICAL = -0.5
+_RATES = {"optimizer": "soap", "betas": (0.95, 0.95), "weight_decay": 0.0, "clip": 1.0, "freeze": (), "warmup": 50}
+
+
+class Latents(NamedTuple):
+    """One photograph at one quality, as the frozen analysis gives it.
+
+    Attributes:
+      y: (h, w, M) float16 gained latents.
+      activity: (h, w, 4) float16, see `codec.distortion.log_activity`.
+      quality: 0..1000.
+    """
+
+    y: np.ndarray
+    activity: np.ndarray
+    quality: int
+
+
+def order_by_magnitude(params: Mapping[str, Any], magnitude: np.ndarray) -> dict[str, Any]:
+    """`params` of a lapped codec's transforms and hyper-analysis with its M channels in falling order of `magnitude` (M,)."""
+    order = np.argsort(-magnitude, kind="stable")
+    twice = np.concatenate([order, order + len(order)])
+    result = jax.tree.map(np.asarray, dict(params))
+    for name in ("log_gain", "log_inverse_gain", "scale_offset", "linear_analysis"):
+        result[name] = result[name][:, order]
+    result["linear_synthesis"] = result["linear_synthesis"][order]
+    result["hyper_analysis_reduce_weight"] = result["hyper_analysis_reduce_weight"][twice]
+    last = max((n for n in result["analysis_net"] if n.startswith("Conv_")), key=lambda n: int(n.split("_")[1]))
+    analysis, synthesis = dict(result["analysis_net"]), dict(result["synthesis_net"])
+    analysis[last] = {name: value[..., order] for name, value in analysis[last].items()}
+    synthesis["Conv_0"] = synthesis["Conv_0"] | {"kernel": synthesis["Conv_0"]["kernel"][:, :, order]}
+    return result | {"analysis_net": analysis, "synthesis_net": synthesis}
+
+
+def counted_scales(latents: Sequence[Latents]) -> tuple[np.ndarray, np.ndarray]:
+    """Scale indexes counted on latents: their mean over the qualities (M,), and the offset of each node from it (nodes, M)."""
+    sums = np.zeros((hyper.NODES, latents[0].y.shape[-1]))
+    counts = np.zeros((hyper.NODES, 1))
+    for y, _, quality in latents:
+        node = hyper.nearest_node(quality)
+        sums[node] += np.abs(y.astype(np.float32)).sum((0, 1))
+        counts[node] += y.shape[0] * y.shape[1]
+    deviation = np.sqrt(2.0) * (sums / np.maximum(counts, 1) + 1e-3)
+    index = (np.log(deviation / hyper.SCALE_MIN) + _TYPICAL) / hyper.LOG_SCALE_STEP
+    index = np.clip(index, 0, hyper.SCALE_LEVELS - 1)
+    return index.mean(0), index - index.mean(0)
+
+
+def compute_latents(
+    model: LappedCodec, params: Any, images: Sequence[np.ndarray], qualities: Sequence[int]
+) -> list[Latents]:
+    """The latents of each image (sides multiples of 64) at its quality."""
+
+    @jax.jit
+    def analyse(params, x, quality):
+        bound, x = model.bind({"params": params}), x.astype(jnp.float32) / 255
+        return bound.analysis(x, quality).astype(jnp.float16), distortion.log_activity(x).astype(jnp.float16)
+
+    latents = []
+    for image, quality in zip(images, qualities):
+        y, activity = analyse(params, image[None], jnp.full(1, quality, jnp.float32))
+        latents.append(Latents(np.asarray(y)[0], np.asarray(activity)[0], int(quality)))
+    return latents
+
+
+def batches(
+    latents: Sequence[Latents], size: int, seed: int, first: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(y (size, CROP, CROP, M), activity (size, CROP, CROP, 4), quality (size,)) of step `first` and on; each is a function of seed and step alone."""
+    step = first
+    while True:
+        rng, crops, activities, qualities = np.random.default_rng((seed, step)), [], [], []
+        for i in rng.integers(len(latents), size=size):
+            y, activity, quality = latents[i]
+            top, left = (int(rng.integers((side - CROP) // GRID + 1)) * GRID for side in y.shape[:2])
+            crops.append(y[top : top + CROP, left : left + CROP])
+            activities.append(activity[top : top + CROP, left : left + CROP])
+            qualities.append(quality)
+        yield (
+            np.stack(crops).astype(np.float32),
+            np.stack(activities).astype(np.float32),
+            np.array(qualities, np.float32),
+        )
+        step += 1
+
+
+def make_step(model: LappedCodec, optimizer: optax.GradientTransformation, schedule, seed: int):
+    """(state, frozen parameters, y, activity, quality) -> (state, bits per pixel): one step of the rate, each example's divided by sqrt(lambda)."""
+
+    def objective(trained, frozen, y, activity, quality, key):
+        bound = model.bind({"params": {**frozen, **trained}})
+        z_hat = jnp.clip(jnp.round(bound.hyper_analysis(y)), -hyper.Z_MAX, hyper.Z_MAX)
+        noise = jax.random.uniform(key, y.shape, minval=-0.5, maxval=0.5)
+        bits = jnp.sum(bound.rate(y, z_hat, quality, activity, noise)[1], (1, 2, 3)) / (
+            y.shape[1] * y.shape[2] * BLOCK**2
+        )
+        return jnp.mean(bits / jnp.sqrt(hyper.lmbda(quality))), jnp.mean(bits)
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state, frozen, y, activity, quality):
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        (_, bpp), gradient = jax.value_and_grad(objective, has_aux=True)(
+            state.params, frozen, y, activity, quality, key
+        )
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = jax.tree.map(lambda p, u: p + schedule(state.step) * u, state.params, updates)
+        decay = jnp.minimum(0.998, (1.0 + state.step) / (10.0 + state.step))
+        ema = jax.tree.map(lambda e, p: e + (1.0 - decay) * (p - e), state.ema, params)
+        return state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state), bpp
+
+    return step
+
+
+def make_validation(model: LappedCodec, latents: Sequence[Latents]):
+    """(all parameters) -> bits per pixel of y at each quality, of optimised symbols as in files."""
+
+    @jax.jit
+    def measure(params, y, activity, quality):
+        bound = model.bind({"params": params})
+        z_hat = jnp.clip(jnp.round(bound.hyper_analysis(y)), -hyper.Z_MAX, hyper.Z_MAX)
+        return jnp.sum(bound.rate(y, z_hat, quality, activity)[1])
+
+    def validate(params) -> dict[str, float]:
+        bits, pixels = dict.fromkeys(QUALITIES, 0.0), dict.fromkeys(QUALITIES, 0)
+        for y, activity, quality in latents:
+            wide = lambda x: x[None].astype(np.float32)
+            bits[quality] += float(measure(params, wide(y), wide(activity), jnp.full(1, quality, jnp.float32)))
+            pixels[quality] += y.shape[0] * y.shape[1] * BLOCK**2
+        return {f"bpp_y_q{quality}": bits[quality] / pixels[quality] for quality in QUALITIES}
+
+    return validate
+
+
+def prepare(
+    source: modelfile.ModelFile, train: cache.ImageSet, validation: cache.ImageSet, masked_share: float, seed: int
+):
+    """(model, parameters to begin with, training latents, validation latents) from a model file and photographs."""
+    sizes = {
+        k: v for k, v in source.config.items() if k in LappedCodec.__dataclass_fields__ and k not in ("name", "parent")
+    }
+    sizes |= {"masked_share": masked_share}
+    model = LappedCodec(**{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})
+    rng = np.random.default_rng(seed)
+    pictures = [example["image"] for example in choose(train, None, len(train), _LARGEST)] * 2
+    drawn = [int(q) for q in rng.integers(0, hyper.QUALITY_MAX + 1, len(pictures))]
+    new = jax.jit(lambda key: model.init(key, jnp.zeros((1, 64, 64, 3)), jnp.zeros(1), None)["params"])(
+        jax.random.key(seed)
+    )
+    kept = {k: v for k, v in source.params.items() if not k.startswith(_TRAINED) or k == "scale_offset"}
+    given = jax.tree.map(jnp.asarray, dict(new) | kept)
+    latents = compute_latents(model, given, pictures, drawn)
+    magnitude = np.mean([np.abs(item.y.astype(np.float32)).mean((0, 1)) for item in latents], axis=0)
+    params = jax.tree.map(jnp.asarray, dict(new) | order_by_magnitude(kept, magnitude))
+    order = np.argsort(-magnitude, kind="stable")
+    latents = [item._replace(y=item.y[..., order]) for item in latents]
+    held_out = [example["image"] for example in choose(validation, None, len(validation), _LARGEST)]
+    held_out = compute_latents(
+        model, params, [image for image in held_out for _ in QUALITIES], [*QUALITIES] * len(held_out)
+    )
+    index, offset = counted_scales(latents)
+    ends = np.cumsum(model.groups).tolist()
+    params["scale_offset"] = jnp.asarray(offset / hyper.ACTIVATION_UNIT, jnp.float32)
+    for group, start, stop in zip(range(len(model.groups) + 1), (0, *ends), (*ends, model.latents)):
+        params[f"scale_{group}_out_bias"] = jnp.asarray(index[start:stop] / hyper.ACTIVATION_UNIT, jnp.float32)
+    return model, params, latents, held_out
+
+
+def train(args: argparse.Namespace) -> None:
+    """Carries out the command; see the module."""
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    source = modelfile.load(modelfile.find(args.model))
+    train_images, validation = cache.split(cache.load_images(args.data.split(",")), 10)
+    model, params, latents, held_out = prepare(source, train_images, validation, args.masked_share, args.seed)
+    frozen = {k: v for k, v in params.items() if not k.startswith(_TRAINED)}
+    trained = {k: v for k, v in params.items() if k.startswith(_TRAINED)}
+    rates = _RATES | {"steps": args.steps, "learning_rate": args.learning_rate, "decay": 0.3, "decay_from_step": -1}
+    optimizer = make_optimizer(rates)
+    config = json.loads(json.dumps({"model": codec.describe(model), "train": rates}))
+    state = create_state(trained, optimizer)
+    step_fn = make_step(model, optimizer, learning_rate(rates), args.seed)
+    validate = make_validation(model, held_out)
+    with checkpoint.open_manager(args.workdir, keep=2, by_step={}) as manager:
+        if manager.latest_step() is not None:
+            state, _ = checkpoint.restore(manager, state, config)
+        began, window = time.time(), []
+        for y, activity, quality in batches(latents, args.batch, args.seed, int(state.step)):
+            if int(state.step) >= args.steps:
+                break
+            state, bpp = step_fn(state, frozen, y, activity, quality)
+            window.append(float(bpp))
+            step = int(state.step)
+            if step % 20 == 0:
+                speed = len(window) / (time.time() - began)
+                print(f"step {step}/{args.steps}  bpp {np.mean(window):.4f}  {speed:.2f} steps/s", flush=True)
+                began, window = time.time(), []
+            if step % args.every == 0 or step == args.steps:
+                result = validate({**frozen, **state.ema})
+                line = json.dumps({"step": step, **{k: round(v, 5) for k, v in result.items()}})
+                print(line, flush=True)
+                with open(args.workdir / "metrics.jsonl", "a") as file:
+                    file.write(line + "\n")
+                checkpoint.save(manager, state, config, step * args.batch)
+                packaging.export_model({**frozen, **state.ema}, args.workdir / "model.safetensors", model)
+                began = time.time()
+        manager.wait_until_finished()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL", help="name or file of the model whose transforms are taken")
+    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument(
+        "--data", required=True, metavar="DIR,DIR", help="folders of photographs; every tenth validates"
+    )
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=8, help="crops of 16x16 latents a step (default: %(default)s)")
+    parser.add_argument(
+        "--masked-share", type=float, default=0.0, help="of masked DCT error in the distortion (default: %(default)s)"
+    )
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--every", type=int, default=250, help="steps between validations and checkpoints")
+    parser.add_argument("--seed", type=int, default=0)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+from PIL import Image
+from skimage import data
+
+import jnd_jax
+from jnd_jax import modelfile
+from jnd_jax.training import entropy
+from tests.models import write_tiny_model
+
+
+def test_it_keeps_the_transforms_and_lowers_the_rate(tmp_path, monkeypatch, capsys):
+    write_tiny_model(tmp_path / "tiny.safetensors")
+    (tmp_path / "photos").mkdir()
+    for i, photo in enumerate((data.astronaut(), data.coffee()) * 5):
+        Image.fromarray(photo[:256, 10 * i : 10 * i + 256]).save(tmp_path / f"photos/{i}.png")
+    command = ["entropy", str(tmp_path / "tiny.safetensors"), "--workdir", str(tmp_path / "run")]
+    command += ["--data", str(tmp_path / "photos"), "--batch", "2", "--every", "10"]
+    monkeypatch.setattr(sys, "argv", [*command, "--steps", "10"])
+    entropy.main()
+    monkeypatch.setattr(sys, "argv", [*command, "--steps", "30"])
+    entropy.main()  # goes on from step 10
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30]
+    assert lines[-1]["bpp_y_q500"] < lines[0]["bpp_y_q500"]
+
+    before = modelfile.load(tmp_path / "tiny.safetensors")
+    after = modelfile.load(tmp_path / "run/model.safetensors")
+    order = np.lexsort(before.params["linear_synthesis"].T)
+    moved = np.lexsort(after.params["linear_synthesis"].T)
+    np.testing.assert_allclose(
+        before.params["linear_synthesis"][order], after.params["linear_synthesis"][moved], rtol=2e-3
+    )
+    image, codec = data.astronaut()[:128, :128], jnd_jax.load(tmp_path / "run/model.safetensors")
+    assert codec.decode(codec.encode(image, 80)).shape == image.shape
