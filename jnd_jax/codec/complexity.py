@@ -51,7 +51,7 @@ def multiply_adds_of_parts(model: HyperpriorCodec, params: Mapping[str, Any]) ->
 
     def count(method: str, *arrays: Any) -> tuple[float, Any]:
         function = jax.jit(lambda p, *a: model.apply({"params": p}, *a, method=method))
-        cost = function.lower(params, *arrays).compile().cost_analysis()
+        cost: Any = function.lower(params, *arrays).compile().cost_analysis()
         return cost["flops"] / 2 / _SIDE**2 / 1e3, jax.eval_shape(function, params, *arrays)
 
     zeros = lambda shape: jnp.zeros(shape.shape)

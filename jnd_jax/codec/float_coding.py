@@ -52,15 +52,16 @@ def coding_tables(model: HyperpriorCodec, params: Mapping[str, Any]) -> dict[str
 @partial(jax.jit, static_argnums=0)
 def _hyper_latents(model: HyperpriorCodec, params: Any, y: jax.Array, centre: jax.Array) -> jax.Array:
     with jax.default_matmul_precision("highest"):
-        z = model.apply({"params": params}, y, method="hyper_analysis") - centre
-    return jnp.clip(jnp.round(z), -hyper.Z_MAX, hyper.Z_MAX)
+        z: Any = model.apply({"params": params}, y, method="hyper_analysis")
+    return jnp.clip(jnp.round(z - centre), -hyper.Z_MAX, hyper.Z_MAX)
 
 
 @partial(jax.jit, static_argnums=0)
 def _predict(model: HyperpriorCodec, params: Any, z_hat: jax.Array, y_hat: jax.Array, known: jax.Array):
     """Scale indexes and means of all latents."""
     with jax.default_matmul_precision("highest"):
-        mean, scale = model.apply({"params": params}, z_hat, y_hat, known, method="predict")
+        predicted: Any = model.apply({"params": params}, z_hat, y_hat, known, method="predict")
+    mean, scale = predicted
     index = jnp.round(jnp.log(jnp.maximum(scale, SCALE_MIN) / hyper.SCALE_MIN) / hyper.LOG_SCALE_STEP)
     index = jnp.clip(index, 0, hyper.SCALE_LEVELS - 1).astype(jnp.uint8)
     return jnp.broadcast_to(index, y_hat.shape), jnp.broadcast_to(mean, y_hat.shape)
