@@ -45,5 +45,5 @@ def test_a_difference_seen_to_the_end_has_no_threshold():
 
 
 def test_rates_stay_within_reason():
-    assert psychometric.rate(0, 0) == 0.5 and psychometric.rate(0, 200) == 0.02
+    assert psychometric.rate(0, 0) == 0.02 and psychometric.rate(0, 200) == 0.02
     assert psychometric.rate(2, 20) == pytest.approx(2.5 / 21)
