@@ -35,10 +35,10 @@ NAMES = (
 BOUNDS = (0, 4, 16)
 
 
-def pictures() -> dict[str, np.ndarray]:
+def pictures(names) -> dict[str, np.ndarray]:
     """Grey images by name, their middle cut out where they are large."""
     folder, found = Path(pydicom.__file__).parent / "data" / "test_files", {}
-    for name in NAMES:
+    for name in names:
         try:
             pixels = images.read_image(folder / name).pixels
         except (jnd_jax.JndError, OSError):
@@ -61,7 +61,7 @@ def jpeg_xl(image: np.ndarray, bound: int) -> tuple[bytes | None, Callable]:
     if bound == 0:
         return imagecodecs.jpegxl_encode(image, lossless=True, effort=7), decode
     encode = lambda distance: imagecodecs.jpegxl_encode(image, distance=distance, effort=7)
-    return within(image, bound, encode, decode, (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)), decode
+    return within(image, bound, encode, decode, np.geomspace(0.01, 3, 14).tolist()), decode
 
 
 def jpeg_2000(image: np.ndarray, bound: int) -> tuple[bytes | None, Callable]:
@@ -79,6 +79,7 @@ def ours(codec, image: np.ndarray, bound: int) -> tuple[bytes, Callable]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=NAMES)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", default="jnd-base")
     args = parser.parse_args()
@@ -90,7 +91,7 @@ def main() -> None:
         "| image | bits | bound | jnd | JPEG XL | JPEG 2000 | PNG |",
         "|" + "---|" * 7,
     ]
-    for name, image in pictures().items():
+    for name, image in pictures(args.names).items():
         for bound in BOUNDS:
             row = []
             for data, decode in (ours(codec, image, bound), jpeg_xl(image, bound), jpeg_2000(image, bound)):
