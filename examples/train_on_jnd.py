@@ -25,7 +25,7 @@ from skimage import data
 
 import jnd_jax.pillow  # noqa: F401  Image.open and Image.save know .jnd from here on
 
-SIDE, CROPS, BATCH = 128, 12, 12
+SIDE, CROPS, BATCH = 128, 48, 32
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 FORMATS = {"jnd": {"quality": 50}, "jpg": {"quality": 75}, "avif": {"quality": 60}}
 
@@ -81,8 +81,7 @@ def train(paths: list[Path], epochs: int) -> float:
         params, state = step(params, state, batch)
     examples = [load(path) for path in held_out]
     logits = model.apply(params, np.stack([example["image"] for example in examples]))
-    labels = np.array([example["label"] for example in examples])
-    return float(np.mean(np.argmax(logits, axis=-1) == labels))
+    return float(np.mean(np.argmax(logits, -1) == [example["label"] for example in examples]))
 
 
 def main() -> None:

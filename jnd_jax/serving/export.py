@@ -1,4 +1,4 @@
-"""`jnd-jax export`: the decoder of a model as a TensorFlow SavedModel, as TFLite files or as StableHLO.
+"""`jnd-jax export`: the decoder of a model as a TensorFlow SavedModel, as TFLite files, as StableHLO or as ONNX.
 
 Each export is a folder with `conversion.json`: the model, versions, signatures and ops, and how far what was written
 is from the codec itself, measured on latents drawn at random after the folder's files have been read back.
@@ -29,8 +29,10 @@ _FORMATS = {
     "saved_model": "jnd_jax.serving.saved_model",
     "tflite": "jnd_jax.serving.tflite",
     "stablehlo": "jnd_jax.serving.stablehlo",
+    "onnx": "jnd_jax.serving.onnx_models",
 }
-_PACKAGES = ("numpy", "jax", "tensorflow", "tensorflow-compression-ops")
+_EXTRAS = {"stablehlo": "stablehlo", "onnx": "onnx"}
+_PACKAGES = ("numpy", "jax", "tensorflow", "tensorflow-compression-ops", "onnx", "onnxruntime")
 REPORT = "conversion.json"
 
 # Those, in tenths, at which exports are compared with the codec.
@@ -141,7 +143,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_size,
         default=(768, 512),
         metavar="WxH",
-        help="of the images, for tflite and stablehlo; a SavedModel decodes any (default: 768x512)",
+        help="of the images, for tflite and stablehlo; the others decode any (default: 768x512)",
     )
 
 
@@ -155,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         exporter = importlib.import_module(_FORMATS[args.format])
     except ModuleNotFoundError as error:
-        extra = "stablehlo" if args.format == "stablehlo" else "tf"
+        extra = _EXTRAS.get(args.format, "tf")
         raise JndError(
             f"Install what this format needs with pip install 'jnd-jax[{extra}]' ({error.name} is missing)."
         ) from error
