@@ -25,7 +25,7 @@ from skimage import data
 
 import jnd_jax.pillow  # noqa: F401  Image.open and Image.save know .jnd from here on
 
-SIDE, CROPS, BATCH = 128, 48, 32
+SIDE, CROPS, BATCH = 128, 12, 12
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 FORMATS = {"jnd": {"quality": 50}, "jpg": {"quality": 75}, "avif": {"quality": 60}}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from jnd_jax.codec.linear import FOOTPRINT, LINEAR_UNITS
 from jnd_jax.errors import JndError
 
 SCALES = preview.SCALES
+# Channel groups that previews are made of: those after them hold frequencies too high to show.
+_GROUPS = {16: 1, 8: 2, 4: 3}
 
 
 class Previewer:
@@ -27,13 +29,14 @@ class Previewer:
         self.hash = model.hash
         self._latents = coding.latent_coder(model.params, model.tables)
         basis = (LINEAR_UNITS[name] * model.params[f"linear_{name}"] for name in ("synthesis", "postfilter"))
-        self._kernels = cache(partial(preview.kernels, *basis))
+        synthesis, postfilter = basis
+        self._kernels = cache(lambda channels, scale: preview.kernels(synthesis[:channels], postfilter, scale))
 
     def decode(self, data: bytes, scale: int) -> images.Picture:
         """An 8-bit picture of 1/`scale` of the file's width and height, rounded up, with its metadata.
 
-        Pixels are means over cells of `scale` x `scale` pixels of the linear synthesis: the residual network and the
-        chunk `residual` are left out.
+        Pixels are means over cells of `scale` x `scale` pixels of the linear synthesis of the first channel groups: the
+        residual network and the chunk `residual` are left out.
 
         Args:
           data: a .jnd file of this model.
@@ -51,8 +54,9 @@ class Previewer:
         self._latents.check_size(len(chunks["z"]), h * w, header.quality)
         z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
         quality = regions.of_file(header, chunks)
-        y = self._latents.decode_y(chunks["y"], z, quality, header.coder).y_hat
-        x = preview.preview(y * self._inverse_gain(quality), self._kernels(scale))
+        y = self._latents.decode_y(chunks["y"], z, quality, header.coder, _GROUPS.get(scale)).y_hat
+        channels = y.shape[-1]
+        x = preview.preview(y * self._inverse_gain(quality)[..., :channels], self._kernels(channels, scale))
         height, width = (-(-side // scale) for side in (header.height, header.width))
         pixels = np.clip(np.round(255 * (x[:height, :width] + 0.5)), 0, 255).astype(np.uint8)
         if header.grey:

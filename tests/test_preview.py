@@ -46,7 +46,8 @@ def test_a_preview_is_the_mean_of_the_linear_synthesis(photo, linear_model, scal
     whole = codec.decode(data)[: rows * scale, : columns * scale].astype(float)
     means = whole.reshape(rows, scale, columns, scale, 3).mean((1, 3))
     error = np.abs(small[:rows, :columns] - means)
-    assert error.max() < 1.01
+    # At 1/2 all channels count; otherwise those are left out that hold little of what is shown.
+    assert error.max() < 1.01 if scale == 2 else error.mean() < 2
 
 
 def test_previews_of_the_shipped_model_look_like_its_images(photo):

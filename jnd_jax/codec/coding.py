@@ -132,15 +132,18 @@ class LatentCoder:
         self._passes(z, quality, code)
         return writer.finish()
 
-    def decode_y(self, data: bytes, z: np.ndarray, quality: Quality, coder: str = "constriction") -> hyper.Coded:
-        """What `encode_y`'s bytes hold; its scale indexes as uint8.
+    def decode_y(
+        self, data: bytes, z: np.ndarray, quality: Quality, coder: str = "constriction", groups: int | None = None
+    ) -> hyper.Coded:
+        """What `encode_y`'s bytes hold, of all channels or the first `groups` of them; its scale indexes as uint8.
 
         Raises:
           JndError: the data is damaged.
         """
         reader = back_end(coder)[1](data, self.y_tables)
-        coded = self._passes(z, quality, lambda channels, half, index, mean: self._decode_pass(reader, index))
-        reader.finish()
+        coded = self._passes(z, quality, lambda channels, half, index, mean: self._decode_pass(reader, index), groups)
+        if groups is None:
+            reader.finish()
         return coded._replace(indexes=coded.indexes.astype(np.uint8))
 
     def recode_y(self, data: bytes, z: np.ndarray, quality: Quality, coder: str, new_coder: str) -> bytes:
@@ -182,14 +185,15 @@ class LatentCoder:
         return symbols
 
     @single_blas_thread
-    def _passes(self, z: np.ndarray, quality: Quality, code) -> hyper.Coded:
-        """`hyper.passes` with this model's parameters."""
+    def _passes(self, z: np.ndarray, quality: Quality, code, groups: int | None = None) -> hyper.Coded:
+        """`hyper.passes` with this model's parameters, of all groups or the first ones."""
         quality = np.asarray(quality)
         offset = hyper.scale_offset(self.scale_offset, quality).astype(np.float32)
         level = hyper.quality_level(quality).astype(np.float32)[..., None]
         if quality.ndim == 0:
             offset, level = offset[None, None], level[None, None]
-        return hyper.passes(np, self.scale, self.mean, z, level, offset, code)
+        scale, mean = (dict(path, groups=path["groups"][:groups]) for path in (self.scale, self.mean))
+        return hyper.passes(np, scale, mean, z, level, offset, code)
 
     def _encode_pass(self, coder, symbols: np.ndarray, index: np.ndarray) -> None:
         flat, (order, counts) = symbols.reshape(-1).astype(np.int32), _by_index(index)
