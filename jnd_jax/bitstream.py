@@ -266,6 +266,30 @@ def salvage(data: bytes) -> tuple[Header, dict[str, bytes], set[str]]:
     return header, whole, set(chunks)
 
 
+def arrived(data: bytes) -> tuple[Header, dict[str, bytes], float]:
+    """Header, chunks and the share of y that is there, of a file that may end too soon: y as far as it goes.
+
+    Raises:
+        JndError: as `unpack` for all that is there; z or what y depends on is missing, or the coder is not constriction.
+    """
+    data = as_bytes(data)
+    _, header, entries = _read(data)
+    sizes = {entry.name: entry.size for entry in entries}
+    chunks = {
+        entry.name: data[entry.offset : entry.offset + entry.size] for entry in entries if entry.offset < len(data)
+    }
+    cut = {name for name in sizes if len(chunks.get(name, b"")) < sizes[name]}
+    for entry in entries:
+        if entry.name not in cut and zlib.crc32(chunks[entry.name]) != entry.crc:
+            raise JndError(f"The file's chunk {entry.name} is damaged: copy or download it again.")
+    if cut & {"z", "regions"} or header.coder != CODERS[0]:
+        raise JndError(
+            "The file ends before what a part of its image could be decoded from: copy or download it again."
+        )
+    share = len(chunks.get("y", b"")) / max(sizes["y"], 1)
+    return header, {"y": b""} | {name: chunk for name, chunk in chunks.items() if name == "y" or name not in cut}, share
+
+
 def probe(data: bytes) -> dict[str, Any]:
     """Every field of a .jnd file by name, "table" a list of its chunks, for display.
 

@@ -188,11 +188,20 @@ def _decode(args: argparse.Namespace) -> int:
         return preview.load(model_of(bitstream.unpack(data)[0].model)).decode(data, args.scale)
 
     def work(source: Path, target: Path) -> str:
-        picture = (small if args.scale else whole)(files.read_bytes(source))
+        data, note = files.read_bytes(source), ""
+        if args.partial:
+            import jnd_jax
+
+            header, chunks, _ = bitstream.arrived(data)
+            pixels, share = jnd_jax.load(model_of(header.model)).decode_partial(data)
+            picture = images.from_chunks(pixels, chunks)
+            note = "" if share == 1 else f"  PARTIAL: {share:.0%} of the latents arrived"
+        else:
+            picture = (small if args.scale else whole)(data)
         suffix = target.suffix if target.suffix.lower() in images.WRITE_SUFFIXES else f".{args.format}"
         write_bytes(target, images.format_image(picture, suffix))
         height, width = picture.pixels.shape[:2]
-        return f"{source}  {width}x{height}  {target}"
+        return f"{source}  {width}x{height}  {target}{note}"
 
     return _each(args, pairs, work, (".jnd",))
 
@@ -441,6 +450,9 @@ def _add_decode(commands: Any) -> None:
     part = decode.add_mutually_exclusive_group()
     part.add_argument(
         "--scale", type=int, choices=(2, 4, 8, 16), help="a preview of 1/2 to 1/16 of the width and height, much sooner"
+    )
+    part.add_argument(
+        "--partial", action="store_true", help="files that end too soon: what arrived of them, with a note of how much"
     )
     part.add_argument(
         "--crop", type=_rectangle, metavar="X,Y,W,H", help="that part alone, in pixels of the image as it is stored"

@@ -229,7 +229,26 @@ class ImageCodec:
         self._check_process()
         header, chunks = bitstream.unpack(data)
         part = images.Crop(*(crop or (0, 0, header.width, header.height)), header.width, header.height)
-        y_hat, quality = self.decode_latents(header, chunks).y_hat, regions.of_file(header, chunks)
+        return self._pixels(header, chunks, self.decode_latents(header, chunks).y_hat, part)
+
+    def decode_partial(self, data: bytes) -> tuple[np.ndarray, float]:
+        """The image of a file that ends too soon, as far as it arrived, and the share of its latents' bytes that did.
+
+        The first channel groups come first, and what is missing is taken as predicted: the image is whole, with less and
+        less detail. Opacity and the bound on errors are missing unless they arrived.
+
+        Raises:
+          JndError: as `decode`, and where too little arrived.
+        """
+        self._check_process()
+        header, chunks, share = bitstream.arrived(data)
+        part = images.Crop(0, 0, header.width, header.height, header.width, header.height)
+        return self._pixels(header, chunks, self.decode_latents(header, chunks, partial=True).y_hat, part), share
+
+    def _pixels(
+        self, header: bitstream.Header, chunks: Mapping[str, bytes], y_hat: np.ndarray, part: images.Crop
+    ) -> np.ndarray:
+        quality = regions.of_file(header, chunks)
         rows, columns = (
             _blocks_of(start, length, blocks, self._synthesis_halo)
             for start, length, blocks in zip((part.top, part.left), (part.height, part.width), y_hat.shape)
@@ -243,8 +262,10 @@ class ImageCodec:
             pixels = images.mean_channel(pixels)
         return residual.apply(chunks["residual"], pixels, header.bit_depth, part) if "residual" in chunks else pixels
 
-    def decode_latents(self, header: bitstream.Header, chunks: Mapping[str, bytes]) -> hyper.Coded:
-        """The latents of an unpacked file; raises JndError as `decode` does."""
+    def decode_latents(
+        self, header: bitstream.Header, chunks: Mapping[str, bytes], partial: bool = False
+    ) -> hyper.Coded:
+        """The latents of an unpacked file, whose y may end too soon if `partial`; raises JndError as `decode` does."""
         if header.model != self.hash:
             raise JndError(
                 f"This file was made with model {header.model}, not {self.name} ({self.hash}): "
@@ -260,7 +281,8 @@ class ImageCodec:
         h, w = (round_up(side) // FOOTPRINT for side in (header.height, header.width))
         self._latents.check_size(len(chunks["z"]), h * w, header.quality)
         z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
-        return self._latents.decode_y(chunks["y"], z, regions.of_file(header, chunks), header.coder)
+        quality = regions.of_file(header, chunks)
+        return self._latents.decode_y(chunks["y"], z, quality, header.coder, partial=partial)
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

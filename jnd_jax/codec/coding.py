@@ -11,7 +11,7 @@ import numpy as np
 
 from jnd_jax.codec import hyper
 from jnd_jax.codec.linear import LINEAR_UNITS
-from jnd_jax.entropy.coder import back_end
+from jnd_jax.entropy.coder import PartialRangeDecoder, back_end
 from jnd_jax.entropy.tables import PRECISION
 from jnd_jax.errors import JndError
 from jnd_jax.threads import single_blas_thread
@@ -133,14 +133,28 @@ class LatentCoder:
         return writer.finish()
 
     def decode_y(
-        self, data: bytes, z: np.ndarray, quality: Quality, coder: str = "constriction", groups: int | None = None
+        self,
+        data: bytes,
+        z: np.ndarray,
+        quality: Quality,
+        coder: str = "constriction",
+        groups: int | None = None,
+        partial: bool = False,
     ) -> hyper.Coded:
-        """What `encode_y`'s bytes hold, of all channels or the first `groups` of them; its scale indexes as uint8.
+        """What `encode_y`'s bytes hold; its scale indexes as uint8.
+
+        Args:
+          data: the chunk y.
+          z: (h/4, w/4, Cz) hyper-latents.
+          quality: 0..1000, one or (h, w).
+          coder: as in `entropy.coder.back_end`.
+          groups: how many groups of channels to decode; None: all.
+          partial: whether `data` may end too soon, see `entropy.coder.PartialRangeDecoder`.
 
         Raises:
           JndError: the data is damaged.
         """
-        reader = back_end(coder)[1](data, self.y_tables)
+        reader = (PartialRangeDecoder if partial else back_end(coder)[1])(data, self.y_tables)
         coded = self._passes(z, quality, lambda channels, half, index, mean: self._decode_pass(reader, index), groups)
         if groups is None:
             reader.finish()

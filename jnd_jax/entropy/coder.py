@@ -7,7 +7,7 @@ own quantisation of them is the same everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import constriction
 import numpy as np
@@ -98,3 +98,42 @@ class RangeDecoder:
         """Checks that nothing is left."""
         if not self._coder.maybe_exhausted():
             raise JndError("The coded data is damaged: some of it was left over; get a fresh copy of the file.")
+
+
+class PartialRangeDecoder:
+    """As `RangeDecoder`, of words that may end too soon: what they do not decide is decoded as the likeliest symbol.
+
+    The missing words lie between zeros and ones only: symbols are decided as long as both decode to the same.
+    """
+
+    _MISSING = 4
+
+    def __init__(self, data: bytes, tables: Sequence[np.ndarray]):
+        words = data[: len(data) // 4 * 4]
+        self._bounds = [RangeDecoder(words + 4 * self._MISSING * byte, tables) for byte in (b"\x00", b"\xff")]
+        self._likeliest = [int(np.argmax(table)) for table in tables]
+        self._over = False
+
+    def decode(self, count: int, table: int) -> np.ndarray:
+        """(count,) int32 symbols."""
+        return self._decode(lambda reader: reader.decode(count, table), count, self._likeliest[table])
+
+    def decode_bytes(self, count: int) -> np.ndarray:
+        """(count,) uint8 values."""
+        return self._decode(lambda reader: reader.decode_bytes(count), count, 0).astype(np.uint8)
+
+    def _decode(self, decode: Callable[[RangeDecoder], np.ndarray], count: int, likeliest: int) -> np.ndarray:
+        decided = np.full(count, likeliest, np.int32)
+        if not self._over:
+            try:
+                low, high = map(decode, self._bounds)
+            except JndError:
+                self._over = True
+                return decided
+            same = int(np.argmin(np.append(low == high, False)))
+            self._over = same < count
+            decided[:same] = low[:same]
+        return decided
+
+    def finish(self) -> None:
+        """Nothing to check."""
