@@ -81,7 +81,8 @@ def train(paths: list[Path], epochs: int) -> float:
         params, state = step(params, state, batch)
     examples = [load(path) for path in held_out]
     logits = model.apply(params, np.stack([example["image"] for example in examples]))
-    return float(np.mean(np.argmax(logits, -1) == [example["label"] for example in examples]))
+    labels = np.array([example["label"] for example in examples])
+    return float(np.mean(np.argmax(logits, axis=-1) == labels))
 
 
 def main() -> None:
