@@ -11,15 +11,15 @@ Result: not run.
 from ml_collections import ConfigDict
 
 from configs import base
+from jnd_jax import losses
 
 _STEPS = 100_000
 
 
 def get_config() -> ConfigDict:
     config = base.get_config()
-    config.model.analysis_depths = (2, 12)
-    config.model.masked_share = 0.95
-    config.loss.distance = {"masked-dct": 0.95, "mse": 0.05}
+    config.model.update(analysis_depths=(2, 12), masked_share=0.95)
+    config.loss = ConfigDict(losses.settings("rate_distortion", distance={"masked-dct": 0.95, "mse": 0.05}))
     config.train.update(
         stages=((_STEPS, 128, 16),), learning_rate=1.5e-3, decay_from_step=_STEPS, init_from="jnd-perceptual-4"
     )
