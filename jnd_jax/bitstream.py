@@ -183,6 +183,10 @@ def _read_header(data: bytes) -> dict[str, Any]:
     values = dict(zip((field.name for field in HEADER_FIELDS), _HEADER.unpack_from(data)))
     if zlib.crc32(data[: HEADER_SIZE - _CRC.size]) != values["header_crc"]:
         raise JndError("the file's header is damaged: copy or download it again")
+    if values["version"] < VERSION:
+        raise JndError(
+            f"The file is of the older format {values['version']}, which is no longer read; encode its image anew."
+        )
     if (
         values["version"] != VERSION
         or values["flags"] & ~GREY
@@ -191,7 +195,7 @@ def _read_header(data: bytes) -> dict[str, Any]:
         or values["bit_depth"] not in BIT_DEPTHS
     ):
         raise JndError(
-            f"the file is of a newer format (version {values['version']}) than this program reads: update jnd_jax"
+            f"The file is of a newer format (version {values['version']}) than this program reads; update jnd_jax."
         )
     return {**values, "coder": CODERS[values["coder"]], "model": values["model"].hex()}
 

@@ -67,6 +67,7 @@ def damaged(position: int, value: bytes) -> bytes:
     ("position", "value", "message"),
     [
         (0, b"PNG!", "not a .jnd file"),
+        (4, b"\x01", "older format 1.*anew"),
         (4, b"\x03", "newer format.*version 3.*update"),
         (5, b"\x02", "newer format"),
         (6, b"\x00", "newer format"),

@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +76,7 @@ class ImageSet:
 
 def sample_photos() -> list[Path]:
     """The photos that the scikit-image wheel carries: the source when no folder is given."""
-    import skimage
-
-    folder = Path(skimage.__file__).parent / "data"
+    folder = Path(str(resources.files("skimage") / "data"))
     return [folder / name for name in SAMPLE_PHOTOS if (folder / name).exists()]
 
 

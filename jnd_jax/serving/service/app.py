@@ -175,7 +175,7 @@ class Service:
             header, chunks = bitstream.unpack(data)
             known = self._decodable(header)
         except (JndError, HTTPException) as error:
-            reason = error.detail if isinstance(error, HTTPException) else str(error)
+            reason = getattr(error, "detail", str(error))
             raise HTTPException(500, f"The stored picture {name!r} cannot be shown: {reason}") from error
         kind = negotiation.choose(request.headers.get("accept"), "alpha" in chunks)
         options = negotiation.GATEWAY[kind]
