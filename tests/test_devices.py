@@ -60,10 +60,12 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 def test_eight_devices_write_the_files_of_one(tmp_path, tiny_model):
+    photos = tmp_path / "photos"
+    photos.mkdir()
     with Image.open(zoo.FOLDER / "chelsea.png") as image:
         for n in range(9):
-            image.resize((40 + 8 * n, 56)).save(tmp_path / f"{n}.png")
-    arguments = ["encode", str(tmp_path), "--model", str(tiny_model), "-o"]
+            image.resize((40 + 8 * n, 56)).save(photos / f"{n}.png")
+    arguments = ["encode", str(photos), "--model", str(tiny_model), "-o"]
     assert main([*arguments, str(tmp_path / "one"), "--workers", "1"]) == 0
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     subprocess.run(

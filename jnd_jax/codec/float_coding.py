@@ -119,12 +119,17 @@ class FloatCoder:
         self._passes(z, y.shape[-1], code)
         return b"".join(hashes) + writer.finish()
 
-    def decode_y(self, data: bytes, z: np.ndarray, quality: Any, coder: str = "constriction") -> Latents:
+    def decode_y(
+        self, data: bytes, z: np.ndarray, quality: Any, coder: str = "constriction", partial: bool = False
+    ) -> Latents:
         """What `encode_y`'s bytes hold.
 
         Raises:
-          JndError: the data is damaged, or this machine computes other scales than the one that wrote it.
+          JndError: the data is damaged or only a part of a file, or this machine computes other scales than the one
+            that wrote it.
         """
+        if partial:
+            raise JndError("A part of a file of this model cannot be decoded; get the whole file.")
         count = len(self._model.passes(4 * z.shape[0], 4 * z.shape[1]))
         expected = [data[i * _HASH_BYTES : (i + 1) * _HASH_BYTES] for i in range(count)]
         reader, channels = back_end(coder)[1](data[count * _HASH_BYTES :], self._y_tables), self._channels(z)
