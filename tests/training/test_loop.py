@@ -222,7 +222,7 @@ def test_a_model_file_names_every_size_of_its_model(tmp_path):
     params = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros(1))["params"]
     packaging.export_model(params, tmp_path / "tiny-1.safetensors", model)
     written = modelfile.load(tmp_path / "tiny-1.safetensors").config
-    assert written | CONFIG == written and written.keys() == codec.settings("jnd").keys()
+    assert written | CONFIG == written and written.keys() == codec.settings("lapped").keys()
 
 
 def test_a_sigterm_during_the_final_validation_loses_nothing(folder, tmp_path, monkeypatch):
