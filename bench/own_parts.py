@@ -28,7 +28,11 @@ from jnd_jax.training.loop import train_and_evaluate
 PAGE = Path(__file__).parents[1] / "docs/own-parts.md"
 ROWS = {
     "none": (codec.settings("lapped"), losses.settings("rate_distortion"), None),
-    "distance": (codec.settings("lapped"), losses.settings("rate_distortion", distance="own_loss:luma_error"), "own_loss"),
+    "distance": (
+        codec.settings("lapped"),
+        losses.settings("rate_distortion", distance="own_loss:luma_error"),
+        "own_loss",
+    ),
     "loss": (codec.settings("lapped"), {"name": "own_loss:power_error", "power": 1.2}, "own_loss"),
     "analysis": ({"name": "own_analysis:WideAnalysis"}, losses.settings("rate_distortion"), "own_analysis"),
     "all of a codec": ({"name": "own_codec:Patches"}, losses.settings("rate_distortion"), "own_codec"),
