@@ -27,9 +27,9 @@ def coding_tables(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, np
             raise JndError(f"Parameter {jax.tree_util.keystr(path)} is not finite: use an earlier checkpoint.")
     bound = model.bind({"params": params})
     tables = {}
-    path = bound.integer_scale_path()
-    groups = {f"{i}.{name}": layer for i, group in enumerate(path.pop("groups")) for name, layer in group.items()}
-    for name, layer in (path | groups).items():
+    layers: dict[str, Any] = bound.integer_scale_path()
+    groups = {f"{i}.{name}": layer for i, group in enumerate(layers.pop("groups")) for name, layer in group.items()}
+    for name, layer in (layers | groups).items():
         tables[f"scale.{name}.weight"] = np.asarray(layer["weight"]).astype(np.int8)
         tables[f"scale.{name}.bias"] = np.asarray(layer["bias"]).astype(np.int32)
         tables[f"scale.{name}.shift"] = np.round(-np.log2(np.asarray(layer["unit"]))).astype(np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -222,7 +223,7 @@ class LappedCodec(nn.Module):
             "groups": [],
         }
         for i, (before, size) in enumerate(self._groups()):
-            group = self._group_context(f"scale_{i}", before, size, e)
+            group: dict[str, Any] = self._group_context(f"scale_{i}", before, size, e)
             group["merge"] = self._dense(f"scale_{i}_merge", c + 1 + e * (before > 0) + o, n, bias=np.full(n, 0.5))
             group["mid"] = self._dense(f"scale_{i}_mid", n, n, gain=0.2)
             group["out"] = self._dense(f"scale_{i}_out", n, size, gain=0.05, bias=index[before : before + size])
@@ -237,7 +238,7 @@ class LappedCodec(nn.Module):
             "groups": [],
         }
         for i, (before, size) in enumerate(self._groups()):
-            group = self._group_context(f"mean_{i}", before, size, e)
+            group: dict[str, Any] = self._group_context(f"mean_{i}", before, size, e)
             group["merge"] = self._dense(f"mean_{i}_merge", c + e * (before > 0) + o, n)
             group["mid"] = self._dense(f"mean_{i}_mid", n, n, gain=0.2)
             group["out"] = self._dense(f"mean_{i}_out", n, size, gain=0.0)

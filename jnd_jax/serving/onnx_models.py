@@ -351,7 +351,8 @@ class Runner:
     def _run(self, name: str, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         session = self._sessions[name]
         wanted = {node.name: given[node.name] for node in session.get_inputs()}
-        return dict(zip((node.name for node in session.get_outputs()), session.run(None, wanted)))
+        outputs: Any = session.run(None, wanted)
+        return dict(zip((node.name for node in session.get_outputs()), outputs))
 
     def latents(
         self, z: np.ndarray, quality: np.ndarray, decode: Callable[[int, np.ndarray], np.ndarray]

@@ -175,11 +175,9 @@ def prepare(
     source: modelfile.ModelFile, train: cache.ImageSet, validation: cache.ImageSet, masked_share: float, seed: int
 ):
     """(model, parameters to begin with, training latents, validation latents) from a model file and photographs."""
-    sizes = {
-        k: v for k, v in source.config.items() if k in LappedCodec.__dataclass_fields__ and k not in ("name", "parent")
-    }
-    sizes |= {"masked_share": masked_share}
-    model = LappedCodec(**{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})
+    known = codec.settings("lapped").keys()
+    sizes = {name: value for name, value in source.config.items() if name in known}
+    model: Any = codec.build(sizes | {"name": "lapped", "masked_share": masked_share})
     rng = np.random.default_rng(seed)
     pictures = [example["image"] for example in choose(train, None, len(train), _LARGEST)] * 2
     drawn = [int(q) for q in rng.integers(0, hyper.QUALITY_MAX + 1, len(pictures))]
