@@ -6,7 +6,7 @@ import json
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from jnd_jax.codec import coding, complexity, distortion, float_coding, hyper, r
 from jnd_jax.codec.coding import Quality
 from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.lapped import LappedCodec
-from jnd_jax.codec.linear import BLOCK, BUCKET, FOOTPRINT, TILE, round_up
+from jnd_jax.codec.linear import BLOCK, BUCKET, TILE, round_up
 from jnd_jax.errors import JndError
 
 QUALITIES = tuple(q / 10 for q in range(hyper.QUALITY_MAX + 1))
@@ -204,16 +204,17 @@ class ImageCodec:
         share = getattr(self._model, "masked_share", 0.0)
         if not share:
             return None
-        height, width = (round_up(side) for side in image.shape[:2])
         run = lambda tile, *_: _log_activity((1 << depth) - 1, tile)
-        blocks = height // BLOCK, width // BLOCK
-        activity = _tiled(_pad(image, height, width)[None], np.zeros(1), blocks, BLOCK, 1, 0, run, _pad)
-        activity = hyper.halves(np, activity[0])
-        squared = self._latents.synthesis_energy
-        masked = distortion.masked_energy(np, self._latents.synthesis)
+        blocks = [round_up(side) // BLOCK for side in image.shape[:2]]
+        activity = hyper.halves(np, _tiled(image[None], np.zeros(1), blocks, BLOCK, 1, 0, run, _pad)[0])
+        squared, masked = self._latents.synthesis_energy, self._masked_energy
         return lambda channels, half: distortion.energy(
             np, share, squared[channels], masked[:, channels], activity[half]
         )
+
+    @cached_property
+    def _masked_energy(self) -> np.ndarray:
+        return distortion.masked_energy(np, self._latents.synthesis)
 
     def decode(self, data: bytes, crop: tuple[int, int, int, int] | None = None) -> np.ndarray:
         """The (H, W, 3) RGB or (H, W) grey image of a .jnd file, uint8, or uint16 for more than 8 bits.
@@ -271,16 +272,7 @@ class ImageCodec:
                 f"This file was made with model {header.model}, not {self.name} ({self.hash}): "
                 "decode it with the model that made it."
             )
-        for name in ("z", "y"):
-            if name not in chunks:
-                raise JndError(f"This file has no {name!r} chunk: get a fresh copy of it.")
-        if header.passes != self._latents.passes:
-            raise JndError(
-                f"The file declares {header.passes} passes, its model has {self._latents.passes}; get a fresh copy of it."
-            )
-        h, w = (round_up(side) // FOOTPRINT for side in (header.height, header.width))
-        self._latents.check_size(len(chunks["z"]), h * w, header.quality)
-        z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
+        z = coding.z_of_file(self._latents, header, chunks)
         quality = regions.of_file(header, chunks)
         return self._latents.decode_y(chunks["y"], z, quality, header.coder, partial=partial)
 
@@ -304,13 +296,10 @@ class ImageCodec:
 
     def analyse(self, image: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
         """Gained latents (h, w, M) of an (H, W, 3) image of this depth at integer qualities 0..1000: one, or (h, w)."""
-        height, width = (round_up(side) for side in image.shape[:2])
-        pixels = image[None]
-        halo = self._analysis_halo
+        blocks = [round_up(side) // BLOCK for side in image.shape[:2]]
         run = partial(_analysis, self._model, (1 << bit_depth) - 1, self._params)
-        return _tiled(
-            pixels, np.asarray([quality], np.float32), (height // BLOCK, width // BLOCK), BLOCK, 1, halo, run, _pad
-        )[0]
+        quality = np.asarray([quality], np.float32)
+        return _tiled(image[None], quality, blocks, BLOCK, 1, self._analysis_halo, run, _pad)[0]
 
     def synthesise(self, y_hat: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
         """(16 h, 16 w, 3) image of gained latents (h, w, M) at integer qualities 0..1000: one, or (h, w).

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from jnd_jax import bitstream, images, modelfile
-from jnd_jax.codec import coding, hyper, preview, regions
-from jnd_jax.codec.linear import FOOTPRINT, LINEAR_UNITS
+from jnd_jax.codec import coding, preview, regions
+from jnd_jax.codec.linear import LINEAR_UNITS
 from jnd_jax.errors import JndError
 
 SCALES = preview.SCALES
@@ -50,13 +50,11 @@ class Previewer:
         header, chunks = bitstream.unpack(data)
         if header.model != self.hash:
             raise JndError(f"This file was made with model {header.model}, not {self.hash}: name that model.")
-        h, w = (-(-side // FOOTPRINT) for side in (header.height, header.width))
-        self._latents.check_size(len(chunks["z"]), h * w, header.quality)
-        z = self._latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
-        quality = regions.of_file(header, chunks)
+        z, quality = coding.z_of_file(self._latents, header, chunks), regions.of_file(header, chunks)
         y = self._latents.decode_y(chunks["y"], z, quality, header.coder, _GROUPS.get(scale)).y_hat
         channels = y.shape[-1]
-        x = preview.preview(y * self._inverse_gain(quality)[..., :channels], self._kernels(channels, scale))
+        inverse_gain = np.exp(self._latents.log_inverse_gain_at(quality)[..., :channels]).astype(np.float32)
+        x = preview.preview(y * inverse_gain, self._kernels(channels, scale))
         height, width = (-(-side // scale) for side in (header.height, header.width))
         pixels = np.clip(np.round(255 * (x[:height, :width] + 0.5)), 0, 255).astype(np.uint8)
         if header.grey:
@@ -66,13 +64,6 @@ class Previewer:
             alpha = images.decode_lossless(chunks["alpha"], (header.height, header.width), "alpha channel")
             alpha = np.asarray(Image.fromarray(images.eight_bits(alpha)).reduce(scale))
         return images.Picture(pixels, alpha, chunks.get("icc"), chunks.get("exif"), chunks.get("xmp"))
-
-    def _inverse_gain(self, quality: coding.Quality) -> np.ndarray:
-        """(M,) or (h, w, M) float32 of one quality 0..1000 or (h, w)."""
-        position = np.asarray(quality)[..., None] / hyper.NODE_SPACING
-        node = np.minimum(position[..., 0].astype(int), hyper.NODES - 2)
-        table, t = self._latents.log_inverse_gain, position - node[..., None]
-        return np.exp((1 - t) * table[node] + t * table[node + 1]).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

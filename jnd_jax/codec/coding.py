@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from jnd_jax.bitstream import Header
 from jnd_jax.codec import hyper
-from jnd_jax.codec.linear import LINEAR_UNITS
+from jnd_jax.codec.linear import FOOTPRINT, LINEAR_UNITS, round_up
+from jnd_jax.entropy import symbols
 from jnd_jax.entropy.coder import PartialRangeDecoder, back_end
 from jnd_jax.entropy.tables import PRECISION
 from jnd_jax.errors import JndError
 from jnd_jax.threads import single_blas_thread
-
-_SYMBOL_MAX = 2**15 - 1
 
 # Of each group; the first group has neither of the first two.
 _GROUP_LAYERS = ("embed", "context", "own1", "own2", "merge", "mid", "out")
@@ -69,9 +69,7 @@ class LatentCoder:
 
     def check_size(self, size: int, positions: int, quality: int) -> None:
         """Raises JndError where `size` bytes cannot hold `positions` hyper-latents: a bound on what a file may ask for."""
-        largest = self.z_tables[hyper.nearest_node(quality)].max(axis=-1)
-        if positions * np.sum(PRECISION - np.log2(largest)) > 8 * size + 64:
-            raise JndError("The coded data is too short for the declared image size; get a fresh copy of the file.")
+        symbols.check_size(size, positions, self.z_tables[hyper.nearest_node(quality)])
 
     @single_blas_thread
     def hyper_latents(self, y: np.ndarray) -> np.ndarray:
@@ -81,18 +79,11 @@ class LatentCoder:
 
     def encode_z(self, z: np.ndarray, quality: int, coder: str = "constriction") -> bytes:
         """Bytes of the hyper-latents, channel by channel; `coder` as in `entropy.coder.back_end`."""
-        writer = back_end(coder)[0](self.z_tables[hyper.nearest_node(quality)])
-        for channel in range(z.shape[-1]):
-            writer.encode(z[..., channel].reshape(-1) + hyper.Z_MAX, channel)
-        return writer.finish()
+        return symbols.encode_channels(z, self.z_tables[hyper.nearest_node(quality)], coder)
 
     def decode_z(self, data: bytes, height: int, width: int, quality: int, coder: str = "constriction") -> np.ndarray:
         """Hyper-latents (height, width, Cz) from `encode_z`'s bytes."""
-        tables = self.z_tables[hyper.nearest_node(quality)]
-        reader = back_end(coder)[1](data, tables)
-        z = [reader.decode(height * width, channel) for channel in range(len(tables))]
-        reader.finish()
-        return (np.stack(z, axis=-1) - hyper.Z_MAX).astype(np.float32).reshape(height, width, -1)
+        return symbols.decode_channels(data, height, width, self.z_tables[hyper.nearest_node(quality)], coder)
 
     def encode_y(
         self,
@@ -116,18 +107,17 @@ class LatentCoder:
             broadcastable to their half of y; None: squared error.
         """
         writer, latents = back_end(coder)[0](self.y_tables), hyper.halves(np, y)
-        quality_of, gain = (np.asarray(part) for part in self._gain(quality))
         split = lambda x: (x, x) if x.ndim == 1 else hyper.halves(np, x)
-        quality_of, gain = split(quality_of), split(gain)
+        quality_of, gain = split(np.asarray(quality)[..., None]), split(self.log_inverse_gain_at(quality))
         energy = energy or (lambda channels, half: self.synthesis_energy[channels])
 
         def code(channels: slice, half: int, index: np.ndarray, mean: np.ndarray) -> np.ndarray:
             index = index.astype(np.uint8)
             residual = latents[half][..., channels] - mean
             weight = hyper.distortion_weight(np, quality_of[half], gain[half][..., channels], energy(channels, half))
-            symbols = self._quantise(residual, index, weight)
-            self._encode_pass(writer, symbols, index)
-            return symbols
+            rounded = self._quantise(residual, index, weight)
+            symbols.encode_by_index(writer, rounded, index, self.y_half_width)
+            return rounded
 
         self._passes(z, quality, code)
         return writer.finish()
@@ -155,7 +145,7 @@ class LatentCoder:
           JndError: the data is damaged.
         """
         reader = (PartialRangeDecoder if partial else back_end(coder)[1])(data, self.y_tables)
-        coded = self._passes(z, quality, lambda channels, half, index, mean: self._decode_pass(reader, index), groups)
+        coded = self._passes(z, quality, lambda channels, half, index, mean: self._decode(reader, index), groups)
         if groups is None:
             reader.finish()
         return coded._replace(indexes=coded.indexes.astype(np.uint8))
@@ -169,25 +159,28 @@ class LatentCoder:
         reader, writer = back_end(coder)[1](data, self.y_tables), back_end(new_coder)[0](self.y_tables)
 
         def code(channels: slice, half: int, index: np.ndarray, mean: np.ndarray) -> np.ndarray:
-            symbols = self._decode_pass(reader, index)
-            self._encode_pass(writer, symbols, index.astype(np.uint8))
-            return symbols
+            decoded = self._decode(reader, index)
+            symbols.encode_by_index(writer, decoded, index.astype(np.uint8), self.y_half_width)
+            return decoded
 
         self._passes(z, quality, code)
         reader.finish()
         return writer.finish()
 
-    def _gain(self, quality: Quality) -> tuple[np.ndarray, np.ndarray]:
-        """(..., 1) qualities, and (..., M) log inverse gains there."""
+    def _decode(self, reader, index: np.ndarray) -> np.ndarray:
+        return symbols.decode_by_index(reader, index.astype(np.uint8), self.y_half_width)
+
+    def log_inverse_gain_at(self, quality: Quality) -> np.ndarray:
+        """(M,) or (h, w, M): `log_inverse_gain` at one quality 0..1000 or at (h, w), linear between the nodes."""
         quality = np.asarray(quality)[..., None]
         low = np.minimum(quality[..., 0] // hyper.NODE_SPACING, hyper.NODES - 2)
         t = quality / hyper.NODE_SPACING - low[..., None]
-        return quality, (1 - t) * self.log_inverse_gain[low] + t * self.log_inverse_gain[low + 1]
+        return (1 - t) * self.log_inverse_gain[low] + t * self.log_inverse_gain[low + 1]
 
     def _quantise(self, residual: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        symbols = np.clip(np.round(residual), -_SYMBOL_MAX, _SYMBOL_MAX)
-        at = np.nonzero(symbols)
-        value, symbol, level = residual[at], symbols[at], index[at]
+        rounded = np.clip(np.round(residual), -symbols.SYMBOL_MAX, symbols.SYMBOL_MAX)
+        at = np.nonzero(rounded)
+        value, symbol, level = residual[at], rounded[at], index[at]
         lower = symbol - np.sign(symbol)
         half = self.y_half_width[level]
         inside = np.abs(symbol) <= half
@@ -195,8 +188,8 @@ class LatentCoder:
         bits = lambda s: self.y_bits[(start + np.where(inside, s, 0)).astype(np.int64)]
         distortion = (value - lower) ** 2 - (value - symbol) ** 2
         better = inside & (bits(symbol) - bits(lower) > np.broadcast_to(weight, residual.shape)[at] * distortion)
-        symbols[at] = np.where(better, lower, symbol)
-        return symbols
+        rounded[at] = np.where(better, lower, symbol)
+        return rounded
 
     @single_blas_thread
     def _passes(self, z: np.ndarray, quality: Quality, code, groups: int | None = None) -> hyper.Coded:
@@ -209,40 +202,28 @@ class LatentCoder:
         scale, mean = (dict(path, groups=path["groups"][:groups]) for path in (self.scale, self.mean))
         return hyper.passes(np, scale, mean, z, level, offset, code)
 
-    def _encode_pass(self, coder, symbols: np.ndarray, index: np.ndarray) -> None:
-        flat, (order, counts) = symbols.reshape(-1).astype(np.int32), _by_index(index)
-        ordered, escaped, start = flat[order], [], 0
-        for level, count in enumerate(counts):
-            if count:
-                half = self.y_half_width[level]
-                run = ordered[start : start + count]
-                beyond = np.abs(run) > half
-                escaped.append(run[beyond])
-                coder.encode(np.where(beyond, 2 * half + 1, run + half), level)
-                start += count
-        coder.encode_bytes(np.concatenate(escaped).astype("<i2").view(np.uint8))
 
-    def _decode_pass(self, coder, index: np.ndarray) -> np.ndarray:
-        order, counts = _by_index(index.astype(np.uint8))
-        ordered, escapes, start = np.empty(index.size, np.int32), [], 0
-        for level, count in enumerate(counts):
-            if count:
-                half = self.y_half_width[level]
-                run = coder.decode(count, level)
-                escapes.append(start + np.flatnonzero(run == 2 * half + 1))
-                ordered[start : start + count] = run - half
-                start += count
-        escapes = np.concatenate(escapes)
-        ordered[escapes] = coder.decode_bytes(2 * len(escapes)).view("<i2")
-        symbols = np.empty(index.size, np.float32)
-        symbols[order] = ordered
-        return symbols.reshape(index.shape)
+def z_of_file(latents: Any, header: Header, chunks: Mapping[str, bytes]) -> np.ndarray:
+    """Hyper-latents (h/4, w/4, Cz) of an unpacked file.
 
+    Args:
+      latents: the coder of the model that wrote it, a `LatentCoder` or a `float_coding.FloatCoder`.
+      header: of the file.
+      chunks: of the file, by name.
 
-def _by_index(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order that groups the flat uint8 scale indexes, and how many each of the 64 groups has."""
-    flat = index.reshape(-1)
-    return np.argsort(flat, kind="stable"), np.bincount(flat, minlength=hyper.SCALE_LEVELS)
+    Raises:
+      JndError: what the header says does not fit the model or the chunks, or the data is damaged.
+    """
+    for name in ("z", "y"):
+        if name not in chunks:
+            raise JndError(f"This file has no {name!r} chunk: get a fresh copy of it.")
+    if header.passes != latents.passes:
+        raise JndError(
+            f"The file declares {header.passes} passes, its model has {latents.passes}; get a fresh copy of it."
+        )
+    h, w = (round_up(side) // FOOTPRINT for side in (header.height, header.width))
+    latents.check_size(len(chunks["z"]), h * w, header.quality)
+    return latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
 
 
 def latent_coder(params: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]) -> LatentCoder:

@@ -18,13 +18,13 @@ import numpy as np
 
 from jnd_jax.codec import hyper
 from jnd_jax.codec.contract import HyperpriorCodec
+from jnd_jax.entropy import symbols
 from jnd_jax.entropy.coder import back_end
 from jnd_jax.entropy.densities import SCALE_MIN
-from jnd_jax.entropy.tables import PRECISION, categorical_tables, gaussian_tables, laplacian_tables
+from jnd_jax.entropy.tables import categorical_tables, gaussian_tables, laplacian_tables
 from jnd_jax.errors import JndError
 
 _TABLES = {"gaussian": gaussian_tables, "laplacian": laplacian_tables}
-_SYMBOL_MAX = 2**15 - 1
 _HASH_BYTES = 8
 
 
@@ -83,8 +83,7 @@ class FloatCoder:
 
     def check_size(self, size: int, positions: int, quality: int) -> None:
         """Raises JndError where `size` bytes cannot hold `positions` hyper-latents: a bound on what a file may ask for."""
-        if positions * np.sum(PRECISION - np.log2(self._z_tables.max(axis=-1))) > 8 * size + 64:
-            raise JndError("The coded data is too short for the declared image size; get a fresh copy of the file.")
+        symbols.check_size(size, positions, self._z_tables)
 
     def hyper_latents(self, y: np.ndarray) -> np.ndarray:
         """Integer hyper-latents (h/4, w/4, Cz) of latents y (h, w, M)."""
@@ -92,17 +91,11 @@ class FloatCoder:
 
     def encode_z(self, z: np.ndarray, quality: int, coder: str = "constriction") -> bytes:
         """Bytes of the hyper-latents, channel by channel."""
-        writer = back_end(coder)[0](self._z_tables)
-        for channel in range(z.shape[-1]):
-            writer.encode(z[..., channel].reshape(-1) + hyper.Z_MAX, channel)
-        return writer.finish()
+        return symbols.encode_channels(z, self._z_tables, coder)
 
     def decode_z(self, data: bytes, height: int, width: int, quality: int, coder: str = "constriction") -> np.ndarray:
         """Hyper-latents (height, width, Cz) from `encode_z`'s bytes."""
-        reader = back_end(coder)[1](data, self._z_tables)
-        z = [reader.decode(height * width, channel) for channel in range(len(self._z_tables))]
-        reader.finish()
-        return (np.stack(z, axis=-1) - hyper.Z_MAX).astype(np.float32).reshape(height, width, -1)
+        return symbols.decode_channels(data, height, width, self._z_tables, coder)
 
     def encode_y(
         self, y: np.ndarray, z: np.ndarray, quality: Any, coder: str = "constriction", energy: None = None
@@ -112,9 +105,9 @@ class FloatCoder:
 
         def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:
             hashes.append(_hash(index))
-            symbols = np.clip(np.round(y[at] - mean), -_SYMBOL_MAX, _SYMBOL_MAX)
-            self._write(writer, symbols.astype(np.int32), index)
-            return symbols
+            rounded = np.clip(np.round(y[at] - mean), -symbols.SYMBOL_MAX, symbols.SYMBOL_MAX)
+            symbols.encode_by_index(writer, rounded, index, self._half_width)
+            return rounded
 
         self._passes(z, y.shape[-1], code)
         return b"".join(hashes) + writer.finish()
@@ -140,7 +133,7 @@ class FloatCoder:
                     "This file decodes on the same machine and software only: its model predicts scales by floating-point "
                     "numbers, and they come out otherwise here; decode it where it was written."
                 )
-            return self._read(reader, index)
+            return symbols.decode_by_index(reader, index, self._half_width)
 
         y_hat = self._passes(z, channels, code)
         reader.finish()
@@ -166,26 +159,6 @@ class FloatCoder:
             y_hat[at] = code(index[at], mean[at], at) + mean[at]
             known = known | now
         return y_hat
-
-    def _write(self, writer: Any, symbols: np.ndarray, index: np.ndarray) -> None:
-        escaped = [np.empty(0, np.int32)]
-        for level in np.unique(index):
-            half, run = self._half_width[level], symbols[index == level]
-            beyond = np.abs(run) > half
-            escaped.append(run[beyond])
-            writer.encode(np.where(beyond, 2 * half + 1, run + half), level)
-        writer.encode_bytes(np.concatenate(escaped).astype("<i2").view(np.uint8))
-
-    def _read(self, reader: Any, index: np.ndarray) -> np.ndarray:
-        symbols, escapes = np.empty(index.size, np.float32), [np.empty(0, np.int64)]
-        for level in np.unique(index):
-            half, at = self._half_width[level], np.flatnonzero(index == level)
-            run = reader.decode(len(at), level)
-            escapes.append(at[run == 2 * half + 1])
-            symbols[at] = run - half
-        at = np.concatenate(escapes)
-        symbols[at] = reader.decode_bytes(2 * len(at)).view("<i2")
-        return symbols
 
 
 def _hash(index: np.ndarray) -> bytes:

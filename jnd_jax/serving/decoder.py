@@ -171,33 +171,41 @@ class Decoder(tf.Module):
           symbols: (B, h, w, M) int32 residual symbols of the passes before; what else is in it has no effect.
           quality: (B,) int32 in 0..1000.
         """
-        group, half = self._scale["groups"][number // 2], number % 2
-        channels, known = self.group_channels[number // 2], _magnitude(symbols)
-        here = _halves(features)[half]
-        inputs = [here, tf.broadcast_to(self._level(quality), tf.concat([tf.shape(here)[:-1], [1]], 0))]
-        if channels.start:
-            x = _clip(_integer_layer(group["embed"], known[..., : channels.start]))
-            inputs.append(_halves(_clip(_integer_layer(group["context"], _patches(x))))[half])
-        own = tf.zeros(tf.concat([tf.shape(here)[:-1], tf.shape(group["own2"]["bias"])], 0))
-        if half:
-            x = _clip(_integer_layer(group["own1"], _halves(known[..., channels])[0]))
-            own = _clip(_integer_layer(group["own2"], tf.concat(_neighbours(x), axis=-1)))
-        x = _clip(_integer_layer(group["merge"], tf.concat([*inputs, own], axis=-1)))
-        x = _clip(x + _integer_layer(group["mid"], x))
-        index = tf.cast(_integer_layer(group["out"], x), tf.int32) + self._offset(quality)[..., channels]
-        return tf.clip_by_value(index, 0, hyper.SCALE_LEVELS - 1)
+        group, half = divmod(number, 2)
+        channels = self.group_channels[group]
+        lower = self._lower(group, symbols[..., : channels.start])[half]
+        own = _halves(symbols[..., channels])[0] if half else None
+        return self._indexes(group, _halves(features)[half], lower, own, quality)
+
+    def _lower(self, group: int, symbols: tf.Tensor) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        """Both halves of `hyper.scale_lower` of the symbols (B, h, w, .) before a group; None before the first."""
+        if not group:
+            return None, None
+        layers = self._scale["groups"][group]
+        x = _clip(_integer_layer(layers["embed"], _magnitude(symbols)))
+        return _halves(_clip(_integer_layer(layers["context"], _patches(x))))
+
+    def _indexes(self, group: int, features, lower, own, quality: tf.Tensor) -> tf.Tensor:
+        """As `hyper.scale_indexes`, of one half; `lower` and `own` are None where there are none."""
+        layers, size = self._scale["groups"][group], tf.shape(features)[:-1]
+        near = tf.zeros(tf.concat([size, tf.shape(layers["own2"]["bias"])], 0))
+        if own is not None:
+            x = _clip(_integer_layer(layers["own1"], _magnitude(own)))
+            near = _clip(_integer_layer(layers["own2"], tf.concat(_neighbours(x), axis=-1)))
+        level = tf.broadcast_to(self._level(quality), tf.concat([size, [1]], 0))
+        inputs = [features, level, *([] if lower is None else [lower]), near]
+        x = _clip(_integer_layer(layers["merge"], tf.concat(inputs, axis=-1)))
+        x = _clip(x + _integer_layer(layers["mid"], x))
+        offset = self._offset(quality)[..., self.group_channels[group]]
+        return tf.clip_by_value(tf.cast(_integer_layer(layers["out"], x), tf.int32) + offset, 0, hyper.SCALE_LEVELS - 1)
 
     def decode_symbols(self, z: tf.Tensor, quality: tf.Tensor, decode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         """(B, h, w, M) int32 residual symbols; `decode` gives those of a pass from its scale indexes, of the same shape."""
-        features, groups = self.scale_features(tf.cast(z, tf.float32)), []
-        shape = tf.shape(features)
-        rest = lambda channels: tf.zeros([*tf.unstack(shape[:3]), channels], tf.int32)
-        for number, channels in enumerate(self.group_channels):
-            indexes = lambda half, own: self.pass_indexes(
-                2 * number + half, features, tf.concat([*groups, own, rest(self.latents - channels.stop)], -1), quality
-            )
-            anchors = decode(indexes(0, rest(channels.stop - channels.start)))
-            others = decode(indexes(1, _interleave(anchors, tf.zeros_like(anchors))))
+        features, groups = _halves(self.scale_features(tf.cast(z, tf.float32))), []
+        for group in range(len(self.group_channels)):
+            lower = self._lower(group, tf.concat(groups, axis=-1)) if groups else (None, None)
+            anchors = decode(self._indexes(group, features[0], lower[0], None, quality))
+            others = decode(self._indexes(group, features[1], lower[1], anchors, quality))
             groups.append(_interleave(anchors, others))
         return tf.concat(groups, axis=-1)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from jnd_jax import bitstream, files, modelfile
 from jnd_jax.codec import coding, regions
-from jnd_jax.codec.linear import FOOTPRINT, round_up
 from jnd_jax.errors import JndError
 
 
@@ -26,9 +25,7 @@ def transcode(data: bytes, coder: str, model: modelfile.ModelFile) -> bytes:
             "name the model that made it with --model."
         )
     latents, quality = coding.latent_coder(model.params, model.tables), header.quality
-    h, w = (round_up(side) // FOOTPRINT for side in (header.height, header.width))
-    latents.check_size(len(chunks["z"]), h * w, quality)
-    z = latents.decode_z(chunks["z"], h, w, quality, header.coder)
+    z = coding.z_of_file(latents, header, chunks)
     recoded = {
         "z": latents.encode_z(z, quality, coder),
         "y": latents.recode_y(chunks["y"], z, regions.of_file(header, chunks), header.coder, coder),

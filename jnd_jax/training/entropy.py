@@ -13,15 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jnd_jax import codec, modelfile
 from jnd_jax.codec import distortion, hyper
@@ -30,7 +28,9 @@ from jnd_jax.codec.linear import BLOCK, GRID
 from jnd_jax.data import cache
 from jnd_jax.training import checkpoint, packaging
 from jnd_jax.training.optimizers import learning_rate, make_optimizer
-from jnd_jax.training.state import create_state
+from jnd_jax.training.parallel import parallelize
+from jnd_jax.training.state import create_state, example_keys
+from jnd_jax.training.step import Batch, Metrics, Objective, make_train_step
 from jnd_jax.training.validate import choose
 
 CROP = 16  # blocks a side of a training example
@@ -39,7 +39,15 @@ _LARGEST = 512  # pixels a side of what is taken of a photograph
 _TRAINED = ("scale_", "mean_")
 # Photographs vary: the typical deviation of a latent lies this far (in nats) below its mean one.
 _TYPICAL = -0.5
-_RATES = {"optimizer": "soap", "betas": (0.95, 0.95), "weight_decay": 0.0, "clip": 1.0, "freeze": (), "warmup": 50}
+_RATES = {
+    "optimizer": "soap",
+    "betas": (0.95, 0.95),
+    "weight_decay": 0.0,
+    "clip": 1.0,
+    "freeze": ("^(?!scale_|mean_)",),
+    "warmup": 50,
+}
+_EMA = 0.998
 
 
 class Latents(NamedTuple):
@@ -103,62 +111,54 @@ def compute_latents(
     return latents
 
 
-def batches(
-    latents: Sequence[Latents], size: int, seed: int, first: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(y (size, CROP, CROP, M), activity (size, CROP, CROP, 4), quality (size,)) of step `first` and on; each is a function of seed and step alone."""
-    step = first
-    while True:
-        rng, crops, activities, qualities = np.random.default_rng((seed, step)), [], [], []
-        for i in rng.integers(len(latents), size=size):
-            y, activity, quality = latents[i]
-            top, left = (int(rng.integers((side - CROP) // GRID + 1)) * GRID for side in y.shape[:2])
-            crops.append(y[top : top + CROP, left : left + CROP])
-            activities.append(activity[top : top + CROP, left : left + CROP])
-            qualities.append(quality)
-        yield (
-            np.stack(crops).astype(np.float32),
-            np.stack(activities).astype(np.float32),
-            np.array(qualities, np.float32),
-        )
-        step += 1
+def batch_of(latents: Sequence[Latents], size: int, seed: int, step: int) -> dict[str, np.ndarray]:
+    """The batch of a step, a function of seed and step alone.
+
+    Returns:
+      "y" (size, CROP, CROP, M) and "activity" (size, CROP, CROP, 4), float32; "quality" (size,); "index" (size,) of
+      the examples in the run.
+    """
+    rng, crops = np.random.default_rng((seed, step)), []
+    for i in rng.integers(len(latents), size=size):
+        y, activity, quality = latents[i]
+        top, left = (int(rng.integers((side - CROP) // GRID + 1)) * GRID for side in y.shape[:2])
+        here = slice(top, top + CROP), slice(left, left + CROP)
+        crops.append(Latents(y[here], activity[here], quality))
+    y, activity, quality = zip(*crops)
+    return {
+        "y": np.stack(y).astype(np.float32),
+        "activity": np.stack(activity).astype(np.float32),
+        "quality": np.array(quality, np.float32),
+        "index": np.arange(step * size, (step + 1) * size, dtype=np.int32),
+    }
 
 
-def make_step(model: LappedCodec, optimizer: optax.GradientTransformation, schedule, seed: int):
-    """(state, frozen parameters, y, activity, quality) -> (state, bits per pixel): one step of the rate, each example's divided by sqrt(lambda)."""
-
-    def objective(trained, frozen, y, activity, quality, key):
-        bound = model.bind({"params": {**frozen, **trained}})
-        z_hat = jnp.clip(jnp.round(bound.hyper_analysis(y)), -hyper.Z_MAX, hyper.Z_MAX)
-        noise = jax.random.uniform(key, y.shape, minval=-0.5, maxval=0.5)
-        bits = jnp.sum(bound.rate(y, z_hat, quality, activity, noise)[1], (1, 2, 3)) / (
-            y.shape[1] * y.shape[2] * BLOCK**2
-        )
-        return jnp.mean(bits / jnp.sqrt(hyper.lmbda(quality))), jnp.mean(bits)
-
-    @partial(jax.jit, donate_argnums=0)
-    def step(state, frozen, y, activity, quality):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        (_, bpp), gradient = jax.value_and_grad(objective, has_aux=True)(
-            state.params, frozen, y, activity, quality, key
-        )
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = jax.tree.map(lambda p, u: p + schedule(state.step) * u, state.params, updates)
-        decay = jnp.minimum(0.998, (1.0 + state.step) / (10.0 + state.step))
-        ema = jax.tree.map(lambda e, p: e + (1.0 - decay) * (p - e), state.ema, params)
-        return state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state), bpp
-
-    return step
+def _hyper_latents(bound: LappedCodec, y: jax.Array) -> jax.Array:
+    return jnp.clip(jnp.round(bound.hyper_analysis(y)), -hyper.Z_MAX, hyper.Z_MAX)
 
 
-def make_validation(model: LappedCodec, latents: Sequence[Latents]):
-    """(all parameters) -> bits per pixel of y at each quality, of optimised symbols as in files."""
+def make_objective(model: LappedCodec, seed: int) -> Objective:
+    """The mean rate of y over the examples of `batch_of`, each divided by sqrt(lambda)."""
+
+    def objective(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, Metrics]:
+        bound, y, quality = model.bind({"params": params}), batch["y"], batch["quality"]
+        uniform = lambda key: jax.random.uniform(key, y.shape[1:], minval=-0.5, maxval=0.5)
+        noise = jax.vmap(uniform)(example_keys(seed, step, batch["index"]))
+        _, bits = bound.rate(y, _hyper_latents(bound, y), quality, batch["activity"], noise)
+        bpp = jnp.sum(bits, (1, 2, 3)) / (y.shape[1] * y.shape[2] * BLOCK**2)
+        value = jnp.mean(bpp / jnp.sqrt(hyper.lmbda(quality)))
+        return value, {"loss": value, "bpp": jnp.mean(bpp)}
+
+    return objective
+
+
+def make_validation(model: LappedCodec, latents: Sequence[Latents]) -> Callable[[Any], dict[str, float]]:
+    """parameters -> bits per pixel of y at each quality, of optimised symbols as in files."""
 
     @jax.jit
     def measure(params, y, activity, quality):
         bound = model.bind({"params": params})
-        z_hat = jnp.clip(jnp.round(bound.hyper_analysis(y)), -hyper.Z_MAX, hyper.Z_MAX)
-        return jnp.sum(bound.rate(y, z_hat, quality, activity)[1])
+        return jnp.sum(bound.rate(y, _hyper_latents(bound, y), quality, activity)[1])
 
     def validate(params) -> dict[str, float]:
         bits, pixels = dict.fromkeys(QUALITIES, 0.0), dict.fromkeys(QUALITIES, 0)
@@ -209,36 +209,32 @@ def train(args: argparse.Namespace) -> None:
     source = modelfile.load(modelfile.find(args.model))
     train_images, validation = cache.split(cache.load_images(args.data.split(",")), 10)
     model, params, latents, held_out = prepare(source, train_images, validation, args.masked_share, args.seed)
-    frozen = {k: v for k, v in params.items() if not k.startswith(_TRAINED)}
-    trained = {k: v for k, v in params.items() if k.startswith(_TRAINED)}
     rates = _RATES | {"steps": args.steps, "learning_rate": args.learning_rate, "decay": 0.3, "decay_from_step": -1}
-    optimizer = make_optimizer(rates)
     config = json.loads(json.dumps({"model": codec.describe(model), "train": rates}))
-    state = create_state(trained, optimizer)
-    step_fn = make_step(model, optimizer, learning_rate(rates), args.seed)
-    validate = make_validation(model, held_out)
+    optimizer = make_optimizer(rates)
+    objective = make_objective(model, args.seed)
+    runner = parallelize(make_train_step(objective, optimizer, learning_rate(rates), ema=_EMA))
+    state, validate = create_state(params, optimizer), make_validation(model, held_out)
     with checkpoint.open_manager(args.workdir, keep=2, by_step={}) as manager:
         if manager.latest_step() is not None:
             state, _ = checkpoint.restore(manager, state, config)
+        first, state = int(state.step), runner.replicate(state)
         began, window = time.time(), []
-        for y, activity, quality in batches(latents, args.batch, args.seed, int(state.step)):
-            if int(state.step) >= args.steps:
-                break
-            state, bpp = step_fn(state, frozen, y, activity, quality)
-            window.append(float(bpp))
-            step = int(state.step)
+        for step in range(first + 1, args.steps + 1):
+            state, metrics = runner.step(state, runner.shard(batch_of(latents, args.batch, args.seed, step - 1)))
+            window.append(runner.fetch(metrics)["bpp"])
             if step % 20 == 0:
                 speed = len(window) / (time.time() - began)
                 print(f"step {step}/{args.steps}  bpp {np.mean(window):.4f}  {speed:.2f} steps/s", flush=True)
                 began, window = time.time(), []
             if step % args.every == 0 or step == args.steps:
-                result = validate({**frozen, **state.ema})
-                line = json.dumps({"step": step, **{k: round(v, 5) for k, v in result.items()}})
+                here = runner.local(state)
+                line = json.dumps({"step": step, **{k: round(v, 5) for k, v in validate(here.ema).items()}})
                 print(line, flush=True)
                 with open(args.workdir / "metrics.jsonl", "a") as file:
                     file.write(line + "\n")
-                checkpoint.save(manager, state, config, step * args.batch)
-                packaging.export_model({**frozen, **state.ema}, args.workdir / "model.safetensors", model)
+                checkpoint.save(manager, here, config, step * args.batch)
+                packaging.export_model(here.ema, args.workdir / "model.safetensors", model)
                 began = time.time()
         manager.wait_until_finished()
 
