@@ -8,7 +8,7 @@ import re
 import struct
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,6 @@ def check_size(width: int, height: int) -> None:
 
 
 def _check(image: Image.Image, source: _Source, convert: bool) -> None:
-    check_size(*image.size)
     bits = _refused_bits(image, source)
     if bits > 8:
         raise JndError(
@@ -300,13 +299,13 @@ def _to_picture(image: Image.Image, source: _Source) -> Picture:
     return Picture(pixels, alpha, profile, block, metadata["xmp"] or None, density, lost=tuple(source.lost))
 
 
-def _deep_ppm(data: bytes) -> Picture | None:
-    """A binary PGM or PPM of more than 8 bits, scaled to 16; None for all other files."""
+def _deep_ppm(data: bytes, check: Callable[[int, int], None]) -> Picture | None:
+    """A binary PGM or PPM of more than 8 bits, scaled to 16; None for all other files. `check` as in `parse_image`."""
     match = _PPM.match(data)
     if match is None or not 255 < (largest := int(match[4])) < 65536:
         return None
     width, height = int(match[2]), int(match[3])
-    check_size(width, height)
+    check(width, height)
     shape = (height, width) if match[1] == b"5" else (height, width, 3)
     size = 2 * int(np.prod(shape))
     if len(data) < match.end() + size or size == 0:
@@ -315,7 +314,7 @@ def _deep_ppm(data: bytes) -> Picture | None:
     return Picture(((samples.astype(np.uint32) * 65535 + largest // 2) // largest).clip(0, 65535).astype(np.uint16))
 
 
-def read_image(path: str | Path, **options: bool) -> Picture:
+def read_image(path: str | Path, **options: Any) -> Picture:
     """Reads an image file, with `options` of `parse_image`; raises JndError as that does, or OSError."""
     # A TGA has no mark of its own.
     formats = ("TGA",) if Path(path).suffix.lower() == ".tga" else FORMATS
@@ -347,7 +346,12 @@ def _damage_as_error() -> Iterator[None]:
 
 
 def parse_image(
-    data: bytes, formats: tuple[str, ...] = FORMATS, *, convert: bool = False, patient: bool = False
+    data: bytes,
+    formats: tuple[str, ...] = FORMATS,
+    *,
+    convert: bool = False,
+    patient: bool = False,
+    check: Callable[[int, int], None] = check_size,
 ) -> Picture:
     """The picture in the bytes of an image file.
 
@@ -356,22 +360,23 @@ def parse_image(
         formats: Pillow's names of the formats it may have.
         convert: whether CMYK (by its profile) and Lab become sRGB instead of being refused.
         patient: whether attributes of a DICOM image that name the patient, places and times are kept.
+        check: called with width and height before pixels are decoded; raises JndError where they are too many.
 
     Raises:
         JndError: no image that is read, truncated, damaged or too large; 32 bits a sample, CMYK or Lab, or more than one
             frame.
     """
     with _damage_as_error():
-        if (deep := _deep_ppm(data)) is not None:
+        if (deep := _deep_ppm(data, check)) is not None:
             return deep
         if dicom.matches(data):
-            samples, attributes = dicom.read(data, patient)
-            check_size(samples.shape[1], samples.shape[0])
+            samples, attributes = dicom.read(data, check, patient)
             return Picture(samples, dicom=attributes)
         parts = png.take_apart(data) if data.startswith(png.SIGNATURE) else None
         with Image.open(io.BytesIO(parts.pixels if parts else data), formats=formats) as image:
             source = _Source(data, formats, _raw_mode(image), parts)
             source.lost += parts.lost if parts else ()
+            check(*image.size)
             _check(image, source, convert)
             if image.format == "TIFF":
                 # Pillow closes a TIFF when its pixels are decoded.

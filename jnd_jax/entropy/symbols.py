@@ -6,7 +6,6 @@ escape; the values that escape follow, as 16-bit integers. Hyper-latents are cod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,17 +64,17 @@ def _by_index(index: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
     return np.argsort(flat, kind="stable"), np.bincount(flat, minlength=levels)
 
 
-def encode_channels(z: np.ndarray, tables: Sequence[np.ndarray], coder: str) -> bytes:
+def encode_channels(z: np.ndarray, tables: np.ndarray, coder: str) -> bytes:
     """Bytes of integers (h, w, C), channel by channel; `tables` (C, 2 k + 1) code -k..k, `coder` as in `coder.back_end`."""
-    writer = back_end(coder)[0](tables)
+    writer = back_end(coder)[0](list(tables))
     for channel in range(z.shape[-1]):
         writer.encode(z[..., channel].reshape(-1) + len(tables[channel]) // 2, channel)
     return writer.finish()
 
 
-def decode_channels(data: bytes, height: int, width: int, tables: Sequence[np.ndarray], coder: str) -> np.ndarray:
+def decode_channels(data: bytes, height: int, width: int, tables: np.ndarray, coder: str) -> np.ndarray:
     """(height, width, C) float32 integers from the bytes of `encode_channels`; JndError where these are damaged."""
-    reader = back_end(coder)[1](data, tables)
+    reader = back_end(coder)[1](data, list(tables))
     z = [reader.decode(height * width, channel) - len(table) // 2 for channel, table in enumerate(tables)]
     reader.finish()
     return np.stack(z, axis=-1).astype(np.float32).reshape(height, width, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,11 +79,12 @@ def _attributes(dataset: Any, lowest: int, patient: bool) -> bytes:
     return kept.to_json(suppress_invalid_tags=True).encode()
 
 
-def read(data: bytes, patient: bool = False) -> Image:
+def read(data: bytes, check: Callable[[int, int], None], patient: bool = False) -> Image:
     """Takes a DICOM file apart.
 
     Args:
         data: the file.
+        check: called with width and height before pixels are decoded; raises JndError where they are too many.
         patient: whether attributes that name the patient, places and times are kept.
 
     Raises:
@@ -104,6 +106,7 @@ def read(data: bytes, patient: bool = False) -> Image:
                 raise JndError(
                     "The DICOM file has samples of other than 8 or 16 bits, which are not read: convert it first."
                 )
+            check(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0))
             samples = pydicom.pixels.pixel_array(dataset)  # in RGB
             lowest = min(0, int(samples.min()))
             samples = (samples.astype(np.int32) - lowest).astype(np.uint16 if samples.itemsize > 1 else np.uint8)

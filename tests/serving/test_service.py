@@ -44,6 +44,11 @@ def png(pixels) -> bytes:
     return buffer.getvalue()
 
 
+def with_a_wrong_crc(data: bytes) -> bytes:
+    """The PNG with a chunk of text whose CRC is wrong, which readers may skip."""
+    return data[:33] + b"\0\0\0\3tEXta\0b" + b"\0\0\0\0" + data[33:]
+
+
 def pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
@@ -139,6 +144,7 @@ def test_health_and_metrics(url, codec):
         ("/encode?target=beauty", png(PHOTO), 400, "beauty"),
         ("/encode?speed=1", png(PHOTO), 400, "speed"),
         ("/encode", png(np.zeros((250, 250, 3), np.uint8)), 413, "pixels"),
+        ("/encode", with_a_wrong_crc(png(np.zeros((250, 250, 3), np.uint8))), 413, "pixels"),
         ("/encode", bytes(LIMITS.body + 1), 413, "bytes"),
     ],
 )

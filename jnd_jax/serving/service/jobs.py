@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import traceback
 from collections import OrderedDict
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from jnd_jax.image_codec import ImageCodec
 
 
-class TooLarge(Exception):
+class TooLarge(JndError):
     """The image has more pixels than the service takes."""
 
 
@@ -83,11 +82,14 @@ class Encode:
     def __call__(self, codecs: Codecs) -> Result:
         from jnd_jax import images
 
-        width, height = _image_size(self.data)
-        if width * height > self.pixels:
-            what = " with a target" if "target" in self.goal else ""
-            raise TooLarge(f"Send an image of at most {self.pixels} pixels{what}: {width}x{height} are more.")
-        picture = images.parse_image(self.data)
+        def check(width: int, height: int) -> None:
+            if width * height > self.pixels:
+                what = " with a target" if "target" in self.goal else ""
+                raise TooLarge(f"Send an image of at most {self.pixels} pixels{what}: {width}x{height} are more.")
+            images.check_size(width, height)
+
+        picture = images.parse_image(self.data, check=check)
+        height, width = picture.pixels.shape[:2]
         data = codecs[self.model].encode(picture.pixels, **self.goal, extras=images.to_chunks(picture))
         return Result(data, width * height)
 
@@ -152,25 +154,12 @@ def serve(connection: Connection, models: int) -> None:
 def _attempt(job: Any, codecs: Codecs) -> Result | Failure:
     try:
         return job(codecs)
-    except JndError as error:
-        return Failure("bad", str(error))
     except TooLarge as error:
         return Failure("large", str(error))
+    except JndError as error:
+        return Failure("bad", str(error))
     except MemoryError:
         return Failure("large", "This image needs more memory than the service has: send a smaller one.")
     except Exception:
         traceback.print_exc()
         return Failure("fault", "The service failed at this request: its log says how.")
-
-
-def _image_size(data: bytes) -> tuple[int, int]:
-    """Width and height that an image file declares; zeros where `parse_image` will say what is wrong."""
-    from PIL import Image
-
-    from jnd_jax import images
-
-    try:
-        with Image.open(io.BytesIO(data), formats=images.FORMATS) as image:
-            return image.size
-    except Exception:
-        return 0, 0
