@@ -36,10 +36,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file it writes
-    import jax
+    from jnd_jax import files
 
-    # Compiling the step takes a minute on a laptop; a resumed run finds it here.
-    jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/jnd_jax/xla"))
+    files.keep_compiled()
     from jnd_jax.errors import JndError
     from jnd_jax.training.loop import train_and_evaluate
     from jnd_jax.training.parallel import connect

@@ -500,10 +500,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A name that the terminal cannot show ends no job.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # jax reads these when it is imported: compiled transforms are kept from one command to the next.
-    cache = files.cache_folder()
-    if cache is not None:
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "xla"))
+    files.keep_compiled()
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     try:
         args = _parser(argv[0] if argv else None).parse_args(argv)

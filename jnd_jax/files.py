@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 import sys
 import unicodedata
@@ -47,8 +48,11 @@ def cache_folder() -> Path | None:
     except RuntimeError:
         return None
     folder = Path(base) / "jnd_jax"
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return folder if folder.is_absolute() and there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if folder.is_absolute() and os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def _inside(folder: Path) -> Iterator[Path]:
@@ -259,3 +263,28 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` at the end of the block: all of it or nothing.
+
+    Raises:
+        JndError: there is something at `path`.
+    """
+    if path.exists():
+        raise JndError(f"{path} exists already: name a folder that does not.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def keep_compiled() -> None:
+    """Has jax keep what it compiles from one command to the next; to be called before jax is imported."""
+    cache = cache_folder()
+    if cache is not None:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "xla"))

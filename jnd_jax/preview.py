@@ -10,7 +10,7 @@ from PIL import Image
 
 from jnd_jax import bitstream, images, modelfile
 from jnd_jax.codec import coding, preview, regions
-from jnd_jax.codec.linear import LINEAR_UNITS
+from jnd_jax.codec.linear import synthesis_matrices
 from jnd_jax.errors import JndError
 
 SCALES = preview.SCALES
@@ -28,8 +28,7 @@ class Previewer:
     def __init__(self, model: modelfile.ModelFile):
         self.hash = model.hash
         self._latents = coding.latent_coder(model.params, model.tables)
-        basis = (LINEAR_UNITS[name] * model.params[f"linear_{name}"] for name in ("synthesis", "postfilter"))
-        synthesis, postfilter = basis
+        synthesis, postfilter = synthesis_matrices(model.params)
         self._kernels = cache(lambda channels, scale: preview.kernels(synthesis[:channels], postfilter, scale))
 
     def decode(self, data: bytes, scale: int) -> images.Picture:

@@ -11,7 +11,8 @@ from typing import Any, TypeVar, cast
 from threadpoolctl import ThreadpoolController
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_BLAS = ThreadpoolController()
+# Made at the first call, when the libraries that it looks for are loaded.
+_blas = functools.cache(ThreadpoolController)
 _lock = threading.Lock()
 _callers = 0
 _limit: Any = None
@@ -23,7 +24,7 @@ def _single() -> Iterator[None]:
     global _callers, _limit
     with _lock:
         if _callers == 0:
-            _limit = _BLAS.limit(limits=1, user_api="blas")
+            _limit = _blas().limit(limits=1, user_api="blas")
         _callers += 1
     try:
         yield

@@ -227,7 +227,13 @@ def z_of_file(latents: Any, header: Header, chunks: Mapping[str, bytes]) -> np.n
 
 
 def latent_coder(params: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarray]) -> LatentCoder:
-    """The coder of a model file's `params` and `tables` (see `freeze.coding_tables`)."""
+    """The coder of a model file's `params` and `tables` (see `freeze.coding_tables`).
+
+    Raises:
+      JndError: they are not those of a lapped codec that can code.
+    """
+    if "scale_offset" not in tables:
+        raise JndError("The model has no integer tables to code with: use a model of the 'lapped' family.")
 
     def float_layer(name):
         return {part: np.asarray(params[f"{name}_{part}"], np.float32) for part in ("weight", "bias")}

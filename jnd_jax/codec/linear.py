@@ -8,8 +8,9 @@ once, when parameters are initialised.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
-from scipy.fft import dct
 
 from jnd_jax.perception.colour import YCBCR_TO_RGB
 
@@ -47,6 +48,14 @@ def colour_basis() -> np.ndarray:
     return YCBCR_TO_RGB / np.linalg.norm(YCBCR_TO_RGB, axis=0)
 
 
+def _dct(size: int, kind: int) -> np.ndarray:
+    """(size, size) orthonormal DCT of type 2 or 4: row k holds basis function k."""
+    # Readers of files get by without scipy, which takes half of their start.
+    from scipy.fft import dct
+
+    return np.asarray(dct(np.eye(size), type=kind, norm="ortho", axis=0))
+
+
 def lapped_prefilter(scale: float = 1.43) -> np.ndarray:
     """(16, 16) pre-filter for the 16 samples around a block border; its inverse is the post-filter.
 
@@ -57,12 +66,18 @@ def lapped_prefilter(scale: float = 1.43) -> np.ndarray:
     half = BLOCK // 2
     eye, flip = np.eye(half), np.eye(half)[::-1]
     butterfly = np.block([[eye, flip], [flip, -eye]]) / np.sqrt(2.0)
-    c2, c4 = (np.asarray(dct(eye, type=kind, norm="ortho", axis=0)) for kind in (2, 4))
+    c2, c4 = (_dct(half, kind) for kind in (2, 4))
     gains = np.ones(half)
     gains[0] = scale
     v = flip @ c2.T @ np.diag(gains) @ c4 @ flip
     zero = np.zeros((half, half))
     return butterfly @ np.block([[eye, zero], [zero, v]]) @ butterfly
+
+
+def synthesis_matrices(params: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Basis functions (M, 768) and post-filter (16, 16) of a model file's parameters, float32, in pixels of [0, 1]."""
+    synthesis, postfilter = (np.float32(LINEAR_UNITS[n]) * params[f"linear_{n}"] for n in ("synthesis", "postfilter"))
+    return synthesis, postfilter
 
 
 def ar1_covariance(n: int, rho: float = 0.95) -> np.ndarray:
@@ -73,7 +88,7 @@ def ar1_covariance(n: int, rho: float = 0.95) -> np.ndarray:
 def lapped_transform(prefilter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One block of the lapped transform: analysis (16, 32) and synthesis (32, 16)."""
     half = BLOCK // 2
-    c = np.asarray(dct(np.eye(BLOCK), type=2, norm="ortho", axis=0))
+    c = _dct(BLOCK, 2)
     post = np.linalg.inv(prefilter)
     left, right = slice(half, None), slice(0, half)
     analysis = c @ np.block([[prefilter[left], np.zeros((half, BLOCK))], [np.zeros((half, BLOCK)), prefilter[right]]])
@@ -111,7 +126,7 @@ def initial_basis(channels: int, step: float) -> dict[str, np.ndarray]:
     prefilter = lapped_prefilter()
     variance = coefficient_variance(prefilter).reshape(-1)
     keep = np.argsort(-variance, kind="stable")[:channels]
-    c = np.asarray(dct(np.eye(BLOCK), type=2, norm="ortho", axis=0))
+    c = _dct(BLOCK, 2)
     to_rgb = colour_basis()
     synthesis = np.einsum("ip,jq,rc->ijcpqr", c, c, to_rgb).reshape(3 * BLOCK**2, -1)[keep]
     analysis = np.einsum("ip,jq,cr->pqrijc", c, c, np.linalg.inv(to_rgb)).reshape(3 * BLOCK**2, -1)[:, keep]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 PRECISION = 16
 TOTAL = 1 << PRECISION
@@ -52,6 +51,8 @@ def laplacian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
 
 def gaussian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
     """As `laplacian_tables`, of a rounded Gaussian."""
+    from scipy.special import ndtr, ndtri
+
     last = [np.ceil(-ndtri(_TAIL / 2) * scale - 0.5) for scale in scales]
     return _tables([lambda x, scale=scale: ndtr(-x / scale) for scale in scales], last)
 

@@ -185,20 +185,18 @@ def make_view(codec: Codec, image: TestImage, pixels: np.ndarray, bpp: float, fo
     known = results.get("view", codec.name, codec.version, image.digest, budget)
     if known is not None and (known["file"] is None or (folder / known["file"]).exists()):
         return
+    record = {
+        "kind": "view",
+        "codec": codec.name,
+        "version": codec.version,
+        "image": image.name,
+        "digest": image.digest,
+        "budget": budget,
+    }
     try:
         found = search.largest_within(lambda q: codec.encode(pixels, q), budget, codec.qualities, 0.01 * budget)
     except search.OutOfReach:
-        results.append(
-            {
-                "kind": "view",
-                "codec": codec.name,
-                "version": codec.version,
-                "image": image.name,
-                "digest": image.digest,
-                "budget": budget,
-                "file": None,
-            }
-        )
+        results.append({**record, "file": None})
         return
     suffix = ".bin" if codec.media_type else ".webp"
     path = folder / f"{image.name}-{image.digest[:6]}.{codec.name}-{codec.version[:6]}.{budget}{suffix}"
@@ -208,12 +206,7 @@ def make_view(codec: Codec, image: TestImage, pixels: np.ndarray, bpp: float, fo
         path.write_bytes(page.lossless(_decode_checked(codec, found.data, pixels)))
     results.append(
         {
-            "kind": "view",
-            "codec": codec.name,
-            "version": codec.version,
-            "image": image.name,
-            "digest": image.digest,
-            "budget": budget,
+            **record,
             "quality": found.quality,
             "bytes": len(found.data),
             "file": path.name,

@@ -38,3 +38,10 @@ def fill(template: str, data: Any, **scripts: str) -> str:
     for name, content in inserts.items():
         text = text.replace(f"@@{name}@@", content)
     return text
+
+
+def plotly() -> str:
+    """Plotly's program, for a <script> element of a page."""
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs().replace("</script", "<\\/script")

@@ -79,7 +79,6 @@ def write(
         viewer_bpp: bits per pixel of its files.
         viewer_folder: where these files are.
     """
-    from plotly.offline import get_plotlyjs
 
     run = results.need("run")
     per_image = [
@@ -108,7 +107,7 @@ def write(
         "viewer": _viewer(results, summary.codecs, viewer, viewer_folder, viewer_bpp),
     }
     path.write_text(
-        page.fill("report.html", data, PLOTLY=get_plotlyjs().replace("</script", "<\\/script")),
+        page.fill("report.html", data, PLOTLY=page.plotly()),
         encoding="utf-8",
     )
 

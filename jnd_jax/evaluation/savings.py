@@ -200,10 +200,7 @@ def measure(results: Results, name: str, today: str, metric: str, t: float = 1.0
     before, after = (np.array([table[digest]["bpp"] for digest in common]) for table in (of_today, own))
     ratio = statistics.ratio_of_means(after, before)
     points = results.latest("point", name)
-    encode, decode = (
-        float(np.median([p[field] * 1e6 / (p["width"] * p["height"]) for p in points]))
-        for field in ("encode_s", "decode_s")
-    )
+    encode, decode = statistics.seconds_a_megapixel(points)
     encodes = float(np.mean([own[digest].get("encodes", 1) for digest in common]))
     return Measured(
         name=name,
@@ -363,11 +360,12 @@ def sensitivity(assumptions: Assumptions, measured: Measured) -> list[dict[str, 
 
 def _crossing(net: Callable[[float], float], low: float, high: float) -> float | None:
     """Where a monotonous net result crosses zero between two values, by bisection; None where it does not."""
-    if (net(low) > 0) == (net(high) > 0):
+    positive = net(low) > 0
+    if positive == (net(high) > 0):
         return None
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if (net(middle) > 0) == (net(low) > 0) else (low, middle)
+        low, high = (middle, high) if (net(middle) > 0) == positive else (low, middle)
     return high
 
 

@@ -250,7 +250,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.results is None or args.assumptions is None or args.output is None:
         raise JndError("Give --results, --assumptions and -o (or --example).")
-    from plotly.offline import get_plotlyjs
 
     path = args.results / "results.jsonl"
     if not path.exists():
@@ -274,7 +273,7 @@ def run(args: argparse.Namespace) -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "savings.md").write_text(to_markdown(data), encoding="utf-8")
     (args.output / "savings.html").write_text(
-        page.fill("savings.html", data, PLOTLY=get_plotlyjs().replace("</script", "<\\/script")),
+        page.fill("savings.html", data, PLOTLY=page.plotly()),
         encoding="utf-8",
     )
     print("\n".join(data[key] for key in ("bits", "money", "beside")))

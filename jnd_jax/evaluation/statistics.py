@@ -7,8 +7,9 @@ another sample. Below `FEWEST` images none is given: percentile bootstrap over 3
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -65,3 +66,12 @@ def mean_ratio(test: np.ndarray, anchor: np.ndarray) -> Estimate:
     """Geometric mean of the (N,) ratios of images, in which every image weighs the same."""
     logs = np.log(test / anchor)
     return interval(lambda rows: float(np.exp(logs[rows].mean())), len(test))
+
+
+def seconds_a_megapixel(points: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Medians of the seconds that encoding and decoding a megapixel took, over "point" records."""
+    encode, decode = (
+        float(np.median([point[field] * 1e6 / (point["width"] * point["height"]) for point in points]))
+        for field in ("encode_s", "decode_s")
+    )
+    return encode, decode

@@ -344,10 +344,7 @@ def _time_row(measured: _Measured, codec: CodecRow) -> TimeRow:
         for quality in codec.grid
         for digest in measured.digests
     ]
-    encode, decode = (
-        float(np.median([point[field] * 1e6 / (point["width"] * point["height"]) for point in points]))
-        for field in ("encode_s", "decode_s")
-    )
+    encode, decode = statistics.seconds_a_megapixel(points)
     return TimeRow(codec.name, encode, decode, codec.encode_kmacs, codec.decode_kmacs)
 
 

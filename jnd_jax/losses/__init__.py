@@ -67,13 +67,17 @@ def _image_wise(distance: Distance, options: Options) -> Loss:
     return lambda batch, y: image_wise(batch["image"], y, _jnd(batch), distance)
 
 
+def _budget(options: Options) -> Callable[[Mapping[str, jax.Array]], Any]:
+    return lambda batch: float(options["jnds"]) or budget_of_quality(batch["quality"])
+
+
 def _image_wise_hinge(distance: Distance, options: Options) -> Loss:
-    jnds = lambda batch: float(options["jnds"]) or budget_of_quality(batch["quality"])
+    jnds = _budget(options)
     return lambda batch, y: image_wise_hinge(batch["image"], y, _jnd(batch), jnds(batch), distance)
 
 
 def _jod_budget(distance: Distance, options: Options) -> Loss:
-    jnds = lambda batch: float(options["jnds"]) or budget_of_quality(batch["quality"])
+    jnds = _budget(options)
     weight = options["weight"] * DISTANCES["cvvdp"][1]
     return lambda batch, y: distance(batch["image"], y) + weight * jod_budget(batch["image"], y, jnds(batch))
 

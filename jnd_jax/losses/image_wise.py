@@ -67,8 +67,7 @@ def jod_budget(x: jax.Array, x_hat: jax.Array, jnds: jax.Array | float = 1.0) ->
     Returns:
         (B,) JODs.
     """
-    law = AIC_FITS["cvvdp"]
-    return jnp.maximum(cvvdp_error(x, x_hat) - (jnds / law.gain) ** (1.0 / law.exponent), 0.0)
+    return jnp.maximum(cvvdp_error(x, x_hat) - AIC_FITS["cvvdp"].lost(jnds), 0.0)
 
 
 def budget_of_quality(quality: jax.Array) -> jax.Array:

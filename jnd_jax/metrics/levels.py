@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from jnd_jax.errors import JndError
 
@@ -37,7 +38,11 @@ class PowerLaw:
 
     def value(self, t: float) -> float:
         """Metric value at t JNDs."""
-        return self.best - (t / self.gain) ** (1.0 / self.exponent)
+        return self.best - self.lost(t)
+
+    def lost(self, t: Any) -> Any:
+        """What the metric lacks of its best value at t JNDs, a number or an array."""
+        return (t / self.gain) ** (1.0 / self.exponent)
 
     def jnds(self, value: float) -> float:
         """JNDs at a metric value."""

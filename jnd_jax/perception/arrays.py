@@ -16,6 +16,12 @@ def namespace(x: Any) -> Any:
     return jax.numpy
 
 
+def gaussian(radius: int, sigma: float) -> np.ndarray:
+    """(2 radius + 1,) taps of a Gaussian window that sum to 1."""
+    taps = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
+    return taps / taps.sum()
+
+
 def safe_power(x: Any, exponent: float) -> Any:
     """max(x, 0) ** exponent, with gradient 0, not NaN, where x <= 0."""
     xp = namespace(x)

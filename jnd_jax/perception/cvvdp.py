@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnd_jax.errors import JndError
+from jnd_jax.perception.arrays import gaussian
 from jnd_jax.perception.colour import LUMA, linear_light
 
 _SMALLEST = 4  # pixels a side that give one band beside the mean
@@ -139,8 +140,7 @@ def _banded(taps: tuple[float, ...] | np.ndarray, outputs: int, step: int = 1) -
 
 
 _WINDOW = 32
-_BLUR_TAPS = np.exp(-(np.arange(-_MASKING_BLUR_RADIUS, _MASKING_BLUR_RADIUS + 1) ** 2) / (2 * _MASKING_BLUR_SIGMA**2))
-_BLUR = _banded(_BLUR_TAPS / _BLUR_TAPS.sum(), _WINDOW)
+_BLUR = _banded(gaussian(_MASKING_BLUR_RADIUS, _MASKING_BLUR_SIGMA), _WINDOW)
 _REDUCE = _banded(_PYRAMID_TAPS, _WINDOW // 2, step=2)
 # Twice the resolution: at even positions the outer and centre taps meet samples, at odd ones the inner taps.
 _EXPAND = np.zeros((_WINDOW // 2 + 2, _WINDOW), np.float32)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jnd_jax.errors import JndError
-from jnd_jax.perception.arrays import namespace, safe_power
+from jnd_jax.perception.arrays import gaussian, namespace, safe_power
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _TAPS = 11
@@ -20,15 +20,9 @@ _SIGMA = 1.5
 _K1, _K2 = 0.01, 0.03
 
 
-def _window() -> np.ndarray:
-    offsets = np.arange(_TAPS) - _TAPS // 2
-    window = np.exp(-(offsets**2) / (2 * _SIGMA**2))
-    return window / window.sum()
-
-
 def _blur(x: Any) -> Any:
     """Separable valid correlation over axes 1 and 2, from slices only: the same code for NumPy and JAX."""
-    window = [float(w) for w in _window()]
+    window = [float(w) for w in gaussian(_TAPS // 2, _SIGMA)]
     height, width = x.shape[1] - _TAPS + 1, x.shape[2] - _TAPS + 1
     x = sum(w * x[:, i : i + height] for i, w in enumerate(window))
     return sum(w * x[:, :, i : i + width] for i, w in enumerate(window))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnd_jax.perception.arrays import safe_power
+from jnd_jax.perception.arrays import gaussian, safe_power
 from jnd_jax.perception.colour import linear_light
 
 SCALES = 6
@@ -144,8 +144,7 @@ _WEIGHTS.reshape(-1)[
 
 
 def _window() -> list[float]:
-    taps = np.exp(-(np.arange(-_RADIUS, _RADIUS + 1) ** 2) / (2 * _SIGMA**2))
-    return [float(t) for t in taps / taps.sum()]
+    return [float(t) for t in gaussian(_RADIUS, _SIGMA)]
 
 
 def _blur(x: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from jnd_jax.codec import coding, hyper
-from jnd_jax.codec.linear import BLOCK, BUCKET, LINEAR_UNITS, TILE, round_up
+from jnd_jax.codec.linear import BLOCK, BUCKET, TILE, round_up, synthesis_matrices
 from jnd_jax.errors import JndError
 from jnd_jax.modelfile import ModelFile
 
@@ -147,13 +147,10 @@ class Decoder(tf.Module):
         self.latents, self.hyper_latents = coder.scale_offset.shape[1], coder.z_tables.shape[1]
         self._scale, self._mean = _variables(coder.scale), _variables(coder.mean)
         self._net = _variables(model.params["synthesis_net"])
-        basis = {
-            name: np.float32(LINEAR_UNITS[name]) * model.params[f"linear_{name}"]
-            for name in ("synthesis", "postfilter")
-        }
+        basis = dict(zip(("synthesis", "postfilter"), synthesis_matrices(model.params)))
         self._linear = _variables(basis | {"log_inverse_gain": model.params["log_inverse_gain"]})
         self.group_channels = coder.group_channels
-        self.passes = 2 * len(self.group_channels)
+        self.passes = coder.passes
         self._scale_offset = tf.Variable(coder.scale_offset.astype(np.int32), trainable=False)
         self._coarse, self._fine = _bottlenecks(self._net)
 

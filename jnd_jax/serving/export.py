@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import platform
-import shutil
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jnd_jax import __version__, modelfile
+from jnd_jax import __version__, files, modelfile
 from jnd_jax.codec import coding, hyper
 from jnd_jax.codec.linear import BLOCK, round_up
 from jnd_jax.errors import JndError
@@ -149,8 +147,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the folder and prints its report; returns 0."""
-    if args.output.exists():
-        raise JndError(f"{args.output} exists already: name a folder that does not.")
     model = modelfile.load(modelfile.find(args.model))
     if model.config.get("name") != "lapped" or not model.tables:
         raise JndError(f"Model {model.name!r} has no tables to code with: export a model of the 'lapped' family.")
@@ -161,20 +157,15 @@ def run(args: argparse.Namespace) -> int:
         raise JndError(
             f"Install what this format needs with pip install 'jnd-jax[{extra}]' ({error.name} is missing)."
         ) from error
-    temporary = args.output.with_name(f".{args.output.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
+    with files.new_folder(args.output) as folder:
         report = {
             "model": model.name,
             "hash": model.hash,
             "format": args.format,
             "versions": _versions(),
-            **exporter.export(model, temporary, args),
+            **exporter.export(model, folder, args),
         }
-        (temporary / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-        os.replace(temporary, args.output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
     return 0
 

@@ -21,7 +21,7 @@ import onnxruntime
 
 from jnd_jax import codec
 from jnd_jax.codec import coding, hyper
-from jnd_jax.codec.linear import BLOCK, BUCKET, LINEAR_UNITS, TILE
+from jnd_jax.codec.linear import BLOCK, BUCKET, TILE, synthesis_matrices
 from jnd_jax.modelfile import ModelFile
 from jnd_jax.serving import export as exporting
 from jnd_jax.serving.onnx_graph import OPSET, Graph, Value
@@ -311,7 +311,7 @@ def synthesize(model: ModelFile) -> onnx.ModelProto:
     sides = [
         g("Cast", g("Unsqueeze", g.input(n, np.int32, ()), [0]), to=onnx.TensorProto.INT64) for n in ("height", "width")
     ]
-    basis, postfilter = (np.float32(LINEAR_UNITS[n]) * params[f"linear_{n}"] for n in ("synthesis", "postfilter"))
+    basis, postfilter = synthesis_matrices(params)
     y = g("Mul", y, g("Exp", _interpolate(g, params["log_inverse_gain"], quality)))
     h, w = g.size(y, 1), g.size(y, 2)
     rows, columns = g("Mul", h, [BLOCK]), g("Mul", w, [BLOCK])
@@ -333,7 +333,7 @@ def synthesize(model: ModelFile) -> onnx.ModelProto:
 def graphs(model: ModelFile) -> dict[str, onnx.ModelProto]:
     """All ONNX models of a decoder by name, in the order in which they run."""
     coder = coding.latent_coder(model.params, model.tables)
-    passes = {f"pass-{i}": latent_pass(coder, i) for i in range(2 * len(coder.scale["groups"]))}
+    passes = {f"pass-{i}": latent_pass(coder, i) for i in range(coder.passes)}
     return {"features": features(coder), **passes, "synthesize": synthesize(model)}
 
 

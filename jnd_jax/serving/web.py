@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -13,10 +12,11 @@ import numpy as np
 from safetensors.numpy import save
 
 import jnd_jax
-from jnd_jax import images, modelfile, zoo
+from jnd_jax import files, images, modelfile, zoo
 from jnd_jax.codec import coding, preview
-from jnd_jax.codec.linear import BLOCK, LINEAR_UNITS
+from jnd_jax.codec.linear import BLOCK, synthesis_matrices
 from jnd_jax.errors import JndError
+from jnd_jax.image_codec import ImageCodec
 from jnd_jax.serving import onnx_models
 
 _ASSETS = Path(jnd_jax.__file__).parent.parent / "web" / "dist"
@@ -30,9 +30,7 @@ def model_bytes(model: modelfile.ModelFile) -> bytes:
     tensors: dict[str, np.ndarray] = {name: np.frombuffer(graph, np.uint8) for name, graph in graphs.items()}
     tensors |= {name: model.tables[name].astype(dtype) for name, dtype in _TABLES.items()}
     first = coding.latent_coder(model.params, model.tables).group_channels[0].stop
-    synthesis, postfilter = (
-        LINEAR_UNITS[name] * model.params[f"linear_{name}"] for name in ("synthesis", "postfilter")
-    )
+    synthesis, postfilter = synthesis_matrices(model.params)
     kernels = preview.kernels(synthesis[:first], postfilter, BLOCK)
     tensors["preview.kernels"] = kernels.reshape(3, 3, first, -1)
     tensors["preview.log_inverse_gain"] = np.ascontiguousarray(model.params["log_inverse_gain"][:, :first], np.float32)
@@ -58,28 +56,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the folder, all of it or nothing, and returns 0."""
-    if args.output.exists():
-        raise JndError(f"{args.output} exists already: name a folder that does not.")
     if not (args.assets / "index.js").is_file():
         raise JndError(
             f"{args.assets} does not hold the browser's decoder: run `npm ci && npm run build` in web/, or name the "
             "folder dist of the npm package jnd-decoder with --assets."
         )
     model = modelfile.load(modelfile.find(args.model))
-    picture = images.read_image(args.image)
-    codec = jnd_jax.load(args.model)
+    picture, codec = images.read_image(args.image), ImageCodec(model)
     coded = codec.encode(picture.pixels, args.quality, extras=images.to_chunks(picture))
     data = model_bytes(model)
     manifest = {model.hash: {"url": f"{model.name}.web", "sha256": hashlib.sha256(data).hexdigest()}}
-    temporary = args.output.with_name(f".{args.output.name}.{os.getpid()}")
-    try:
-        shutil.copytree(args.assets, temporary, ignore=_LEFT_OUT)
-        (temporary / f"{model.name}.web").write_bytes(data)
-        (temporary / "models.json").write_text(json.dumps(manifest))
-        (temporary / "photo.jnd").write_bytes(coded)
-        images.write_image(temporary / "photo.png", picture)
-        os.replace(temporary, args.output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with files.new_folder(args.output) as folder:
+        shutil.copytree(args.assets, folder, ignore=_LEFT_OUT, dirs_exist_ok=True)
+        (folder / f"{model.name}.web").write_bytes(data)
+        (folder / "models.json").write_text(json.dumps(manifest))
+        (folder / "photo.jnd").write_bytes(coded)
+        images.write_image(folder / "photo.png", picture)
     print(f"{args.output}  serve it with: python -m http.server -d {args.output}")
     return 0

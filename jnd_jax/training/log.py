@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -12,6 +11,8 @@ from pathlib import Path
 import jax
 import numpy as np
 from tensorboardX import SummaryWriter
+
+from jnd_jax.files import write_bytes
 
 METRICS = "metrics.jsonl"
 
@@ -43,9 +44,7 @@ class Log:
         self.total, self.active = total, jax.process_index() == 0
         if self.active:
             kept = [json.dumps(line) + "\n" for line in read_metrics(workdir) if line["step"] <= step]
-            temporary = workdir / f".{METRICS}"
-            temporary.write_text("".join(kept))
-            os.replace(temporary, workdir / METRICS)
+            write_bytes(workdir / METRICS, "".join(kept).encode())
             self.file = open(workdir / METRICS, "a", buffering=1)
             self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 

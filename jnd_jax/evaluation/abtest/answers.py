@@ -94,9 +94,8 @@ def _expected(test: Mapping[str, Any]) -> dict[tuple, set]:
     return asked
 
 
-def of_test(record: Mapping[str, Any], test: Mapping[str, Any]) -> bool:
-    """Whether the page of `test` could have asked for all these answers, with these right ones."""
-    asked = _expected(test)
+def _of_test(record: Mapping[str, Any], asked: Mapping[tuple, set]) -> bool:
+    """Whether the page could have asked for all these answers, with these right ones; `asked` from `_expected`."""
     for answer in record["answers"]:
         rest = (answer["left"], answer["right"]) if answer["kind"] == "pair" else (answer["image"], answer["codec"])
         if answer["expected"] not in asked.get((answer["kind"], *rest), ()):
@@ -210,9 +209,9 @@ def read(folder: Path, test: Mapping[str, Any] | None = None, conditions: Condit
     notes = []
     if test is None:
         notes.append("The test's test.json was not given, so nobody checked that its page asked these questions.")
-    kept = []
+    kept, asked = [], None if test is None else _expected(test)
     for record in present:
-        foreign = test is not None and not of_test(record, test)
+        foreign = asked is not None and not _of_test(record, asked)
         reason = "answers that the page never asked for" if foreign else screen(record["answers"])
         if not reason and not conditions.meets(record):
             reason = "other conditions than asked for"

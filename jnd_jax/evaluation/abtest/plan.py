@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from jnd_jax.evaluation.abtest.preference import FEWEST, LEVEL
 
 # Between subjects and between images, standard deviation of the preference in logits.
 SPREAD = 0.5
@@ -20,6 +23,7 @@ class Variances:
     rest: float
 
 
+@functools.cache
 def variances(share: float, spread: float = SPREAD) -> Variances:
     """Of answers that prefer one side with probability 1 / (1 + exp(-(c + a + b))), a by subject and b by image.
 
@@ -40,7 +44,7 @@ def variances(share: float, spread: float = SPREAD) -> Variances:
     return Variances(of_cluster, of_cluster, share * (1 - share) - 2 * of_cluster)
 
 
-def power(subjects: int, images: int, share: float = 0.6, spread: float = SPREAD, level: float = 0.05) -> float:
+def power(subjects: int, images: int, share: float = 0.6, spread: float = SPREAD, level: float = LEVEL) -> float:
     """Probability that a test shows a preference which is there, every subject judging every image once.
 
     Student's t at min(subjects, images) - 1 degrees of freedom, as the analysis uses it.
@@ -54,13 +58,13 @@ def power(subjects: int, images: int, share: float = 0.6, spread: float = SPREAD
 
 
 def subjects_needed(
-    images: int, share: float = 0.6, spread: float = SPREAD, level: float = 0.05, wanted: float = 0.8, most: int = 1000
+    images: int, share: float = 0.6, spread: float = SPREAD, level: float = LEVEL, wanted: float = 0.8, most: int = 1000
 ) -> int | None:
     """Smallest number of subjects for a power of `wanted` with so many images; None if not even `most` are enough."""
     enough = lambda count: power(count, images, share, spread, level) >= wanted
-    if images < 6 or not enough(most):
+    if images < FEWEST or not enough(most):
         return None
-    low, high = 5, most
+    low, high = FEWEST - 1, most
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)

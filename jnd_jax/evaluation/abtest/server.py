@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import threading
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jnd_jax.evaluation.abtest.answers import SUBJECT
+from jnd_jax.files import write_bytes
 
 _LARGEST_ANSWERS = 4_000_000
 
@@ -81,9 +81,7 @@ def server(folder: Path, port: int = 0, host: str = "127.0.0.1") -> ThreadingHTT
             # Requests may overtake each other.
             with writing:
                 if not path.exists() or _progress(json.loads(path.read_text(encoding="utf-8"))) <= progress:
-                    temporary = path.with_suffix(".part")
-                    temporary.write_text(json.dumps(record), encoding="utf-8")
-                    os.replace(temporary, path)
+                    write_bytes(path, json.dumps(record).encode())
             self._reply(204)
 
     return ThreadingHTTPServer((host, port), Handler)

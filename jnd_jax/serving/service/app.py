@@ -179,7 +179,8 @@ class Service:
             raise HTTPException(500, f"The stored picture {name!r} cannot be shown: {reason}") from error
         kind = negotiation.choose(request.headers.get("accept"), "alpha" in chunks)
         options = negotiation.GATEWAY[kind]
-        tag = negotiation.entity_tag(data, header.model, kind, options, __version__)
+        digest = hashlib.sha256(data).hexdigest()
+        tag = negotiation.entity_tag(digest, header.model, kind, options, __version__)
         headers = {"ETag": tag, "Cache-Control": "public, max-age=86400", "Vary": "Accept"}
         if negotiation.not_modified(request, tag):
             return Response(status_code=304, headers=headers)
@@ -187,11 +188,16 @@ class Service:
         headers["Content-Disposition"] = negotiation.disposition("inline", f"{Path(name).stem}.{kind}")
         if request.method == "HEAD":
             return _Head(negotiation.MEDIA[kind], headers)
-        result = await self._made(request, "picture", jobs.Decode(data, known, kind, options), known)
+        result = await self._made(request, "picture", jobs.Decode(data, known, kind, options), known, digest)
         return _Answer(self, result.data, negotiation.MEDIA[kind], headers)
 
-    async def _made(self, request: Request, kind: str, job: jobs.Encode | jobs.Decode, known: Known) -> jobs.Result:
-        """What a job gives: from the cache, from an equal job that is being done, or by a worker."""
+    async def _made(
+        self, request: Request, kind: str, job: jobs.Encode | jobs.Decode, known: Known, digest: str = ""
+    ) -> jobs.Result:
+        """What a job gives: from the cache, from an equal job that is being done, or by a worker.
+
+        `digest`: SHA-256 of the job's data, where it is known.
+        """
         record = record_of(request.scope)
         record.model, record.cached = known.hash, True
 
@@ -207,7 +213,7 @@ class Service:
             return done.outcome
 
         try:
-            result = await self._cache.get((hashlib.sha256(job.data).digest(), repr(job)), work)
+            result = await self._cache.get((digest or hashlib.sha256(job.data).hexdigest(), repr(job)), work)
         except Busy:
             raise _busy("The service is busy") from None
         except TooExpensive as error:

@@ -35,13 +35,13 @@ def choose(accept: str | None, transparent: bool) -> str:
     return best
 
 
-def entity_tag(data: bytes, model: str, kind: str, options: Mapping[str, Any], version: str) -> str:
-    """An ETag that names the model, the file, and the form with its settings.
+def entity_tag(digest: str, model: str, kind: str, options: Mapping[str, Any], version: str) -> str:
+    """An ETag that names the model, the file by its SHA-256, and the form with its settings.
 
     Weak: another processor or batch may round a pixel otherwise.
     """
     settings = hashlib.sha256(f"{sorted(options.items())} {version}".encode()).hexdigest()[:8]
-    return f'W/"{model}-{hashlib.sha256(data).hexdigest()[:32]}-{kind}-{settings}"'
+    return f'W/"{model}-{digest[:32]}-{kind}-{settings}"'
 
 
 def not_modified(request: Request, tag: str) -> bool:
