@@ -31,7 +31,7 @@ _PLUGINS = (
     ("abtest", "jnd_jax.evaluation.abtest.command", "eval", "compare two codecs blindly, with people"),
     ("savings", "jnd_jax.evaluation.savings_page", "eval", "what smaller files are worth"),
     ("export", "jnd_jax.serving.export", "tf", "write a model's decoder for TensorFlow, TFLite, StableHLO or ONNX"),
-    ("web", "jnd_jax.serving.web", "onnx", "write a folder that shows .jnd files in browsers"),
+    ("web", "jnd_jax.serving.web", "", "write a folder that shows .jnd files in browsers"),
     ("transcode", "jnd_jax.serving.transcode", "tfc", "change the range coder of .jnd files, without loss"),
     ("thumbnail", "jnd_jax.thumbnail", "", "write a small PNG of a .jnd file, for desktop file managers"),
     ("serve", "jnd_jax.serving.service.command", "serve", "encode and decode over HTTP"),

@@ -6,18 +6,19 @@ import argparse
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
 import jnd_jax
 from jnd_jax import files, images, modelfile, zoo
-from jnd_jax.codec import coding, preview
+from jnd_jax.codec import build, coding, preview
 from jnd_jax.codec.linear import BLOCK, synthesis_matrices
 from jnd_jax.errors import JndError
 from jnd_jax.image_codec import ImageCodec
-from jnd_jax.serving import onnx_models
 
 _ASSETS = Path(jnd_jax.__file__).parent.parent / "web" / "dist"
 _LEFT_OUT = shutil.ignore_patterns("*.map", "types")
@@ -25,16 +26,63 @@ _TABLES = {"y.frequency": np.uint32, "y.half_width": np.int32, "z.frequency": np
 
 
 def model_bytes(model: modelfile.ModelFile) -> bytes:
-    """The model as the browser's decoder reads it: a safetensors file of ONNX graphs (bytes) and coding tables."""
-    graphs = {f"{name}.onnx": graph.SerializeToString() for name, graph in onnx_models.graphs(model).items()}
-    tensors: dict[str, np.ndarray] = {name: np.frombuffer(graph, np.uint8) for name, graph in graphs.items()}
-    tensors |= {name: model.tables[name].astype(dtype) for name, dtype in _TABLES.items()}
-    first = coding.latent_coder(model.params, model.tables).group_channels[0].stop
+    """The model as the browser's decoder reads it: a safetensors file of layers, coding tables and the preview.
+
+    A layer `NAME` is `NAME.weight` (inputs, outputs), `NAME.bias` and, if it is an integer layer, `NAME.unit`. The inputs
+    of a 3x3 convolution are (row, column, channel).
+    """
+    coder = coding.latent_coder(model.params, model.tables)
+    first = coder.group_channels[0].stop
     synthesis, postfilter = synthesis_matrices(model.params)
-    kernels = preview.kernels(synthesis[:first], postfilter, BLOCK)
-    tensors["preview.kernels"] = kernels.reshape(3, 3, first, -1)
-    tensors["preview.log_inverse_gain"] = np.ascontiguousarray(model.params["log_inverse_gain"][:, :first], np.float32)
+    arrays = {
+        **_path("scale", coder.scale),
+        **_path("mean", coder.mean),
+        **_network(model),
+        "scale.offset": coder.scale_offset,
+        "basis": synthesis,
+        "postfilter": postfilter,
+        "log_inverse_gain": coder.log_inverse_gain,
+        "preview.kernels": preview.kernels(synthesis[:first], postfilter, BLOCK).reshape(3, 3, first, -1),
+    }
+    tensors = {name: _smallest(array) for name, array in arrays.items()}
+    tensors |= {name: model.tables[name].astype(dtype) for name, dtype in _TABLES.items()}
     return save(tensors, {"name": model.name, "hash": model.hash})
+
+
+def _path(name: str, path: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a hyper path: layers, and a list of groups of layers."""
+    layers = {key: layer for key, layer in path.items() if key != "groups"}
+    layers |= {f"{i}.{key}": layer for i, group in enumerate(path["groups"]) for key, layer in group.items()}
+    named = lambda key, layer: layer.items() if isinstance(layer, Mapping) else [("", layer)]
+    return {
+        f"{name}.{key}.{part}".rstrip("."): array for key, layer in layers.items() for part, array in named(key, layer)
+    }
+
+
+def _network(model: modelfile.ModelFile) -> dict[str, np.ndarray]:
+    """The arrays of `lapped.SynthesisNet`: its bottlenecks by resolution, 1/8 and 1/4."""
+    net, (_, coarse) = model.params["synthesis_net"], build(model.config).synthesis_depths
+    layers, out = {}, {}
+    for name, parameters in net.items():
+        kind, number = name.split("_")
+        if kind == "Conv":
+            layers[number] = parameters
+        elif kind == "Bottleneck":
+            i = int(number)
+            place = f"coarse.{i}" if i < coarse else f"fine.{i - coarse}"
+            layers |= {f"{place}.{j}": parameters[f"Conv_{j}"] for j in range(3)}
+        else:
+            out |= {f"net.{('coarse', 'fine')[int(number)]}.{part}": table for part, table in parameters.items()}
+    for name, layer in layers.items():
+        out[f"net.{name}.weight"] = layer["kernel"].reshape(-1, layer["kernel"].shape[-1])
+        out[f"net.{name}.bias"] = layer["bias"]
+    return out
+
+
+def _smallest(array: np.ndarray) -> np.ndarray:
+    """The same numbers as int8, float16 or float32, the first that holds them exactly."""
+    array = np.ascontiguousarray(array, np.float32)
+    return next((small for small in map(array.astype, (np.int8, np.float16)) if np.array_equal(small, array)), array)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

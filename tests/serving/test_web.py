@@ -19,12 +19,10 @@ from jnd_jax.cli import main
 from tests.evaluation.browser import chromium
 from tests.streams import reseal
 
-pytest.importorskip("onnxruntime", reason="needs pip install 'jnd-jax[onnx]'")
 DIST = Path(__file__).parent.parent.parent / "web" / "dist"
 
 PAGE = """<!doctype html><script type="module">
 import * as jnd from "./index.js";
-jnd.useThreads(1);
 const models = new jnd.Models(new URL("models.json", location.href).href);
 window.decode = async (name) => {
   const file = new Uint8Array(await (await fetch(name)).arrayBuffer());
@@ -32,7 +30,7 @@ window.decode = async (name) => {
     const decoder = await models.decoder(jnd.readHeader(file).model);
     let preview;
     const decoded = await decoder.decode(file, (small) => (preview = [small.width, small.height, ...small.data]));
-    const digest = await crypto.subtle.digest("SHA-256", Int16Array.from(decoded.symbols));
+    const digest = await crypto.subtle.digest("SHA-256", decoded.symbols);
     return { data: [...decoded.data], symbols: [...new Uint8Array(digest)], preview };
   } catch (error) {
     return { error: error.message };
@@ -74,7 +72,7 @@ def write_files(folder: Path, codec) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, golden_model) -> Iterator[tuple[str, dict[str, bytes]]]:
+def site(tmp_path_factory, golden_model) -> Iterator[tuple[str, dict[str, bytes], Path]]:
     """Address of what `jnd-jax web` wrote, with more files, and these."""
     if not (DIST / "index.js").is_file():
         pytest.skip("needs `npm ci && npm run build` in web/")
@@ -84,8 +82,6 @@ def site(tmp_path_factory, golden_model) -> Iterator[tuple[str, dict[str, bytes]
     (folder / "test.html").write_text(PAGE)
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript"}
-
         def log_message(self, *_):
             pass
 

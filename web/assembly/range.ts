@@ -1,6 +1,8 @@
 // Range decoder of the library constriction (`RangeDecoder`, 32-bit words, 64-bit state, 24-bit probabilities), in
 // AssemblyScript for its 64-bit integers. Pointers are offsets into the module's memory.
 
+import { allocate, mark, release } from "./memory";
+
 const PRECISION: u64 = 24;
 const ESCAPE_BYTES: i32 = 256;
 const LEVELS: i32 = 64;
@@ -11,24 +13,6 @@ let next: i32 = 0;
 let lower: u64 = 0;
 let range: u64 = 0;
 let point: u64 = 0;
-let top: usize = __heap_base;
-
-/** Room for this many bytes; `release` gives it back. */
-export function allocate(bytes: i32): usize {
-  const start = (top + 7) & ~7;
-  top = start + bytes;
-  const missing = <i32>((top + 65535) >> 16) - memory.size();
-  if (missing > 0) memory.grow(missing);
-  return start;
-}
-
-export function release(mark: usize): void {
-  top = mark;
-}
-
-export function mark(): usize {
-  return top;
-}
 
 function read(): u64 {
   const word = next < length ? load<u32>(words + (<usize>next << 2)) : 0;
@@ -87,7 +71,7 @@ export function run(cumulative: usize, size: i32, zero: i32, out: usize, count: 
  * `tables` holds for each index a pointer to its cumulative frequencies, `halfWidths` the k of its symbols -k..k.
  */
 export function pass(indexes: usize, count: i32, tables: usize, halfWidths: usize, bytes: usize, out: usize): bool {
-  const before = top;
+  const before = mark();
   const starts = allocate(4 * (LEVELS + 1));
   const order = allocate(4 * count);
   const escaped = allocate(4 * count);
@@ -125,7 +109,7 @@ export function pass(indexes: usize, count: i32, tables: usize, halfWidths: usiz
     if (low < 0 || high < 0) return false;
     store<f32>(out + (<usize>load<i32>(escaped + (<usize>i << 2)) << 2), <f32>(<i16>(low | (high << 8))));
   }
-  top = before;
+  release(before);
   return true;
 }
 

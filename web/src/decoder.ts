@@ -1,12 +1,13 @@
-import * as ort from "onnxruntime-web/wasm";
 import { unpack, type Chunks, type Header } from "./container.js";
+import { Engine } from "./engine.js";
 import { JndError } from "./error.js";
-import { LatentDecoder, type Latents } from "./latents.js";
+import { LatentDecoder } from "./latents.js";
 import { deep, lossless } from "./lossless.js";
 import { ModelFile } from "./model.js";
 import { Previewer, type Small } from "./preview.js";
 import { RangeDecoder } from "./range.js";
 import { qualities } from "./regions.js";
+import { Synthesis } from "./synthesis.js";
 
 export interface Decoded {
   width: number;
@@ -16,12 +17,7 @@ export interface Decoded {
   icc?: Uint8Array;
   exif?: Uint8Array;
   /** (h, w, M) integer symbols as they were coded. */
-  symbols: Float32Array;
-}
-
-export interface Options {
-  /** Execution providers of ONNX Runtime Web in the order of preference, ["wasm"] by default. */
-  executionProviders?: string[];
+  symbols: Int16Array;
 }
 
 /** Decodes the files of one model. */
@@ -30,23 +26,18 @@ export class Decoder {
 
   private constructor(
     readonly hash: string,
+    private readonly engine: Engine,
     private readonly range: RangeDecoder,
     private readonly latents: LatentDecoder,
-    private readonly synthesis: ort.InferenceSession,
+    private readonly synthesis: Synthesis,
     private readonly previewer: Previewer,
   ) {}
 
   /** Of a model that `jnd-jax web` wrote. */
-  static async create(data: ArrayBuffer, options: Options = {}): Promise<Decoder> {
-    const model = new ModelFile(data);
-    const session = (name: string) =>
-      ort.InferenceSession.create(model.array<Uint8Array>(name), { executionProviders: options.executionProviders ?? ["wasm"] });
-    const count = model.names.filter((name) => name.startsWith("pass-")).length;
-    const features = await session("features.onnx");
-    const passes = [];
-    for (let i = 0; i < count; i++) passes.push(await session(`pass-${i}.onnx`));
-    const latents = new LatentDecoder(features, passes);
-    return new Decoder(model.hash, await RangeDecoder.create(model), latents, await session("synthesize.onnx"), new Previewer(model));
+  static async create(data: ArrayBuffer): Promise<Decoder> {
+    const model = new ModelFile(data), engine = await Engine.create();
+    const [range, latents, synthesis] = [new RangeDecoder(engine, model), new LatentDecoder(engine, model), new Synthesis(engine, model)];
+    return new Decoder(model.hash, engine, range, latents, synthesis, new Previewer(engine, model));
   }
 
   /**
@@ -55,7 +46,7 @@ export class Decoder {
    * @param onPreview called with a picture of 1/16 of the size as soon as the first group of channels is decoded
    */
   decode(data: Uint8Array, onPreview?: (small: Small) => void): Promise<Decoded> {
-    // One after the other: the range decoder has one state.
+    // One after the other: there is one memory.
     const decoded = this.last.then(() => this.decodeNow(data, onPreview));
     this.last = decoded.catch(() => {});
     return decoded;
@@ -70,38 +61,24 @@ export class Decoder {
     }
     const [h, w] = [header.height, header.width].map((side) => 4 * Math.ceil(side / 64));
     const quality = await qualities(header, chunks, h, w);
-    const z = this.range.z(chunks.z, (h * w) / 16, header.quality);
-    this.range.y(chunks.y);
-    const { y, symbols } = await this.latents.decode(this.range, z, h, w, quality, (latents, group) => {
-      if (group === 0) onPreview?.(this.previewer.draw(latents.y, h, w, quality, header.width, header.height));
+    const { pixels, symbols } = this.engine.scope(() => {
+      const z = this.range.z(chunks.z, h / 4, w / 4, header.quality);
+      this.range.y(chunks.y);
+      const { y, symbols } = this.latents.decode(this.range, z, quality, (latents, group) => {
+        if (group === 0) onPreview?.(this.previewer.draw(latents.y, quality, header.width, header.height));
+      });
+      this.range.end();
+      const copied = new Int16Array(this.engine.bytes(symbols, 2 * h * w * y.channels).slice().buffer);
+      return { pixels: this.synthesis.run(y, quality, header.height, header.width), symbols: copied };
     });
-    this.range.end();
-    const pixels = await this.finish(await this.pixels(y, h, w, quality, header), header, chunks);
+    await this.finish(pixels, header, chunks);
     return { width: header.width, height: header.height, data: pixels, icc: chunks.icc, exif: chunks.exif, symbols };
   }
 
-  private async pixels(y: Latents["y"], h: number, w: number, quality: Int32Array, header: Header): Promise<Uint8Array> {
-    const scalar = (value: number) => new ort.Tensor("int32", Int32Array.of(value), []);
-    const { images } = await this.synthesis.run({
-      y: new ort.Tensor("float32", y, [1, h, w, y.length / (h * w)]),
-      quality: new ort.Tensor("int32", quality, quality.length === 1 ? [1, 1, 1] : [1, h, w]),
-      height: scalar(header.height),
-      width: scalar(header.width),
-    });
-    return images.data as Uint8Array;
-  }
-
-  /** RGBA of decoded RGB: grey images, the bound on errors and opacity. */
-  private async finish(rgb: Uint8Array, header: Header, chunks: Chunks): Promise<Uint8ClampedArray<ArrayBuffer>> {
+  /** Makes of decoded pixels, RGBA, what the file means: grey images, the bound on errors and opacity. */
+  private async finish(out: Uint8ClampedArray, header: Header, chunks: Chunks): Promise<void> {
     const { width, height } = header;
-    const out = new Uint8ClampedArray(4 * width * height).fill(255);
-    for (let i = 0, j = 0; j < out.length; i += 3, j += 4) {
-      const [r, g, b] = [rgb[i], rgb[i + 1], rgb[i + 2]];
-      const mean = Math.floor((2 * (r + g + b) + 3) / 6);
-      out[j] = header.grey ? mean : r;
-      out[j + 1] = header.grey ? mean : g;
-      out[j + 2] = header.grey ? mean : b;
-    }
+    for (let j = 0; header.grey && j < out.length; j += 4) out.fill(Math.floor((2 * (out[j] + out[j + 1] + out[j + 2]) + 3) / 6), j, j + 3);
     if (chunks.residual) {
       const step = chunks.residual[0] | (chunks.residual[1] << 8);
       if (!(step === 0 || step & 1)) throw new JndError("The file's record of errors is damaged: download the file again.");
@@ -112,7 +89,5 @@ export class Decoder {
       const alpha = await lossless(chunks.alpha, width, height, "alpha channel");
       for (let j = 0; j < out.length; j += 4) out[j + 3] = alpha[j];
     }
-    return out;
   }
 }
-

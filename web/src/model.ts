@@ -1,4 +1,4 @@
-// A model as `jnd-jax web` writes it: a safetensors file of ONNX graphs and coding tables.
+// A model as `jnd-jax web` writes it: a safetensors file of layers and coding tables.
 
 import { JndError } from "./error.js";
 
@@ -8,7 +8,13 @@ interface Entry {
   data_offsets: [number, number];
 }
 
-const ARRAYS = { U8: Uint8Array, I32: Int32Array, U32: Uint32Array, F32: Float32Array };
+const ARRAYS = { I8: Int8Array, F16: Uint16Array, I32: Int32Array, U32: Uint32Array, F32: Float32Array };
+
+/** The number of a float16's bits. */
+function half(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
+  return sign * (exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction);
+}
 
 export class ModelFile {
   private readonly entries: Record<string, Entry>;
@@ -24,15 +30,21 @@ export class ModelFile {
     this.hash = __metadata__.hash;
   }
 
-  get names(): string[] {
-    return Object.keys(this.entries);
+  has(name: string): boolean {
+    return name in this.entries;
   }
 
   shape(name: string): number[] {
     return this.entry(name).shape;
   }
 
-  array<T extends Uint8Array | Int32Array | Uint32Array | Float32Array>(name: string): T {
+  /** An array of real numbers, which are stored in the smallest type that holds them. */
+  floats(name: string): Float32Array {
+    const values = this.array<Float32Array | Int8Array | Uint16Array>(name);
+    return values instanceof Uint16Array ? Float32Array.from(values, half) : Float32Array.from(values);
+  }
+
+  array<T extends Int8Array | Uint16Array | Int32Array | Uint32Array | Float32Array>(name: string): T {
     const { dtype, data_offsets } = this.entry(name);
     const [from, to] = data_offsets.map((offset) => this.start + offset);
     return new ARRAYS[dtype as keyof typeof ARRAYS](this.data.slice(from, to)) as T;

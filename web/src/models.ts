@@ -1,6 +1,6 @@
 // Model files: fetched once, kept in the browser's cache, checked by their hash.
 
-import { Decoder, type Options } from "./decoder.js";
+import { Decoder } from "./decoder.js";
 import { JndError } from "./error.js";
 
 /** By the hash that files carry: where the model is, relative to the manifest, and the SHA-256 of its bytes. */
@@ -41,7 +41,7 @@ export class Models {
   private readonly decoders = new Map<string, Promise<Decoder>>();
 
   /** @param url of the manifest, `models.json` as `jnd-jax web` writes it */
-  constructor(private readonly url: string, private readonly options: Options = {}) {}
+  constructor(private readonly url: string) {}
 
   decoder(hash: string): Promise<Decoder> {
     let decoder = this.decoders.get(hash);
@@ -58,6 +58,6 @@ export class Models {
     this.manifest.catch(() => (this.manifest = undefined));
     const entry = (await this.manifest)[hash];
     if (!entry) throw new JndError(`The model ${hash} that wrote the file is not on this site.`);
-    return Decoder.create(await modelBytes(new URL(entry.url, this.url).href, entry.sha256), this.options);
+    return Decoder.create(await modelBytes(new URL(entry.url, this.url).href, entry.sha256));
   }
 }

@@ -1,9 +1,8 @@
 // A picture of 1/16 of the size from the first channel group: block means of the linear synthesis, see codec/preview.py.
 
+import { type Engine, type Grid } from "./engine.js";
 import type { ModelFile } from "./model.js";
-
-const NODE_SPACING = 125;
-const NODES = 9;
+import { interpolate } from "./nodes.js";
 
 export interface Small {
   width: number;
@@ -16,36 +15,34 @@ export class Previewer {
   /** (3, 3, K, 27): by place of the block (first, inner, last row; column), what a latent adds to the 3 x 3 blocks around. */
   private readonly kernels: Float32Array;
   private readonly logInverseGain: Float32Array;
+  /** Of the first group, and of all. */
   private readonly channels: number;
+  private readonly all: number;
 
-  constructor(model: ModelFile) {
-    this.kernels = model.array("preview.kernels");
+  constructor(private readonly engine: Engine, model: ModelFile) {
+    this.kernels = model.floats("preview.kernels");
     this.channels = model.shape("preview.kernels")[2];
-    this.logInverseGain = model.array("preview.log_inverse_gain");
+    this.logInverseGain = model.floats("log_inverse_gain");
+    this.all = model.shape("log_inverse_gain")[1];
   }
 
   private gains(quality: number): Float32Array {
-    const node = Math.min(Math.floor(quality / NODE_SPACING), NODES - 2);
-    const t = quality / NODE_SPACING - node;
-    return Float32Array.from({ length: this.channels }, (_, channel) => {
-      const [low, high] = [0, 1].map((i) => this.logInverseGain[(node + i) * this.channels + channel]);
-      return Math.exp((1 - t) * low + t * high);
-    });
+    return interpolate(this.logInverseGain, this.all, quality).map(Math.exp);
   }
 
-  /** Of gained latents (h, w, K) of the first group, cut to an image of `width` x `height` pixels. */
-  draw(y: Float32Array, h: number, w: number, quality: Int32Array, width: number, height: number): Small {
-    const k = this.channels;
+  /** Of gained latents, the first group of which is decoded, cut to an image of `width` x `height` pixels. */
+  draw(y: Grid, quality: Int32Array, width: number, height: number): Small {
+    const { h, w } = y, k = this.channels;
     const sums = new Float32Array((h + 2) * (w + 2) * 3);
     const place = (index: number, length: number) => (index === 0 ? 0 : index === length - 1 ? 2 : 1);
     let gains = this.gains(quality[0]);
     for (let row = 0; row < h; row++) {
       for (let column = 0; column < w; column++) {
-        const block = row * w + column;
-        if (quality.length > 1) gains = this.gains(quality[block]);
+        if (quality.length > 1) gains = this.gains(quality[row * w + column]);
+        const latents = this.engine.view(y.at(row, column), k);
         const kernel = (3 * place(row, h) + place(column, w)) * k * 27;
         for (let channel = 0; channel < k; channel++) {
-          const value = y[block * k + channel] * gains[channel];
+          const value = latents[channel] * gains[channel];
           const from = kernel + channel * 27;
           for (let i = 0; i < 3; i++) {
             const to = ((row + i) * (w + 2) + column) * 3;

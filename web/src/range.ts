@@ -1,23 +1,12 @@
-// Range-coded latents to integers, by the small WebAssembly module of assembly/range.ts.
+// Range-coded latents to integers, by assembly/range.ts.
 
-import wasm from "../build/range.wasm";
+import { Grid, type Engine } from "./engine.js";
 import { JndError } from "./error.js";
 import type { ModelFile } from "./model.js";
+import { nearestNode } from "./nodes.js";
 
-interface Exports {
-  memory: WebAssembly.Memory;
-  allocate(bytes: number): number;
-  mark(): number;
-  release(mark: number): void;
-  start(data: number, words: number): void;
-  run(cumulative: number, size: number, zero: number, out: number, count: number): number;
-  pass(indexes: number, count: number, tables: number, halfWidths: number, bytes: number, out: number): number;
-  exhausted(): number;
-}
-
-export const Z_MAX = 127;
+const Z_MAX = 127;
 const SCALE_LEVELS = 64;
-const NODE_SPACING = 125;
 const DAMAGED = "The coded data is damaged: download the file again.";
 
 /** constriction's 24-bit cumulative frequencies of integer frequencies that sum to 2^16 (`Categorical`, `perfect=False`). */
@@ -36,20 +25,12 @@ function cumulative(frequencies: Uint32Array): Uint32Array {
 /** Decodes the chunks z and y with the tables of one model. */
 export class RangeDecoder {
   private readonly zFrequency: Uint32Array;
-  readonly zChannels: number;
+  private readonly zChannels: number;
   private readonly tables: number;
   private readonly halfWidths: number;
   private readonly bytes: number;
-  private base: number;
 
-  static async create(model: ModelFile): Promise<RangeDecoder> {
-    const { instance } = await WebAssembly.instantiate(wasm as BufferSource, {
-      env: { abort: () => { throw new JndError("The image is too large for this device's memory."); } },
-    });
-    return new RangeDecoder(instance.exports as unknown as Exports, model);
-  }
-
-  private constructor(private readonly module: Exports, model: ModelFile) {
+  constructor(private readonly engine: Engine, model: ModelFile) {
     this.zFrequency = model.array("z.frequency");
     this.zChannels = model.shape("z.frequency")[1];
     const frequency: Uint32Array = model.array("y.frequency");
@@ -57,41 +38,34 @@ export class RangeDecoder {
     const pointers = new Uint32Array(SCALE_LEVELS);
     let at = 0;
     halfWidth.forEach((half, level) => {
-      pointers[level] = this.put(cumulative(frequency.subarray(at, at + 2 * half + 2)));
+      pointers[level] = engine.put(cumulative(frequency.subarray(at, at + 2 * half + 2)));
       at += 2 * half + 2;
     });
-    this.tables = this.put(pointers);
-    this.halfWidths = this.put(halfWidth);
-    this.bytes = this.put(cumulative(new Uint32Array(256).fill(256)));
-    this.base = module.mark();
-  }
-
-  private put(array: Uint8Array | Uint32Array | Int32Array): number {
-    const pointer = this.module.allocate(array.byteLength);
-    new Uint8Array(this.module.memory.buffer).set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength), pointer);
-    return pointer;
+    this.tables = engine.put(pointers);
+    this.halfWidths = engine.put(halfWidth);
+    this.bytes = engine.put(cumulative(new Uint32Array(256).fill(256)));
   }
 
   private begin(data: Uint8Array): void {
     if (data.length % 4) throw new JndError(DAMAGED);
-    this.module.release(this.base);
-    this.module.start(this.put(data), data.length / 4);
+    this.engine.kernels.start(this.engine.put(data), data.length / 4);
   }
 
   /** Hyper-latents (h, w, C) of the chunk z. */
-  z(data: Uint8Array, positions: number, quality: number): Int32Array {
-    const node = Math.floor((quality + (NODE_SPACING >> 1)) / NODE_SPACING);
-    const size = 2 * Z_MAX + 1;
-    this.check(data.length, positions, node, size);
+  z(data: Uint8Array, h: number, w: number, quality: number): Grid {
+    const { kernels } = this.engine, node = nearestNode(quality), size = 2 * Z_MAX + 1;
+    this.check(data.length, h * w, node, size);
+    const out = new Grid(this.engine, h, w, this.zChannels);
     this.begin(data);
-    const out = new Int32Array(positions * this.zChannels);
-    const pointer = this.module.allocate(4 * positions);
+    const pointer = kernels.allocate(4 * h * w);
     for (let channel = 0; channel < this.zChannels; channel++) {
-      const from = (node * this.zChannels + channel) * size;
-      const table = this.put(cumulative(this.zFrequency.subarray(from, from + size)));
-      if (!this.module.run(table, size, Z_MAX, pointer, positions)) throw new JndError(DAMAGED);
-      const values = new Int32Array(this.module.memory.buffer, pointer, positions);
-      for (let i = 0; i < positions; i++) out[i * this.zChannels + channel] = values[i];
+      this.engine.scope(() => {
+        const from = (node * this.zChannels + channel) * size;
+        const table = this.engine.put(cumulative(this.zFrequency.subarray(from, from + size)));
+        if (!kernels.run(table, size, Z_MAX, pointer, h * w)) throw new JndError(DAMAGED);
+      });
+      const values = new Int32Array(kernels.memory.buffer, pointer, h * w);
+      for (let i = 0; i < h * w; i++) this.engine.view(out.at(Math.floor(i / w), i % w), this.zChannels)[channel] = values[i];
     }
     this.end();
     return out;
@@ -112,20 +86,15 @@ export class RangeDecoder {
     this.begin(data);
   }
 
-  /** Symbols of one pass from its scale indexes. */
-  pass(indexes: Uint8Array): Float32Array {
-    const mark = this.module.mark();
-    const pointer = this.put(indexes);
-    const out = this.module.allocate(4 * indexes.length);
-    const good = this.module.pass(pointer, indexes.length, this.tables, this.halfWidths, this.bytes, out);
-    if (!good) throw new JndError(DAMAGED);
-    const symbols = new Float32Array(this.module.memory.buffer, out, indexes.length).slice();
-    this.module.release(mark);
-    return symbols;
+  /** Pointer to the symbols (f32) of one pass of `count` scale indexes (u8). */
+  pass(indexes: number, count: number): number {
+    const out = this.engine.floats(count);
+    if (!this.engine.kernels.pass(indexes, count, this.tables, this.halfWidths, this.bytes, out)) throw new JndError(DAMAGED);
+    return out;
   }
 
   /** Checks that nothing of the chunk is left. */
   end(): void {
-    if (!this.module.exhausted()) throw new JndError(DAMAGED);
+    if (!this.engine.kernels.exhausted()) throw new JndError(DAMAGED);
   }
 }

@@ -3,7 +3,6 @@
 
 import { Models } from "./models.js";
 import { picture } from "./picture.js";
-import { useThreads } from "./runtime.js";
 
 interface Scope {
   addEventListener(type: string, listener: (event: any) => void): void;
@@ -14,8 +13,6 @@ interface Scope {
 
 const scope = self as unknown as Scope;
 const models = new Models(new URL("models.json", scope.location.href).href);
-// Service workers cannot start workers.
-useThreads(1);
 
 async function answer(request: Request): Promise<Response> {
   const response = await fetch(request);
