@@ -9,7 +9,7 @@ import struct
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -390,6 +390,20 @@ def eight_bits(samples: np.ndarray, levels: int = 65535) -> np.ndarray:
     if samples.dtype == np.uint8:
         return samples
     return ((samples.astype(np.uint32) * 255 + levels // 2) // levels).astype(np.uint8)
+
+
+def of_eight_bits(picture: Picture) -> Picture:
+    """The picture with samples of 8 bits."""
+    alpha = None if picture.alpha is None else eight_bits(picture.alpha)
+    return replace(picture, pixels=eight_bits(picture.pixels), alpha=alpha)
+
+
+def resized(picture: Picture, size: tuple[int, int]) -> Picture:
+    """The picture of 8 bits at another size (width, height), by Lanczos' filter."""
+    picture = of_eight_bits(picture)
+    scaled = lambda samples: np.asarray(Image.fromarray(samples).resize(size, Image.Resampling.LANCZOS))
+    alpha = None if picture.alpha is None else scaled(picture.alpha)
+    return replace(picture, pixels=scaled(picture.pixels), alpha=alpha)
 
 
 def mean_channel(pixels: np.ndarray) -> np.ndarray:

@@ -65,6 +65,11 @@ class Previewer:
         return images.Picture(pixels, alpha, chunks.get("icc"), chunks.get("exif"), chunks.get("xmp"))
 
 
+def of_model(model: modelfile.ModelFile) -> Previewer | None:
+    """The previewer of a model; None if its synthesis has no linear part."""
+    return Previewer(model) if "linear_synthesis" in model.params else None
+
+
 @lru_cache(maxsize=8)
 def load(name_or_path: str | Path) -> Previewer:
     """The previewer of a shipped model (by name) or of a model file (by path); JndError where there is none."""

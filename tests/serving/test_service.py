@@ -137,6 +137,7 @@ def test_health_and_metrics(url, codec):
         ("/decode", b"no file", 400, "not a .jnd file"),
         ("/decode", b"", 400, "empty"),
         ("/decode?format=gif", b"x", 400, "gif"),
+        ("/decode?width=0", b"x", 400, "from 1 to 65535"),
         ("/encode", b"no image", 400, "kinds PNG"),
         ("/encode?quality=101", png(PHOTO), 400, "0 to 100"),
         ("/encode?quality=nan", png(PHOTO), 400, "0 to 100"),
@@ -190,6 +191,21 @@ def test_browsers_get_what_they_accept(url, codec, files):
         assert again.status_code == 304 and not again.content
     clear = get(f"{url}/pictures/clear.jnd", headers={"Accept": "*/*"})
     assert clear.headers["content-type"] == "image/png" and pixels(clear.content)[0, 0, 3] == 7
+
+
+@pytest.mark.parametrize("width, bound", [(24, 12), (60, 4)])
+def test_a_width_gives_a_smaller_picture(url, files, width, bound):
+    small = pixels(post(f"{url}/decode?width={width}", content=files[1]).content)
+    whole = Image.fromarray(pixels(post(f"{url}/decode", content=files[1]).content))
+    expected = np.asarray(whole.resize((width, 2 * width // 3), Image.Resampling.LANCZOS))
+    assert small.shape == expected.shape and np.abs(small.astype(int) - expected).mean() < bound
+    address = f"{url}/pictures/cats/chelsea.jnd"
+    picture, wide = (get(address + query, headers={"Accept": "image/webp"}) for query in (f"?width={width}", ""))
+    assert pixels(picture.content).shape == expected.shape and picture.headers["etag"] != wide.headers["etag"]
+
+
+def test_a_picture_is_not_made_wider(url, files):
+    assert pixels(post(f"{url}/decode?width=4000", content=files[1]).content).shape == PHOTO.shape
 
 
 @pytest.mark.parametrize(

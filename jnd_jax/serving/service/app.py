@@ -155,21 +155,21 @@ class Service:
 
     async def decode(self, request: Request) -> Response:
         """A .jnd file to an image file."""
-        _check_parameters(request, ("format",))
-        kind = request.query_params.get("format", "png")
+        _check_parameters(request, ("format", "width"))
+        kind, width = request.query_params.get("format", "png"), _width(request)
         if kind not in negotiation.MEDIA:
             raise HTTPException(400, f"Ask for one of the formats {', '.join(negotiation.MEDIA)}, not {kind!r}.")
         async with self._body(request) as data:
             header, _ = bitstream.unpack(data)
             known = self._decodable(header)
-            result = await self._made(request, "decode", jobs.Decode(data, known, kind, {}), known)
+            result = await self._made(request, "decode", jobs.Decode(data, known, kind, {}, width), known)
         headers = {**_FRESH, "Content-Disposition": negotiation.disposition("inline", f"image.{kind}")}
         return _Answer(self, result.data, negotiation.MEDIA[kind], headers)
 
     async def picture(self, request: Request) -> Response:
         """A stored .jnd file in a form that the browser accepts, for caches to keep."""
-        _check_parameters(request, ())
-        name = request.path_params["name"]
+        _check_parameters(request, ("width",))
+        name, width = request.path_params["name"], _width(request)
         data = await anyio.to_thread.run_sync(self._stored, name)
         try:
             header, chunks = bitstream.unpack(data)
@@ -180,7 +180,7 @@ class Service:
         kind = negotiation.choose(request.headers.get("accept"), "alpha" in chunks)
         options = negotiation.GATEWAY[kind]
         digest = hashlib.sha256(data).hexdigest()
-        tag = negotiation.entity_tag(digest, header.model, kind, options, __version__)
+        tag = negotiation.entity_tag(digest, header.model, kind, {**options, "width": width}, __version__)
         headers = {"ETag": tag, "Cache-Control": "public, max-age=86400", "Vary": "Accept"}
         if negotiation.not_modified(request, tag):
             return Response(status_code=304, headers=headers)
@@ -188,7 +188,7 @@ class Service:
         headers["Content-Disposition"] = negotiation.disposition("inline", f"{Path(name).stem}.{kind}")
         if request.method == "HEAD":
             return _Head(negotiation.MEDIA[kind], headers)
-        result = await self._made(request, "picture", jobs.Decode(data, known, kind, options), known, digest)
+        result = await self._made(request, "picture", jobs.Decode(data, known, kind, options, width), known, digest)
         return _Answer(self, result.data, negotiation.MEDIA[kind], headers)
 
     async def _made(
@@ -382,6 +382,16 @@ def _check_parameters(request: Request, known: Collection[str]) -> None:
     if unknown:
         allowed = f"Ask for {' or '.join(known)}" if known else "Ask for nothing"
         raise HTTPException(400, f"{allowed} in the query, not {', '.join(unknown)}.")
+
+
+def _width(request: Request) -> int | None:
+    """The width in pixels that a request asks for, if any."""
+    text = request.query_params.get("width")
+    if text is None:
+        return None
+    if not (len(text) <= 5 and text.isascii() and text.isdecimal() and 1 <= int(text) <= bitstream.MAX_SIDE):
+        raise HTTPException(400, f"Width must be a whole number from 1 to {bitstream.MAX_SIDE}, not {text!r}.")
+    return int(text)
 
 
 def _goal(request: Request) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import signal
 import traceback
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from jnd_jax.errors import JndError
 from jnd_jax.serving.service.models import Known
 
 if TYPE_CHECKING:
+    from jnd_jax.bitstream import Header
     from jnd_jax.image_codec import ImageCodec
+    from jnd_jax.images import Picture
+    from jnd_jax.preview import Previewer
 
 
 class TooLarge(JndError):
@@ -103,24 +107,44 @@ class Decode:
       model: that codes it.
       kind: suffix of the image file.
       options: Pillow's, in place of those of `images.format_image`.
+      width: of the image file in pixels; None: as wide as the image, which is never made wider.
     """
 
     data: bytes = field(repr=False)
     model: Known
     kind: str
     options: Mapping[str, Any]
+    width: int | None = None
 
     def __call__(self, codecs: Codecs) -> Result:
-        import numpy as np
-
         from jnd_jax import bitstream, images
 
         header, chunks = bitstream.unpack(self.data)
-        picture = images.from_chunks(codecs[self.model].decode(self.data), chunks)
-        if self.kind != "png" and picture.pixels.dtype != np.uint8:
-            alpha = None if picture.alpha is None else images.eight_bits(picture.alpha)
-            picture = replace(picture, pixels=images.eight_bits(picture.pixels), alpha=alpha)
+        size = header.width, header.height
+        if self.width is not None and self.width < header.width:
+            size = self.width, max(1, round(header.height * self.width / header.width))
+        picture = self._preview(header, size)
+        picture = picture or images.from_chunks(codecs[self.model].decode(self.data), chunks)
+        if size != (header.width, header.height):
+            picture = images.resized(picture, size)
+        elif self.kind != "png":
+            picture = images.of_eight_bits(picture)
         return Result(images.format_image(picture, f".{self.kind}", **self.options), header.width * header.height)
+
+    def _preview(self, header: Header, size: tuple[int, int]) -> Picture | None:
+        """The smallest preview of at least this size; None where decoding the whole takes no longer."""
+        from jnd_jax import preview
+
+        scale = preview.fitting_scale(header.width, header.height, size)
+        previewer = _previewer(self.model) if scale > 2 else None
+        return previewer and previewer.decode(self.data, scale)
+
+
+@lru_cache(maxsize=2)
+def _previewer(model: Known) -> Previewer | None:
+    from jnd_jax import modelfile, preview
+
+    return preview.of_model(modelfile.load(model.path))
 
 
 @dataclass(frozen=True)
