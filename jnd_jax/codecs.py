@@ -182,7 +182,7 @@ _TABLE = (
         library=_imagecodecs_version("libavif"),
         media_type="image/avif",
         qualities=range(101),
-        grid=(15, 25, 35, 45, 55, 65, 75, 85),
+        grid=(20, 35, 48, 60, 74, 82),
         encode=_avif10_encode,
         decode=_avif10_decode,
     ),

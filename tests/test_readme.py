@@ -4,8 +4,8 @@ They stand in a table between the lines `<!-- figures: FOLDER -->` and `<!-- end
 `jnd-jax eval` wrote, and are made by `python -m jnd_jax.evaluation.figures FOLDER README.md`. A row is one of
 
     | BD-rate of CODEC against CODEC, METRIC | -12.3 % [-15.0, -9.1] |
-    | Bits per pixel of CODEC at 1 JND, METRIC | 0.612 |
-    | Bits per pixel of CODEC at 1 JND, METRIC | not reached (20 of 24 images) |
+    | Bits per pixel of CODEC at 1 JND, METRIC (SCALE) | 0.612 |
+    | Bits per pixel of CODEC at 1 JND, METRIC (SCALE) | not reached (20 of 24 images) |
 
 with codecs and metrics by their titles (WebP, PSNR (RGB)) or a model's name, and 95 % intervals in brackets. Every
 number must be that of bd_rate.csv or jnd.csv, rounded.
@@ -24,16 +24,18 @@ import pytest
 from jnd_jax import codecs, metrics
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import figures
+from jnd_jax.metrics import levels
 
 ROOT = Path(__file__).parents[1]
 NUMBER = r"([-+]?\d+\.\d+)"
 MARKER = re.compile(r"<!-- figures: (\S+) -->\n(.*?)<!-- end of figures -->", re.S)
 BD = re.compile(rf"BD-rate of (.+?) against (.+), (.+?) \| {NUMBER} %(?: \[{NUMBER}, {NUMBER}\])?")
 JND = re.compile(
-    rf"Bits per pixel of (.+?) at (\S+) JND, (.+?) \| (?:{NUMBER}"
+    rf"Bits per pixel of (.+?) at (\S+) JND, (.+?) \((\w+)\) \| (?:{NUMBER}"
     r"|not reached \((\d+) of (\d+) images\))"
 )
 NAMES = {codec.title: codec.name for codec in codecs.CONVENTIONAL.values()}
+SCALES = {scale.title: scale.name for scale in levels.SCALES.values()}
 METRICS = {metric.title: metric.name for metric in metrics.METRICS.values()}
 
 
@@ -54,7 +56,7 @@ def agrees(text: str | None, cell: str) -> bool:
 def contradictions(quoted: str, folder: Path) -> tuple[int, list[str]]:
     """How many rows a quoted table has, and those that are not in the CSV files of `folder`."""
     bd = {(r["test"], r["anchor"], r["metric"]): r for r in table(folder / "bd_rate.csv") if r["range"] == "common"}
-    jnd = {(r["codec"], float(r["t"]), r["metric"]): r for r in table(folder / "jnd.csv")}
+    jnd = {(r["codec"], float(r["t"]), r["metric"], r["scale"]): r for r in table(folder / "jnd.csv")}
     rows = re.findall(r"^\| (.*) \|$", quoted, re.M)
     assert rows.pop(0) == "what | value"
     wrong = []
@@ -64,8 +66,8 @@ def contradictions(quoted: str, folder: Path) -> tuple[int, list[str]]:
             source = bd.get((NAMES.get(test, test), NAMES.get(anchor, anchor), METRICS[metric]))
             fields = ("percent", "low", "high")
         elif found := JND.fullmatch(row):
-            codec, t, metric, *texts = found.groups()
-            source = jnd.get((NAMES.get(codec, codec), float(t), METRICS[metric]))
+            codec, t, metric, scale, *texts = found.groups()
+            source = jnd.get((NAMES.get(codec, codec), float(t), METRICS[metric], SCALES[scale]))
             reached = texts[1] is None
             fields = ("bpp",) if reached else ("reached", "total")
             texts = texts[:1] if reached else texts[1:]
@@ -97,7 +99,9 @@ def results(tmp_path):
         "webp,jpeg,psnr,common,-30.1,-31,-29,1.0,\n"
     )
     (folder / "jnd.csv").write_text(
-        "codec,metric,t,reached,total,bpp\njnd-base-1,ssimulacra2,1.0,24,24,0.61249\nwebp,ssimulacra2,1.0,20,24,\n"
+        "codec,metric,scale,t,reached,total,bpp\n"
+        "jnd-base-1,ssimulacra2,konjnd,1.0,24,24,0.61249\n"
+        "webp,ssimulacra2,konjnd,1.0,20,24,\n"
     )
     return folder
 
@@ -106,8 +110,8 @@ EXPECTED = """| what | value |
 |---|---|
 | BD-rate of jnd-base-1 against WebP, PSNR (RGB) | -12.3 % [-15.0, -9.1] |
 | BD-rate of jnd-base-1 against mbt2018-mean (published), PSNR (RGB) | +41.3 % |
-| Bits per pixel of jnd-base-1 at 1 JND, SSIMULACRA2 | 0.612 |
-| Bits per pixel of WebP at 1 JND, SSIMULACRA2 | not reached (20 of 24 images) |"""
+| Bits per pixel of jnd-base-1 at 1 JND, SSIMULACRA2 (KonJND) | 0.612 |
+| Bits per pixel of WebP at 1 JND, SSIMULACRA2 (KonJND) | not reached (20 of 24 images) |"""
 
 
 def test_one_command_writes_the_table(results, tmp_path):

@@ -1,4 +1,4 @@
-"""Bjøntegaard delta rate: the average difference in bits between two codecs at equal quality."""
+"""Rates at equal quality, from curves of measured points: at one quality, and on average (Bjøntegaard delta rate)."""
 
 from __future__ import annotations
 
@@ -37,6 +37,33 @@ def _curve(rates: ArrayLike, qualities: ArrayLike) -> tuple[np.ndarray, np.ndarr
     if (np.diff(quality) <= 0).any() or (np.diff(rate) <= 0).any():
         raise JndError("BD-rate needs curves whose quality rises with the rate: drop the points that do not")
     return np.log(rate), quality
+
+
+def rate_at(rates: ArrayLike, qualities: ArrayLike, quality: float) -> float:
+    """The rate at which a curve reaches a quality: PCHIP of log rate over quality (Fritsch and Butland, 1984).
+
+    Points that are no better than a cheaper one are left out, so that the curve rises.
+
+    Args:
+        rates: (N,) bits per pixel, or any positive rate.
+        qualities: (N,) quality of each point, higher is better.
+        quality: to reach.
+
+    Returns:
+        The rate; infinite if no point reaches the quality, nan if all points are above it.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    points: list[tuple[float, float]] = []
+    for rate, value in sorted(zip(np.asarray(rates, float), np.asarray(qualities, float))):
+        if not points or (value > points[-1][1] and rate > points[-1][0]):
+            points.append((rate, value))
+    if quality > points[-1][1]:
+        return np.inf
+    if quality <= points[0][1]:
+        return points[0][0] if quality == points[0][1] else np.nan
+    rate, value = np.array(points).T
+    return float(np.exp(PchipInterpolator(value, np.log(rate))(quality)))
 
 
 def bd_rate(

@@ -48,7 +48,7 @@ def block(folder: Path, names: Sequence[str] = METRICS) -> str:
     """Markdown table of a results folder: a row `| what | value |` for each figure.
 
     What is "BD-rate of jnd-base-1 against WebP, PSNR (RGB)", its value "-12.3 % [-15.0, -9.1]"; or "Bits per pixel of
-    WebP at 1 JND, SSIMULACRA2", its value "0.612" or "not reached (20 of 24 images)". Brackets are 95 %
+    WebP at 1 JND, SSIMULACRA2 (KonJND)", its value "0.612" or "not reached (20 of 24 images)". Brackets are 95 %
     intervals.
 
     Args:
@@ -69,9 +69,8 @@ def block(folder: Path, names: Sequence[str] = METRICS) -> str:
             if (row.test, row.metric, row.range) == (bd[0].test, name, "common") and row.percent is not None
         ]
     for name in names:
-        title = metrics.lookup(name).title
         lines += [
-            f"| Bits per pixel of {_title(row.codec)} at {row.t:g} JND, {title} | {jnd_cell(row)} |"
+            f"| Bits per pixel of {_title(row.codec)} at {row.t:g} JND, {metrics.jnd_title(row.metric, row.scale)} | {jnd_cell(row)} |"
             for row in jnd
             if row.metric == name
         ]

@@ -1,4 +1,4 @@
-"""Measuring codecs on images: points of their curves, searches for one JND, files for the viewer.
+"""Measuring codecs on images: points of their curves, files for the viewer.
 
 Every measurement is appended to the results as it comes; what is there is not measured again.
 """
@@ -24,7 +24,6 @@ from jnd_jax.errors import JndError
 from jnd_jax.evaluation import page
 from jnd_jax.evaluation.results import Results, TestImage, finite
 from jnd_jax.images import read_rgb
-from jnd_jax.metrics import levels
 
 
 def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
@@ -126,57 +125,6 @@ def measure_points(
         )
 
 
-def search_jnd(codec: Codec, image: TestImage, pixels: np.ndarray, metric: str, t: float, results: Results) -> None:
-    """Adds, unless it is there, the smallest file of one image within `t` JND by `metric`.
-
-    The codec's points are reused; the search ends within half a percent of the threshold's `metrics.span`.
-    """
-    if results.get("jnd", codec.name, codec.version, image.digest, metric, t) is not None:
-        return
-    threshold = metrics.jnd_threshold(metric, t)
-    known = {}
-    for quality in codec.grid:
-        point = results.get("point", codec.name, codec.version, image.digest, float(quality))
-        if point is not None and metric in point["metrics"]:
-            known[quality] = metrics.margin(metric, point["metrics"][metric], threshold)
-    record = {
-        "kind": "jnd",
-        "codec": codec.name,
-        "version": codec.version,
-        "image": image.name,
-        "digest": image.digest,
-        "metric": metric,
-        "t": t,
-    }
-
-    def margin(decoded: np.ndarray) -> float:
-        return metrics.margin(metric, finite(metrics.measure(metric, pixels, decoded)), threshold)
-
-    try:
-        found = search.smallest(
-            lambda q: codec.encode(pixels, q),
-            lambda data: _decode_checked(codec, data, pixels),
-            margin,
-            codec.qualities,
-            tolerance=0.005 * metrics.span(metric, threshold),
-            known=known,
-        )
-    except search.OutOfReach:
-        results.append({**record, "reached": False})
-        return
-    results.append(
-        {
-            **record,
-            "reached": True,
-            "quality": found.quality,
-            "bytes": len(found.data),
-            "bpp": len(found.data) * 8 / (pixels.shape[0] * pixels.shape[1]),
-            "margin": found.value,
-            "encodes": found.encodes,
-        }
-    )
-
-
 def make_view(codec: Codec, image: TestImage, pixels: np.ndarray, bpp: float, folder: Path, results: Results) -> None:
     """Adds, unless it is there, the best file of at most `bpp`, written to `folder` in a form browsers can
     show.
@@ -221,7 +169,6 @@ def evaluate(
     names: Sequence[str],
     results: Results,
     *,
-    t: float = 1.0,
     viewer: Sequence[str] = (),
     viewer_bpp: float = 0.5,
     viewer_folder: Path | None = None,
@@ -235,7 +182,6 @@ def evaluate(
         images: test images.
         names: metrics.
         results: where records are looked up and added.
-        t: just-noticeable differences allowed in the "bits at JND" search.
         viewer: names of the images that get files for the viewer.
         viewer_bpp: bits per pixel of these files.
         viewer_folder: where these files go.
@@ -246,15 +192,12 @@ def evaluate(
     """
     warm_up, stop = _Warmup(), threading.Event()
     stoppable = [_until(stop, codec) for codec in codecs]
-    jnd_metrics = [name for name in names if levels.scale_of(name) is not None]
     done, total = itertools.count(1), len(codecs) * len(images)
 
     def one_image(image: TestImage) -> None:
         pixels = read_rgb(image.path)
         for codec in stoppable:
             measure_points(codec, image, pixels, names, results, warm_up)
-            for name in jnd_metrics:
-                search_jnd(codec, image, pixels, name, t, results)
             if image.name in viewer and viewer_folder is not None:
                 make_view(codec, image, pixels, viewer_bpp, viewer_folder, results)
             progress(f"{next(done)} of {total}  {image.name} {codec.name}")

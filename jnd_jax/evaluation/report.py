@@ -15,8 +15,9 @@ from jnd_jax import metrics
 from jnd_jax.evaluation import page, verdict
 from jnd_jax.evaluation.curves import published
 from jnd_jax.evaluation.results import Results, TestImage
-from jnd_jax.evaluation.summary import KODAK, CodecRow, Summary, image_bd
+from jnd_jax.evaluation.summary import KODAK, CodecRow, Summary, image_bd, image_bits
 from jnd_jax.images import read_rgb
+from jnd_jax.metrics import levels
 
 
 def _map(pixels: np.ndarray, file: Path) -> bytes:
@@ -73,28 +74,15 @@ def write(
 
     Args:
         summary: tables and curves.
-        results: where the searches and the viewer's files are looked up.
+        results: where the points and the viewer's files are looked up.
         path: page to write.
         viewer: images that the side-by-side viewer shows.
         viewer_bpp: bits per pixel of its files.
         viewer_folder: where these files are.
     """
-
-    run = results.need("run")
-    per_image = [
-        {
-            "codec": codec,
-            "metric": metric,
-            "image": image,
-            "bpp": found["bpp"] if found["reached"] else None,
-        }
-        for metric in dict.fromkeys(row.metric for row in summary.jnd)
-        for codec, version in run["codecs"]
-        for image, digest in run["images"]
-        if (found := results.get("jnd", codec, version, digest, metric, run["t"]))
-    ]
     data = {
         **{field: value for field, value in asdict(summary).items() if field != "metrics"},
+        "scales": {name: scale.title for name, scale in levels.SCALES.items()},
         "metrics": [
             {key: getattr(metrics.lookup(name), key) for key in ("name", "title", "unit", "better")}
             for name in summary.metrics
@@ -102,7 +90,7 @@ def write(
         "verdict": verdict.sentences(summary),
         "rival": verdict.rival(summary),
         "image_bd": image_bd(results),
-        "per_image": per_image,
+        "per_image": image_bits(results),
         "published": [asdict(curve) for curve in published()] if set(summary.images) == KODAK else [],
         "viewer": _viewer(results, summary.codecs, viewer, viewer_folder, viewer_bpp),
     }

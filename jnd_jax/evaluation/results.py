@@ -62,7 +62,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "codec": ("codec", "version"),
     "run": (),
     "point": ("codec", "version", "digest", "quality"),
-    "jnd": ("codec", "version", "digest", "metric", "t"),
     "view": ("codec", "version", "digest", "budget"),
 }
 
@@ -71,8 +70,8 @@ class Results:
     """A JSON-lines file of records, one writer at a time.
 
     Records have a "kind": "codec" (what tables say of it), "run" (what the last run compared), "point" (one file and
-    its metrics), "jnd" (one search for t JND) or "view" (one file of the viewer). A later record replaces one with
-    the same key, but points of one key keep each other's metrics: a later run may add some.
+    its metrics) or "view" (one file of the viewer). A later record replaces one with
+    the same key, but points of one key keep each other's metrics: a later run may add some. Other kinds are passed over.
     """
 
     def __init__(self, path: Path):
@@ -92,6 +91,8 @@ class Results:
                     raise JndError(f"line {number} of {path} is no result: repair or delete the file") from error
 
     def _merge(self, record: dict[str, Any]) -> None:
+        if record["kind"] not in KEYS:
+            return
         key = (record["kind"], *(record[field] for field in KEYS[record["kind"]]))
         known = self._records.get(key)
         if known is not None and record["kind"] == "point":
@@ -123,6 +124,14 @@ class Results:
     def codecs(self) -> set[str]:
         """The names of all that was measured."""
         return {record["codec"] for record in self._records.values() if record["kind"] != "run"}
+
+    def by_image(self, codec: str, version: str) -> dict[str, list[dict[str, Any]]]:
+        """The points of one version of a codec, by the images' digests."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for record in self._records.values():
+            if (record["kind"], record.get("codec"), record.get("version")) == ("point", codec, version):
+                found.setdefault(record["digest"], []).append(record)
+        return found
 
     def latest(self, kind: str, codec: str) -> list[dict[str, Any]]:
         """All records of a kind and codec name, of the version that was measured last."""

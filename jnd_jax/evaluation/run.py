@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(codecs.MODEL_GRID),
         help="qualities of the models' curves, 0 to 100 in tenths",
     )
-    parser.add_argument("--jnd", type=float, default=1.0, metavar="T", help="JNDs allowed in `bits at JND`")
+    parser.add_argument(
+        "--jnd", type=float, default=1.0, metavar="T", help="JNDs at which bits are compared (default: 1)"
+    )
     parser.add_argument("--limit", type=int, default=None, metavar="N", help="only the first N images")
     parser.add_argument("--viewer-images", type=int, default=3, metavar="N", help="images in the report's viewer")
     parser.add_argument("--viewer-bpp", type=float, default=0.5, help="bits per pixel of the viewer's files")
@@ -114,7 +116,6 @@ def _measure(args: argparse.Namespace, results: Results, viewer_folder: Path) ->
         images,
         names,
         results,
-        t=args.jnd,
         viewer=[image.name for image in images[: args.viewer_images]],
         viewer_bpp=args.viewer_bpp,
         viewer_folder=viewer_folder,

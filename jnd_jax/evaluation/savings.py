@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from jnd_jax import metrics
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import statistics
 from jnd_jax.evaluation.results import Results
+from jnd_jax.evaluation.summary import bits_at
 
 EXAMPLE = Path(__file__).parent / "templates" / "assumptions.toml"
 SENSITIVITY = 0.25
@@ -51,7 +53,7 @@ class Assumptions:
     traffic_price_per_gb: float | Tiers
     storage_price_per_gb_month: float
     cpu_price_per_hour: float
-    search_targets: bool
+    encodes_per_file: float
     training_cost: float
     migration_cost: float
     migration_cost_alternative: float
@@ -75,7 +77,6 @@ class Measured:
         t: just-noticeable differences allowed.
         encode_s: seconds a megapixel to encode once.
         decode_s: seconds a megapixel to decode.
-        encodes: that a search for the target took, mean over images.
     """
 
     name: str
@@ -86,7 +87,6 @@ class Measured:
     t: float
     encode_s: float
     decode_s: float
-    encodes: float
 
 
 @dataclass(frozen=True)
@@ -173,18 +173,21 @@ def read_assumptions(path: Path) -> Assumptions:
     return Assumptions(**values)
 
 
-def _bits(results: Results, name: str, metric: str, t: float) -> dict[str, dict[str, Any]]:
-    """The searches of a codec by the images' digests; JndError unless all reached the look."""
-    records = [r for r in results.latest("jnd", name) if (r["metric"], r["t"]) == (metric, t)]
-    if not records:
-        raise JndError(f"The results hold no {t:g} JND by {metric} of {name}: run `jnd-jax eval` with it.")
-    missed = sum(not record["reached"] for record in records)
+def _bits(results: Results, name: str, metric: str, t: float) -> dict[str, float]:
+    """Bits per pixel of a codec at the look by the images' digests; JndError unless all images have such a figure."""
+    points = [point for point in results.latest("point", name) if metric in point["metrics"]]
+    if not points:
+        raise JndError(f"The results hold no {metric} of {name}: run `jnd-jax eval` with both.")
+    level = metrics.jnd_threshold(metric, t)
+    by_image = results.by_image(name, points[-1]["version"])
+    bits = {digest: bits_at(of_image, metric, level) for digest, of_image in by_image.items()}
+    missed = sum(not math.isfinite(bpp) for bpp in bits.values())
     if missed:
         raise JndError(
-            f"{name} does not reach {t:g} JND by {metric} on {missed} of {len(records)} images: no saving at equal look "
-            "can be stated."
+            f"The files of {name} do not reach {t:g} JND by {metric} on {missed} of {len(bits)} images: no saving at equal "
+            "look can be stated."
         )
-    return {record["digest"]: record for record in records}
+    return bits
 
 
 def measure(results: Results, name: str, today: str, metric: str, t: float = 1.0) -> Measured:
@@ -197,11 +200,10 @@ def measure(results: Results, name: str, today: str, metric: str, t: float = 1.0
     common = sorted(of_today.keys() & own.keys())
     if not common:
         raise JndError("The two codecs were measured on different images: run `jnd-jax eval` with both.")
-    before, after = (np.array([table[digest]["bpp"] for digest in common]) for table in (of_today, own))
+    before, after = (np.array([table[digest] for digest in common]) for table in (of_today, own))
     ratio = statistics.ratio_of_means(after, before)
     points = results.latest("point", name)
     encode, decode = statistics.seconds_a_megapixel(points)
-    encodes = float(np.mean([own[digest].get("encodes", 1) for digest in common]))
     return Measured(
         name=name,
         ratio=ratio.value,
@@ -211,8 +213,6 @@ def measure(results: Results, name: str, today: str, metric: str, t: float = 1.0
         t=t,
         encode_s=encode,
         decode_s=decode,
-        # The points of the curve that a comparison's search begins with count as well: a search alone has none.
-        encodes=encodes + 2,
     )
 
 
@@ -269,12 +269,11 @@ def _month(a: Assumptions, measured: Measured, ratio: float, month: int) -> dict
     files = (a.images_stored + a.new_images_per_month * month) * a.renditions
     stored = files * gigabyte * a.storage_price_per_gb_month
     cpu = a.average_megapixels * a.cpu_price_per_hour / 3600
-    encodes = measured.encodes if a.search_targets else 1.0
     return {
         "bill_today": before + stored,
         "traffic": before - after,
         "storage": stored * ramp * ((0.0 if a.keep_today_files else 1.0) - ratio),
-        "encode": a.new_images_per_month * a.renditions * encodes * measured.encode_s * cpu,
+        "encode": a.new_images_per_month * a.renditions * a.encodes_per_file * measured.encode_s * cpu,
         "decode": delivered * a.decode_on_servers_share * measured.decode_s * cpu,
         "decoder": with_decoder - after,
         "upkeep": a.running_cost_per_month,
@@ -302,8 +301,7 @@ def calculate(assumptions: Assumptions, measured: Measured, ratio: float | None 
     """
     a, ratio = assumptions, measured.ratio if ratio is None else ratio
     cpu = a.average_megapixels * a.cpu_price_per_hour / 3600
-    encodes = measured.encodes if a.search_targets else 1.0
-    stored = a.images_stored * a.renditions * encodes * measured.encode_s * cpu
+    stored = a.images_stored * a.renditions * a.encodes_per_file * measured.encode_s * cpu
     once = a.training_cost + a.migration_cost + stored
     cumulative, flows, saved = [-once], {}, 0.0
     for month in range(1, int(a.horizon_months) + 1):

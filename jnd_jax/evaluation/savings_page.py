@@ -107,7 +107,7 @@ def beside(assumptions: Assumptions, measured: Measured, scenarios: Mapping[str,
     clients = f"{100 * a.share_clients_alternative:.0f} % of deliveries can show it"
     line = (
         f"{other.name} saves {change:.0f} % of the bytes of {a.today} today ({measured.name}: {own_change:.0f} %), at no "
-        f"training cost; {clients}. It comes to {_amount(worth.net, a.currency)} in {a.horizon_months:g} months"
+        f"training cost; {clients}. Over {a.horizon_months:g} months it comes to {_amount(worth.net, a.currency)}"
     )
     if scenarios["worst"].net < worth.net < scenarios["best"].net:
         return f"{line}, which the measured interval does not tell from {measured.name}."
@@ -181,7 +181,7 @@ def report(
         "deliveries_other": None if other is None else savings.by_deliveries(alternative, other),
         "client": {
             "seconds": measured.decode_s * a.average_megapixels,
-            "encodes": measured.encodes if a.search_targets else 1.0,
+            "encodes": a.encodes_per_file,
         },
         "people": people,
         "command": command,

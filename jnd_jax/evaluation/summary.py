@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from jnd_jax import metrics
 from jnd_jax.codecs import Codec
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import statistics
-from jnd_jax.evaluation.bd import bd_rate
+from jnd_jax.evaluation.bd import bd_rate, rate_at
 from jnd_jax.evaluation.curves import published
 from jnd_jax.evaluation.results import Results, TestImage
 from jnd_jax.evaluation.statistics import Estimate
@@ -70,10 +70,17 @@ class BDRow:
 
 @dataclass(frozen=True)
 class JndRow:
-    """Bits at t JND: mean over ALL images of each image's smallest passing file; None if an image has none."""
+    """Bits at t JND of a scale by a metric: mean over ALL images; None if the curve of one does not go through the level.
+
+    Attributes:
+        reached: images whose curve does.
+        total: images.
+        bpp: bits per pixel, see `bits_at`.
+    """
 
     codec: str
     metric: str
+    scale: str
     t: float
     reached: int
     total: int
@@ -92,6 +99,7 @@ class RatioRow:
     test: str
     anchor: str
     metric: str
+    scale: str
     t: float
     means: float
     means_low: float | None
@@ -192,6 +200,25 @@ def quality_scale(metric: str, value: np.ndarray) -> np.ndarray:
     return value if metrics.lookup(metric).better == "higher" else -value
 
 
+def bits_at(points: Sequence[Mapping[str, Any]], metric: str, level: float) -> float:
+    """Bits per pixel at which one image reaches a metric's value, between measured files; see `bd.rate_at`.
+
+    Args:
+        points: "point" records of one codec and image.
+        metric: name.
+        level: its value.
+
+    Returns:
+        The bits; infinite or nan where the points do not enclose the level, or none has the metric.
+    """
+    known = [point for point in points if metric in point["metrics"]]
+    if not known:
+        return np.nan
+    values = quality_scale(metric, np.array([point["metrics"][metric] for point in known]))
+    goal = quality_scale(metric, np.array(level))
+    return rate_at([point["bpp"] for point in known], values, float(goal))
+
+
 class _Measured:
     """What the last run compared, as arrays."""
 
@@ -203,6 +230,13 @@ class _Measured:
             fields = {k: v for k, v in results.need("codec", name, version).items() if k not in ("kind", "codec")}
             self.codecs.append(CodecRow(name=name, **{**fields, "grid": tuple(fields["grid"])}))
         self.names, self.digests = zip(*run["images"])
+        self.points = {codec.name: results.by_image(codec.name, codec.version) for codec in self.codecs}
+
+    @property
+    def levels(self) -> list[tuple[str, str]]:
+        """(metric, scale) of all levels of the measured metrics at the run's t."""
+        t = self.run["t"]
+        return [(metric, scale) for metric in self.run["metrics"] for scale in levels.scales_of(metric, t)]
 
     def grid(self, codec: CodecRow, field: str) -> np.ndarray:
         """(qualities, images) array of "bpp" or of a metric; JndError if a point is missing."""
@@ -219,11 +253,10 @@ class _Measured:
             rows.append(row)
         return np.array(rows, float)
 
-    def bits(self, codec: CodecRow, metric: str) -> np.ndarray:
-        """(images,) bits per pixel at t JND, infinite where an image has no such file; JndError if one is missing."""
-        t = self.run["t"]
-        found = [self.results.need("jnd", codec.name, codec.version, digest, metric, t) for digest in self.digests]
-        return np.array([record["bpp"] if record["reached"] else np.inf for record in found])
+    def bits(self, codec: CodecRow, metric: str, scale: str) -> np.ndarray:
+        """(images,) bits per pixel at t JND, not finite where an image's points do not enclose the level."""
+        level = levels.level(scale, self.run["t"], metric)[1]
+        return np.array([bits_at(self.points[codec.name].get(digest, []), metric, level) for digest in self.digests])
 
 
 def _pairs(codecs: Sequence[CodecRow]) -> list[tuple[CodecRow, CodecRow]]:
@@ -305,12 +338,13 @@ def _bd_rows(measured: _Measured, bpp: dict[str, np.ndarray], scaled: dict[str, 
     return rows
 
 
-def _jnd_row(measured: _Measured, codec: CodecRow, metric: str) -> JndRow:
-    bits = measured.bits(codec, metric)
+def _jnd_row(measured: _Measured, codec: CodecRow, metric: str, scale: str) -> JndRow:
+    bits = measured.bits(codec, metric, scale)
     reached = np.isfinite(bits)
     return JndRow(
         codec=codec.name,
         metric=metric,
+        scale=scale,
         t=measured.run["t"],
         reached=int(reached.sum()),
         total=len(bits),
@@ -318,9 +352,9 @@ def _jnd_row(measured: _Measured, codec: CodecRow, metric: str) -> JndRow:
     )
 
 
-def _ratio_row(measured: _Measured, test: CodecRow, anchor: CodecRow, metric: str) -> RatioRow | None:
-    """None where one of the two has no file at t JND of an image."""
-    of_test, of_anchor = measured.bits(test, metric), measured.bits(anchor, metric)
+def _ratio_row(measured: _Measured, test: CodecRow, anchor: CodecRow, metric: str, scale: str) -> RatioRow | None:
+    """None where the curve of one of the two does not go through the level on an image."""
+    of_test, of_anchor = (measured.bits(codec, metric, scale) for codec in (test, anchor))
     if not np.isfinite([of_test, of_anchor]).all():
         return None
     means, geometric = statistics.ratio_of_means(of_test, of_anchor), statistics.mean_ratio(of_test, of_anchor)
@@ -328,6 +362,7 @@ def _ratio_row(measured: _Measured, test: CodecRow, anchor: CodecRow, metric: st
         test=test.name,
         anchor=anchor.name,
         metric=metric,
+        scale=scale,
         t=measured.run["t"],
         means=means.value,
         means_low=means.low,
@@ -366,8 +401,7 @@ def summarise(results: Results) -> Summary:
         name: {metric: quality_scale(metric, grid) for metric, grid in by_metric.items()}
         for name, by_metric in values.items()
     }
-    calibrated = [metric for metric in names if levels.scale_of(metric)]
-    ratios = [_ratio_row(measured, test, anchor, m) for m in calibrated for test, anchor in _pairs(codecs)]
+    ratios = [_ratio_row(measured, *pair, *level) for level in measured.levels for pair in _pairs(codecs)]
     return Summary(
         command=measured.run["command"],
         images=list(measured.names),
@@ -380,12 +414,24 @@ def summarise(results: Results) -> Summary:
             if "psnr" in by_metric
         },
         bd=_bd_rows(measured, bpp, scaled),
-        jnd=[_jnd_row(measured, codec, metric) for metric in calibrated for codec in codecs],
+        jnd=[_jnd_row(measured, codec, *level) for level in measured.levels for codec in codecs],
         ratios=[row for row in ratios if row is not None],
         times=[_time_row(measured, codec) for codec in codecs],
         workers=measured.run["workers"],
         missing=measured.run["missing"],
     )
+
+
+def image_bits(results: Results) -> list[dict[str, Any]]:
+    """Bits at t JND of every level, codec and image; bpp None where the points do not enclose the level."""
+    measured = _Measured(results)
+    rows = []
+    for metric, scale in measured.levels:
+        for codec in measured.codecs:
+            row = {"codec": codec.name, "metric": metric, "scale": scale}
+            for image, bits in zip(measured.names, measured.bits(codec, metric, scale).tolist()):
+                rows.append({**row, "image": image, "bpp": bits if np.isfinite(bits) else None})
+    return rows
 
 
 def image_bd(results: Results) -> list[dict[str, Any]]:

@@ -88,14 +88,15 @@ def _bd_parts(summary: Summary, title: dict[str, str]) -> list[str]:
 def _jnd_parts(summary: Summary, title: dict[str, str]) -> list[str]:
     if not summary.jnd:
         return []
-    names = list(dict.fromkeys(row.metric for row in summary.jnd))
-    cells = {(row.codec, row.metric): jnd_cell(row) for row in summary.jnd}
+    found = list(dict.fromkeys((row.metric, row.scale) for row in summary.jnd))
+    cells = {(row.codec, row.metric, row.scale): jnd_cell(row) for row in summary.jnd}
     return [
         f"## Bits per pixel at {summary.jnd[0].t:g} JND",
-        "Mean over all images of each image's smallest file that passes; `not reached` if one image has none.",
+        "Mean over all images, each between the measured files just above and below the level (PCHIP of log bits); "
+        "`not reached` if one image's files do not enclose it.",
         _markdown(
-            ["", *(metrics.jnd_title(m) for m in names)],
-            [[row.title, *(cells[row.name, m] for m in names)] for row in summary.codecs],
+            ["", *(metrics.jnd_title(*level) for level in found)],
+            [[row.title, *(cells[row.name, *level] for level in found)] for row in summary.codecs],
         ),
         f"### Difference at {summary.jnd[0].t:g} JND",
         "Image by image. Ratio of means: what a bill changes by. Geometric mean: every image weighs the same.",
@@ -104,7 +105,7 @@ def _jnd_parts(summary: Summary, title: dict[str, str]) -> list[str]:
             [
                 [
                     f"{title[row.test]} against {title[row.anchor]}",
-                    metrics.lookup(row.metric).title,
+                    metrics.jnd_title(row.metric, row.scale),
                     *ratio_cells(row),
                 ]
                 for row in summary.ratios

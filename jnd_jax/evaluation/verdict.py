@@ -41,7 +41,7 @@ def _percent(value: float, low: float | None, high: float | None) -> str:
 
 def _of_ratio(row: RatioRow) -> str:
     ends = (None if end is None else 100 * (end - 1) for end in (row.means_low, row.means_high))
-    return f"{_percent(100 * (row.means - 1), *ends)} by {metrics.lookup(row.metric).title}"
+    return f"{_percent(100 * (row.means - 1), *ends)} by {metrics.jnd_title(row.metric, row.scale)}"
 
 
 def _of_bd(row: BDRow) -> str:
@@ -53,7 +53,7 @@ def _at_jnd(summary: Summary, own: str, other: str, title: dict[str, str]) -> st
     missed = [row for row in summary.jnd if row.codec == own and row.bpp is None]
     t = summary.jnd[0].t
     lacks = "; ".join(
-        f"by {metrics.lookup(row.metric).title} it does not get there on {row.total - row.reached} of {row.total} images"
+        f"by {metrics.jnd_title(row.metric, row.scale)} its files do not get there on {row.total - row.reached} of {row.total} images"
         for row in missed
     )
     if not rows:

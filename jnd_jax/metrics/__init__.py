@@ -97,10 +97,9 @@ def jnd_threshold(name: str, t: float = 1.0) -> float:
     return levels.level(scale.name, t, name)[1]
 
 
-def jnd_title(name: str) -> str:
-    """A metric's title with the scale its JNDs are on: "CVVDP (AIC)"."""
-    scale = levels.scale_of(name)
-    return lookup(name).title + (f" ({scale.title})" if scale else "")
+def jnd_title(name: str, scale: str) -> str:
+    """A metric's title with the title of a scale of JNDs: "CVVDP (AIC)"."""
+    return f"{lookup(name).title} ({levels.SCALES[scale].title})"
 
 
 def span(name: str, value: float) -> float:

@@ -103,6 +103,11 @@ def scale_of(metric: str) -> Scale | None:
     return next((SCALES[name] for name in (KONJND, AIC) if metric in SCALES[name].values), None)
 
 
+def scales_of(metric: str, t: float) -> list[str]:
+    """The names of all scales that have a level of a metric at `t` JNDs."""
+    return [s.name for s in SCALES.values() if metric in s.values and s.range[0] <= t <= s.range[1]]
+
+
 def level(scale: str, t: float = 1.0, metric: str | None = None) -> tuple[str, float]:
     """The metric and its value at `t` JNDs of a scale.
 

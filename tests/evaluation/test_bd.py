@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation.bd import bd_rate
+from jnd_jax.evaluation.bd import bd_rate, rate_at
 from jnd_jax.evaluation.curves import published
 
 RATE = np.array([0.1, 0.2, 0.35, 0.6, 1.0, 1.7])
@@ -77,3 +77,20 @@ def test_published_curves_name_their_source_and_rise():
     for curve in published():
         rates, values = zip(*curve.points)
         assert curve.source and list(rates) == sorted(rates) and list(values) == sorted(values)
+
+
+def test_rate_at_a_quality_lies_on_the_curve():
+    """Straight in log rate: log R = .1 Q; at a measured point the rate is that of the point."""
+    rate = np.exp(0.1 * QUALITY)
+    assert rate_at(rate, QUALITY, 30.0) == pytest.approx(np.exp(3.0))
+    assert rate_at(RATE[::-1], QUALITY[::-1], 34.1) == pytest.approx(0.6)
+
+
+def test_rate_at_a_quality_beyond_the_points_is_none():
+    assert rate_at(RATE, QUALITY, 40.1) == np.inf
+    assert np.isnan(rate_at(RATE, QUALITY, 26.9))
+    assert rate_at(RATE, QUALITY, 27.0) == RATE[0]
+
+
+def test_a_dearer_point_that_is_no_better_does_not_count():
+    assert rate_at([0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 1.5, 3.0], 2.5) == rate_at([0.1, 0.2, 0.4], [1.0, 2.0, 3.0], 2.5)

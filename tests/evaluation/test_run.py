@@ -93,11 +93,7 @@ def test_killed_run_goes_on_where_it_stopped(comparison, photos, tmp_path, monke
     assert evaluate(photos, tmp_path) == 0
 
     def keys(rows: list[dict]) -> list[tuple]:
-        return sorted(
-            (r["kind"], r["codec"], r["image"], str(r.get("quality")), r.get("metric", ""))
-            for r in rows
-            if r["kind"] in ("point", "jnd")
-        )
+        return sorted((r["kind"], r["codec"], r["image"], str(r.get("quality"))) for r in rows if r["kind"] == "point")
 
     assert keys(records(tmp_path)) == keys(records(folder))
     assert records(tmp_path)[:kept] == records(folder)[:kept]
@@ -124,21 +120,31 @@ def test_added_metrics_are_merged_into_known_points(photos, tmp_path, stub):
     assert lines == [{"psnr"}, {"psnr-y"}]
 
 
-def test_bits_at_jnd_are_those_of_the_smallest_passing_file(comparison, photos):
+def test_bits_at_jnd_lie_between_the_files_around_the_level(comparison, photos):
+    """Of all qualities of JPEG, the last that misses SSIMULACRA2 64 and the first that passes enclose the figure."""
     folder, _ = comparison
-    for record in records(folder):
-        if record["kind"] == "jnd" and record["codec"] == "jpeg" and record["metric"] == "ssimulacra2":
-            image = read_rgb(photos / f"{record['image']}.png")
-            passing = [
-                q
-                for q in range(1, 96)
-                if metrics.measure("ssimulacra2", image, codecs.decode("jpeg", codecs.encode("jpeg", image, q))) >= 64
-            ]
-            assert record["reached"] == bool(passing)
-            if not passing:
-                continue
-            assert record["margin"] >= 0
-            assert passing[0] <= record["quality"] <= passing[0] + 2
+    rows = summary.image_bits(Results(folder / "results.jsonl"))
+    found = {(r["codec"], r["metric"], r["scale"], r["image"]): r["bpp"] for r in rows}
+    assert {(metric, scale) for _, metric, scale, _ in found} == {
+        ("ms-ssim", "konjnd"),
+        ("psnr-hvs", "konjnd"),
+        ("ssimulacra2", "konjnd"),
+        ("ssimulacra2", "aic"),
+    }
+    for image in find_images(photos):
+        pixels, sizes = read_rgb(image.path), []
+        for quality in range(1, 96):
+            sizes.append(codecs.encode("jpeg", pixels, quality))
+            if metrics.measure("ssimulacra2", pixels, codecs.decode("jpeg", sizes[-1])) >= 64:
+                break
+        else:
+            assert found["jpeg", "ssimulacra2", "konjnd", image.name] is None
+            continue
+        failing, passing = (8 * len(data) / pixels[..., 0].size for data in sizes[-2:])
+        bits = found["jpeg", "ssimulacra2", "konjnd", image.name]
+        assert 0.98 * failing <= bits <= 1.02 * passing
+        strict = found["jpeg", "ssimulacra2", "aic", image.name]
+        assert strict is None or strict > bits
 
 
 def test_one_image_out_of_reach_makes_the_cell_not_reached(photos, tmp_path, stub):
@@ -146,23 +152,15 @@ def test_one_image_out_of_reach_makes_the_cell_not_reached(photos, tmp_path, stu
     codec = codecs.of_model(stub, (0.0, 30.0, 60.0, 100.0))
     results = Results(tmp_path / "r.jsonl")
     measure.evaluate([codec], images, ["psnr-hvs"], results)
-    reached = results.get("jnd", "stub", codec.version, images[1].digest, "psnr-hvs", 1.0)
-    assert reached["reached"]
-    results.append({**reached, "reached": False, "bpp": None})
     summary.record(results, [codec], images, ["psnr-hvs"])
     row = summary.summarise(results).jnd[0]
-    assert (row.reached, row.total, row.bpp) == (2, 3, None)
+    assert row.reached == 3 and tables.jnd_cell(row) == f"{row.bpp:.3f}"
+    for quality in codec.grid:
+        point = results.get("point", "stub", codec.version, images[1].digest, quality)
+        results.append({**point, "metrics": {"psnr-hvs": 20 + quality / 10}})
+    row = summary.summarise(results).jnd[0]
+    assert (row.scale, row.reached, row.total, row.bpp) == ("konjnd", 2, 3, None)
     assert tables.jnd_cell(row) == "not reached (2 of 3 images)"
-
-
-def test_unreachable_jnd_is_recorded_once(photos, tmp_path, stub):
-    images, codec = find_images(photos, 1), codecs.of_model(stub, (0.0, 100.0))
-    results = Results(tmp_path / "r.jsonl")
-    measure.evaluate([codec], images, ["ssimulacra2"], results, t=0.01)
-    assert not results.get("jnd", "stub", codec.version, images[0].digest, "ssimulacra2", 0.01)["reached"]
-    encodes = stub.encodes
-    measure.evaluate([codec], images, ["ssimulacra2"], results, t=0.01)
-    assert stub.encodes == encodes
 
 
 def test_bd_rate_of_the_tables_is_that_of_the_mean_curves(comparison):

@@ -35,7 +35,7 @@ PLAIN = savings.Assumptions(
     traffic_price_per_gb=0.05,
     storage_price_per_gb_month=0.02,
     cpu_price_per_hour=0.036,
-    search_targets=False,
+    encodes_per_file=1,
     training_cost=20,
     migration_cost=60,
     migration_cost_alternative=60,
@@ -45,8 +45,8 @@ PLAIN = savings.Assumptions(
     discount_rate=0,
     horizon_months=24,
 )
-MEASURED = savings.Measured("stub", 0.6, 0.5, 0.7, 24, 1.0, 1.0, 0.1, 5.0)
-OTHER = savings.Measured("avif", 0.62, 0.6, 0.64, 24, 1.0, 2.0, 0.1, 5.0)
+MEASURED = savings.Measured("stub", 0.6, 0.5, 0.7, 24, 1.0, 1.0, 0.1)
+OTHER = savings.Measured("avif", 0.62, 0.6, 0.64, 24, 1.0, 2.0, 0.1)
 
 
 def test_a_case_by_hand():
@@ -72,7 +72,7 @@ def test_keeping_todays_files_costs_storage():
 
 def test_uploads_renditions_and_searches_cost_encodes():
     """100,000 uploads of 3 renditions, each encoded 5 times for 2 s at 1e-5: 30 a month, and the store 3 * 5 * 20 once."""
-    busy = replace(PLAIN, new_images_per_month=100_000, renditions=3, search_targets=True)
+    busy = replace(PLAIN, new_images_per_month=100_000, renditions=3, encodes_per_file=5)
     money = savings.calculate(busy, MEASURED)
     assert money.encode_per_month == pytest.approx(30)
     assert money.once == pytest.approx(80 + 300)
@@ -184,34 +184,29 @@ def test_sensitivity_puts_what_matters_first():
 
 
 def write_results(path, ratios, reached=True) -> None:
+    """Three files of each codec and image; the middle one is at SSIMULACRA2 64, one JND, unless the stub never reaches it."""
     results = Results(path / "results.jsonl")
     for number, ratio in enumerate(ratios):
         for codec, bpp in (("jpeg", 1.0 + number), ("stub", ratio * (1.0 + number))):
-            base = {"codec": codec, "version": "0" * 16, "image": f"i{number}", "digest": f"{number:016x}"}
-            results.append(
-                {
-                    "kind": "point",
-                    **base,
-                    "quality": 50.0,
-                    "width": 1000,
-                    "height": 500,
-                    "bytes": 1,
-                    "bpp": 1.0,
-                    "encode_s": 0.5,
-                    "decode_s": 0.05,
-                    "metrics": {},
-                }
-            )
-            results.append(
-                {
-                    "kind": "jnd",
-                    **base,
-                    "metric": "ssimulacra2",
-                    "t": 1.0,
-                    "reached": reached or codec == "jpeg",
-                    "bpp": bpp,
-                }
-            )
+            lost = 0.0 if reached or codec == "jpeg" else 30.0
+            for quality, factor, value in ((25.0, 0.5, 40.0), (50.0, 1.0, 64.0), (75.0, 2.0, 90.0)):
+                results.append(
+                    {
+                        "kind": "point",
+                        "codec": codec,
+                        "version": "0" * 16,
+                        "image": f"i{number}",
+                        "digest": f"{number:016x}",
+                        "quality": quality,
+                        "width": 1000,
+                        "height": 500,
+                        "bytes": 1,
+                        "bpp": factor * bpp,
+                        "encode_s": 0.5,
+                        "decode_s": 0.05,
+                        "metrics": {"ssimulacra2": value - lost},
+                    }
+                )
 
 
 def test_measured_ratio_is_that_of_the_mean_bits(tmp_path):
@@ -229,7 +224,7 @@ def test_a_look_that_is_not_reached_saves_nothing(tmp_path):
     write_results(tmp_path, [0.5, 0.6], reached=False)
     with pytest.raises(JndError, match="no saving at equal look"):
         savings.measure(Results(tmp_path / "results.jsonl"), "stub", "jpeg", "ssimulacra2")
-    with pytest.raises(JndError, match="hold no 1 JND"):
+    with pytest.raises(JndError, match="hold no ssimulacra2 of other"):
         savings.measure(Results(tmp_path / "results.jsonl"), "other", "jpeg", "ssimulacra2")
 
 
