@@ -9,7 +9,7 @@ import io
 import warnings
 from collections.abc import Callable
 
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageFile
 
 import jnd_jax.pillow  # noqa: F401  registers the format
 from jnd_jax import zoo
@@ -38,6 +38,14 @@ def load(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
+
+
+def told_to_load(data: bytes) -> Image.Image:
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        return load(data)
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
 def damaged(form: str) -> bytes:
@@ -70,6 +78,7 @@ ROWS: dict[str, Callable[[str], object]] = {
     "`quality=101`": lambda form: len(save(form, photo(), quality=101)),
     "truncated: `open`": lambda form: Image.open(io.BytesIO(save(form, photo())[:-5])).size,
     "truncated: `load`": lambda form: load(save(form, photo())[:-5]).size,
+    "truncated, `LOAD_TRUNCATED_IMAGES`: `load`": lambda form: told_to_load(save(form, photo())[:-200]).size,
     "one bit flipped: `verify`": lambda form: Image.open(io.BytesIO(damaged(form))).verify() or "passes",
     "one bit flipped: `load`": lambda form: load(damaged(form)).size,
     "`draft` of 256x240 for 32x30": drafted,

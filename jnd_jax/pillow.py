@@ -44,7 +44,8 @@ class JndImageFile(ImageFile.ImageFile):
     """An opened .jnd file.
 
     `Image.open` raises UnidentifiedImageError for a damaged header or chunk table. `verify` and `load` raise OSError
-    for damage behind these, and `load` for a file whose model is not installed.
+    for damage behind these, and `load` for a file whose model is not installed. With Pillow's
+    `ImageFile.LOAD_TRUNCATED_IMAGES`, `load` decodes what there is of a file that ends too soon, as for JPEG and PNG.
     """
 
     format = FORMAT
@@ -88,7 +89,7 @@ class JndImageFile(ImageFile.ImageFile):
 
     def load(self) -> Image.core.PixelAccess | None:
         if self.tile:
-            self.im = _checked(lambda data: _decode(data, self._scale), self._data).im
+            self.im = _checked(lambda data: _decode(data, self._scale, self.mode), self._data).im
             self.tile = []
             if self._exclusive_fp and self.fp:
                 self.fp.close()
@@ -104,10 +105,15 @@ def _checked(function, data: bytes) -> Any:
         raise OSError(str(error)) from error
 
 
-def _decode(data: bytes, scale: int) -> Image.Image:
+def _decode(data: bytes, scale: int, mode: str) -> Image.Image:
     from jnd_jax import images
 
-    header, chunks = bitstream.unpack(data)
+    try:
+        header, chunks = bitstream.unpack(data)
+    except JndError:
+        if ImageFile.LOAD_TRUNCATED_IMAGES:
+            return _decode_arrived(data, scale, mode)
+        raise
     if scale > 1:
         from jnd_jax import preview
 
@@ -115,6 +121,19 @@ def _decode(data: bytes, scale: int) -> Image.Image:
     import jnd_jax
 
     return images.to_pillow(images.from_chunks(jnd_jax.load(_model(header.model)).decode(data), chunks))
+
+
+def _decode_arrived(data: bytes, scale: int, mode: str) -> Image.Image:
+    """As much of a truncated file as there is, see `ImageCodec.decode_partial`; opaque where the opacity is missing."""
+    import jnd_jax
+    from jnd_jax import images
+
+    header, chunks, _ = bitstream.arrived(data)
+    pixels, _ = jnd_jax.load(_model(header.model)).decode_partial(data)
+    picture = images.from_chunks(pixels, chunks)
+    if scale == 1:
+        return images.to_pillow(picture).convert(mode)
+    return images.to_pillow(images.of_eight_bits(picture)).reduce(scale).convert(mode)
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 import jnd_jax
 import jnd_jax.pillow
@@ -113,6 +113,23 @@ def test_damage_is_met_where_pillow_meets_it(save):
             Image.open(io.BytesIO(damaged)).verify()
         with pytest.raises(OSError, match="copy or download it again"):
             Image.open(io.BytesIO(damaged)).load()
+
+
+def test_truncated_images_are_loaded_where_pillow_is_told_to(save, monkeypatch):
+    clear = photo()
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    whole = save(clear)
+    cut = whole[: len(whole) // 2]  # inside y, before the opacity
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    for data in (cut, whole):
+        image = Image.open(io.BytesIO(data))
+        image.load()
+        assert (image.size, image.mode) == ((100, 73), "RGBA")
+    small = Image.open(io.BytesIO(cut))
+    small.draft("RGB", (25, 18))
+    assert np.asarray(small).shape == (19, 25, 4)
+    with pytest.raises(OSError, match="damaged"):
+        Image.open(io.BytesIO(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])).load()
 
 
 def test_a_newer_version_is_named_in_a_warning(save):
