@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jnd_jax import image_codec, metrics, modelfile
+from jnd_jax.codec import coding, hyper
 from jnd_jax.losses import make_loss
 from jnd_jax.losses.distances import DISTANCES
 from jnd_jax.training.validate import make_evaluator
@@ -63,3 +65,25 @@ def test_decoded_pixels_are_exact(kind):
     expected = decode()
     with rounded_operands(kind):
         np.testing.assert_array_equal(decode(), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_sees_the_scale_indexes_of_files(kind):
+    """Integers to 255 survive the rounding of operands: no accelerator needs more than its default precision here."""
+    file, rng = modelfile.load(GOLDEN / "tiny.safetensors"), np.random.default_rng(0)
+    coder = coding.latent_coder(file.params, file.tables)
+    z = rng.integers(-127, 128, (2, 2, file.config["hyper_latents"])).astype(np.float32)
+    symbols = np.round(rng.laplace(0, 20, (8, 8, file.config["latents"]))).astype(np.float32)
+    level, offset = hyper.quality_level(600), hyper.scale_offset(coder.scale_offset, 600).astype(np.float32)
+
+    def indexes(xp):
+        halves = hyper.halves(xp, xp.asarray(symbols))
+        given = lambda channels, half, index, mean: halves[half][..., channels]
+        q, p = jax.tree.map(xp.asarray, (coder.scale, coder.mean))
+        coded = hyper.passes(xp, q, p, xp.asarray(z), xp.full((1, 1, 1), level), offset[None, None], given, xp.floor)
+        return np.asarray(coded.indexes)
+
+    expected = indexes(np)
+    assert len(np.unique(expected)) > 10
+    with rounded_operands(kind):
+        np.testing.assert_array_equal(indexes(jnp), expected)
