@@ -1,7 +1,7 @@
-"""The arms of the JND paper (Pakdaman, Nami, Gabbouj, ICIP 2024) in small: mbt2018-mean fine-tuned with each of its losses.
+"""The arms of the JND paper (Pakdaman, Nami, Gabbouj, ICIP 2024) in small: a codec fine-tuned with each of its losses.
 
 The settings are those of the paper's training script: Adam 1e-4, batch 16, crops of 256, gradients clipped at 1, lambda .0130
-(CompressAI's quality 4). BASE-FT, the control, has the same data and steps and no just-noticeable images.
+(CompressAI's quality 4; 436 of this package). BASE-FT, the control, has the same data and steps and no just-noticeable images.
 
 python examples/paper.py --data set/ --workdir runs/paper [--weights mbt2018-mean-4.pth.tar]
 trains all arms and prints their table; python train.py --config configs/paper.py:PWL trains one.
@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 
 from configs import mbt2018_mean
 from jnd_jax import losses
+
+QUALITY = 436  # lambda .0130
 
 ARMS = {
     "BASE-FT": losses.settings("rate_distortion"),
@@ -25,6 +27,6 @@ def get_config(arm: str = "BASE-FT") -> ConfigDict:
     config = mbt2018_mean.get_config()
     config.loss = ConfigDict(ARMS[arm])
     config.data.update(batch=16, downscale=0.0)
-    config.train.update(steps=2_000, warmup=20, decay=0.5, clip=1.0)
-    config.eval.every = 0
+    config.train.update(steps=2_000, warmup=20, decay=0.5, clip=1.0, lmbda=0.0, quality=(QUALITY, QUALITY))
+    config.eval.update(every=0, qualities=(QUALITY,))
     return config
