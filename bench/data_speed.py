@@ -1,9 +1,13 @@
 """Whether the input pipeline keeps up: images a second alone, and a training step with it and without it.
 
     python -m bench.data_speed [--data photos/] [--steps 20]
+    python -m bench.data_speed [--data photos/] --hosts     # only what hosts of 32 and 96 cores could feed
 
 The config is that of `configs/base.py`: crops of 128x128, batches of 16, SOAP. Without data the step gets one batch over
 and over; both kinds of step are taken in turns. The images are decoded before, into the cache.
+
+A host of n cores feeds at most n times what a core does. Its threads share one Python, which moves no pixels but draws the
+crops: what that takes, measured with crops of 8x8, bounds the images a second of a process whatever its threads.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from jnd_jax import codec
-from jnd_jax.data import pipeline
+from jnd_jax.data import cache, pipeline
 from jnd_jax.losses import make_loss
 from jnd_jax.training.loop import initial_params, load_data, step_of
 from jnd_jax.training.parallel import parallelize
@@ -46,14 +50,40 @@ def trainer(config: ConfigDict) -> Callable[[Batches], float]:
     return take
 
 
+def core_seconds(images: cache.ImageSet, config: ConfigDict, crop: int, count: int = 1024) -> float:
+    """CPU time of one training example on one core, the best of three rounds."""
+    data = config.data
+    augmentation = pipeline.Augmentation(data.flip, data.rotate, data.downscale)
+    examples, times = pipeline.Examples(images, crop, config.seed, augmentation), []
+    for _ in range(4):
+        start = time.process_time()
+        pipeline.batch_at(examples, 0, count)
+        times.append((time.process_time() - start) / count)
+    return min(times[1:])
+
+
+def hosts(images: cache.ImageSet, config: ConfigDict) -> None:
+    """Print what hosts could feed."""
+    python = core_seconds(images, config, 8)
+    print(f"Python alone: {1e6 * python:.0f} us an image, at most {1 / python:.0f} images/s a process\n")
+    print("| crop | one core, images/s | 32 cores | 96 cores |\n|---|---|---|---|")
+    for crop in (128, 256):
+        one = 1 / core_seconds(images, config, crop)
+        rates = (min(cores * one, 1 / python) for cores in (32, 96))
+        print(f"| {crop} | {one:.0f} | " + " | ".join(f"{rate:.0f}" for rate in rates) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="", help="folders, with commas; default: the photos of scikit-image")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--hosts", action="store_true")
     args = parser.parse_args()
     config = base.get_config()
     config.data.path = args.data
     (images, _), _ = load_data(config)
+    if args.hosts:
+        return hosts(images, config)
     data = config.data
     augmentation = pipeline.Augmentation(data.flip, data.rotate, data.downscale)
     examples = pipeline.Examples(images, data.crop, config.seed, augmentation)
