@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
                 ema=0.998,
                 accumulate=1,
                 bfloat16=False,  # the transforms' convolutions compute in it
-                remat=False,  # less memory, a fifth to a third more computing
+                remat=False,  # less memory, fewer images a second: see docs/training.md
                 quality=(0, 1000),  # drawn per example, both ends included
                 lmbda=0.0,  # positive: one rate, in place of `quality`
                 init_from="",  # a model (name or file) or a workdir to take parameters from
