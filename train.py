@@ -37,8 +37,10 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file it writes
     from jnd_jax import files
+    from jnd_jax.training.memory import keep_memory
 
     files.keep_compiled()
+    keep_memory()
     from jnd_jax.errors import JndError
     from jnd_jax.training.loop import train_and_evaluate
     from jnd_jax.training.parallel import connect

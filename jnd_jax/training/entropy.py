@@ -26,7 +26,7 @@ from jnd_jax.codec import distortion, hyper
 from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.codec.linear import BLOCK, GRID
 from jnd_jax.data import cache
-from jnd_jax.training import checkpoint, packaging
+from jnd_jax.training import checkpoint, memory, packaging
 from jnd_jax.training.optimizers import learning_rate, make_optimizer
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import create_state, example_keys
@@ -254,6 +254,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--every", type=int, default=250, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
+    memory.keep_memory()
     train(parser.parse_args())
 
 
