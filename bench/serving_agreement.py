@@ -86,18 +86,18 @@ def compare(model_path: str, folder: Path) -> bool:
         h, w = (-(-side // 64) for side in (header.height, header.width))
         z = coder.decode_z(chunks["z"], h, w, header.quality, header.coder)
         latents = coder.decode_y(chunks["y"], z, header.quality, header.coder)
-        z, quality = z[None].astype(np.int32), np.array([header.quality], np.int32)
-        symbols, wrong = latents.symbols[None].astype(np.int32), 0
+        z, symbols, wrong = z[None].astype(np.int8), latents.symbols[None].astype(np.int16), 0
+        sides = {"quality": header.quality, "height": header.height, "width": header.width}
+        sides = {name: np.array([value], np.int32) for name, value in sides.items()}
         for number, expected_indexes in enumerate(export.of_passes(coder, latents.indexes[None])):
             known = export.before(coder, symbols, number)
-            indexes = served["hyper"](z=z, quality=quality, symbols=known, number=tf.constant(number))["indexes"]
+            indexes = served["hyper"](z=z, quality=sides["quality"], symbols=known, number=tf.constant(number))[
+                "indexes"
+            ]
             wrong += np.sum(indexes.numpy() != expected_indexes)
-        floats = decoder.synthesis(decoder.gained_latents(symbols, z), quality).numpy()[0]
-        images = {
-            "integers": served["synthesize"](
-                symbols=symbols, z=z, quality=quality, height=header.height, width=header.width
-            )["images"].numpy()[0]
-        }
+        y_hat = decoder.gained_latents(symbols.astype(np.int32), z.astype(np.int32))
+        floats = decoder.synthesis(y_hat, sides["quality"]).numpy()[0]
+        images = {"integers": served["synthesize"](symbols=symbols, z=z, **sides)["images"].numpy()[0]}
         if "decode" in served:
             images["bytes"] = served["decode"](data=tf.constant(file))["image"].numpy()
         for kind, image in images.items():

@@ -37,7 +37,7 @@ def decoders(path: str, image: np.ndarray) -> dict[str, Callable[[], object]]:
     """By name, functions that decode the image once, or BATCH times at once."""
     model, codec = modelfile.load(modelfile.find(path)), jnd_jax.load(path)
     height, width = image.shape[:2]
-    root, functions = saved_model.signatures(model, plain=False)
+    root, functions = saved_model.signatures(model, plain=False, max_pixels=BATCH * height * width, image_format="png")
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(root, folder, functions)
         loaded = tf.saved_model.load(folder)
@@ -53,17 +53,18 @@ def decoders(path: str, image: np.ndarray) -> dict[str, Callable[[], object]]:
         "z": z[None].astype(np.int32),
         "quality": np.array([header.quality], np.int32),
     }
-    together = {name: np.repeat(value, BATCH, axis=0) for name, value in integers.items()}
+    sides = {"height": np.array([height], np.int32), "width": np.array([width], np.int32)}
+    request = integers | sides | {"symbols": integers["symbols"].astype(np.int16), "z": integers["z"].astype(np.int8)}
+    repeat = lambda inputs, count: {name: np.repeat(value, count, axis=0) for name, value in inputs.items()}
     in_jax = jax.jit(synthesize(model, height, width))
     keep = lambda function: lambda: (loaded, function())[1]
     work = {}
-    for count, inputs in ((1, integers), (BATCH, together)):
-        constants = {name: tf.constant(value) for name, value in inputs.items()}
+    for count in (1, BATCH):
+        inputs = repeat(integers, count)
+        constants = {name: tf.constant(value) for name, value in repeat(request, count).items()}
         work[f"integers, JAX, {count}"] = lambda inputs=inputs: in_jax(**inputs).block_until_ready()
         work[f"integers, SavedModel, {count}"] = keep(
-            lambda constants=constants: served["synthesize"](
-                **constants, height=tf.constant(height), width=tf.constant(width)
-            )["images"].numpy()
+            lambda constants=constants: served["synthesize"](**constants)["images"].numpy()
         )
     if coder == "tfc":
         work["bytes, JAX, 1"] = lambda: codec.decode(file)

@@ -1,7 +1,7 @@
 """`jnd-jax export`: the decoder of a model as a TensorFlow SavedModel, as TFLite files, as StableHLO or as ONNX.
 
-Each export is a folder with `conversion.json`: the model, versions, signatures and ops, and how far what was written
-is from the codec itself, measured on latents drawn at random after the folder's files have been read back.
+Each export is a folder with `conversion.json`: the model, versions, signatures, ops, and the differences from the codec,
+measured on random latents after the export was read back.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jnd_jax import __version__, files, modelfile
+from jnd_jax.bitstream import MAX_PIXELS
 from jnd_jax.codec import coding, hyper
 from jnd_jax.codec.linear import BLOCK, round_up
 from jnd_jax.errors import JndError
+from jnd_jax.serving import tree
 
 # Each module has export(model, folder, options) -> report, and is imported when its format is asked for.
 _FORMATS = {
@@ -31,9 +33,8 @@ _FORMATS = {
 }
 _EXTRAS = {"stablehlo": "stablehlo", "onnx": "onnx"}
 _PACKAGES = ("numpy", "jax", "tensorflow", "tensorflow-compression-ops", "onnx", "onnxruntime")
-REPORT = "conversion.json"
-
-# Those, in tenths, at which exports are compared with the codec.
+_WARM_PIXELS = 768 * 512  # Size of the warm-up requests: an export must accept it.
+# Qualities, in tenths, at which exports are compared with the codec.
 QUALITIES = (0, hyper.QUALITY_MAX // 3, 2 * hyper.QUALITY_MAX // 3, hyper.QUALITY_MAX)
 
 
@@ -126,15 +127,44 @@ def _size(text: str) -> tuple[int, int]:
     return width, height
 
 
+def _megapixels(text: str) -> int:
+    try:
+        pixels = int(float(text) * 1e6)
+    except (ValueError, OverflowError):
+        pixels = 0
+    if not _WARM_PIXELS <= pixels <= MAX_PIXELS:
+        raise argparse.ArgumentTypeError(f"give a number of megapixels from 0.4 to {MAX_PIXELS / 1e6:g}, not {text!r}")
+    return pixels
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `jnd-jax export`."""
     parser.add_argument("model", metavar="MODEL", help="name or file of a model")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="a folder to make")
+    parser.add_argument(
+        "--tree",
+        action="store_true",
+        help="DIR is a model repository of TensorFlow Serving: add the SavedModel to it as the next version",
+    )
     parser.add_argument("--format", choices=tuple(_FORMATS), default="saved_model", help="(default: %(default)s)")
     parser.add_argument(
         "--plain",
         action="store_true",
         help="a SavedModel without `decode`, for servers that lack the ops to decode bytes",
+    )
+    parser.add_argument(
+        "--max-megapixels",
+        dest="max_pixels",
+        type=_megapixels,
+        default=24_000_000,
+        metavar="N",
+        help="largest image that a SavedModel decodes (default: 24)",
+    )
+    parser.add_argument(
+        "--image-format",
+        choices=("png", "jpeg"),
+        default="png",
+        help="format of the image files that a SavedModel returns (default: %(default)s)",
     )
     parser.add_argument(
         "--size",
@@ -147,6 +177,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the folder and prints its report; returns 0."""
+    if args.tree and args.format != "saved_model":
+        raise JndError(f"TensorFlow Serving does not serve {args.format}: leave out --tree, or --format.")
     model = modelfile.load(modelfile.find(args.model))
     if model.config.get("name") != "lapped" or not model.tables:
         raise JndError(f"Model {model.name!r} has no tables to code with: export a model of the 'lapped' family.")
@@ -157,7 +189,8 @@ def run(args: argparse.Namespace) -> int:
         raise JndError(
             f"Install what this format needs with pip install 'jnd-jax[{extra}]' ({error.name} is missing)."
         ) from error
-    with files.new_folder(args.output) as folder:
+    output = tree.next_version(args.output, model.hash) if args.tree else args.output
+    with files.new_folder(output) as folder:
         report = {
             "model": model.name,
             "hash": model.hash,
@@ -165,7 +198,9 @@ def run(args: argparse.Namespace) -> int:
             "versions": _versions(),
             **exporter.export(model, folder, args),
         }
-        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+        (folder / tree.REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    if args.tree:
+        tree.write_config(args.output)
     print(json.dumps(report, indent=2))
     return 0
 

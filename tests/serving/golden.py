@@ -26,12 +26,27 @@ def read(name: str):
 
 
 def integers(header, latents, z) -> dict[str, np.ndarray]:
-    """Arguments of `synthesize` but for the size: a batch of one."""
+    """Arguments of `Decoder.synthesize` but for the size: a batch of one."""
     return {
         "symbols": latents.symbols[None].astype(np.int32),
         "z": z[None].astype(np.int32),
         "quality": np.array([header.quality], np.int32),
     }
+
+
+def request(header, latents, z) -> dict[str, np.ndarray]:
+    """Inputs of the signature `synthesize`: a batch of one."""
+    inputs = integers(header, latents, z)
+    sides = {"height": np.array([header.height], np.int32), "width": np.array([header.width], np.int32)}
+    return inputs | sides | {"symbols": inputs["symbols"].astype(np.int16), "z": inputs["z"].astype(np.int8)}
+
+
+def latents(codec, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Inputs of the signature `synthesize` for an image that a codec has encoded."""
+    header, chunks = bitstream.unpack(codec.encode(image, 50))
+    h, w = (-(-side // 64) for side in image.shape[:2])
+    z = codec._latents.decode_z(chunks["z"], h, w, header.quality)
+    return request(header, codec.decode_latents(header, chunks), z)
 
 
 def assert_same_pixels(ours: np.ndarray, theirs: np.ndarray) -> None:

@@ -63,7 +63,7 @@ def serving(service: Service):
     thread.start()
     try:
         wait(lambda: server.started)
-        wait(lambda: get(f"http://127.0.0.1:{listening.getsockname()[1]}/ready").status_code == 200)
+        wait(lambda: get(f"http://127.0.0.1:{listening.getsockname()[1]}/ready").status_code == 200, 300)
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True

@@ -177,13 +177,15 @@ def test_the_access_log_is_a_line_of_json_for_each_request(site, caplog):
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     with caplog.at_level(logging.INFO, "jnd_jax.access"):
         data = site.old.encode(PHOTO, 40)
-        body = post(f"{site.url}/decode?format=webp", content=data, headers={"traceparent": trace}).content
+        answer = post(f"{site.url}/decode?format=webp", content=data, headers={"traceparent": trace})
         wait(lambda: caplog.records)
+    body = answer.content
     line = json.loads(caplog.records[0].message)
     assert line["method"] == "POST" and line["path"] == "/decode" and line["query"] == "format=webp"
     assert (line["status"], line["received"], line["sent"]) == (200, len(data), len(body))
     assert (line["model"], line["pixels"], line["cached"]) == (site.old.hash, PHOTO[..., 0].size, False)
-    assert line["trace_id"] == trace[3:35] and 0 < line["worked"] <= line["seconds"]
+    assert line["trace_id"] == line["request_id"] == answer.headers["x-request-id"] == trace[3:35]
+    assert line["parent_id"] == trace[36:52] and 0 < line["worked"] <= line["seconds"]
 
 
 def test_equal_requests_are_done_once(site):
@@ -226,7 +228,8 @@ def test_metrics_follow_prometheus_conventions(site):
     assert any(s.name == "jnd_pixels_total" and s.value > 0 for s in families["jnd_pixels"].samples)
 
 
-def test_a_new_model_file_is_known_after_a_reload(site, tmp_path):
+def test_an_upgrade_and_the_way_back_leave_every_file_decodable(site):
+    """A model file is added and reloaded, used for some uploads, and for none again; a damaged one changes nothing."""
     folder = site.models._folder
     write_tiny_model(folder / "newer.safetensors", seed=2)
     newer = jnd_jax.load(str(folder / "newer.safetensors"))
@@ -234,6 +237,11 @@ def test_a_new_model_file_is_known_after_a_reload(site, tmp_path):
     refused(post(f"{site.url}/decode", content=data), 400, "made with model")
     site.service.reload()
     np.testing.assert_array_equal(pixels(post(f"{site.url}/decode", content=data).content), newer.decode(data))
+    encode = lambda query: post(f"{site.url}/encode{query}", content=png(PHOTO)).content
+    canary, back = encode(f"?model={newer.hash}"), encode("")
+    assert [bitstream.unpack(file)[0].model for file in (canary, back)] == [newer.hash, site.new.hash]
+    for codec, file in ((site.old, site.old.encode(PHOTO, 44)), (site.new, back), (newer, canary)):
+        np.testing.assert_array_equal(pixels(post(f"{site.url}/decode", content=file).content), codec.decode(file))
     (folder / "broken.safetensors").write_bytes(b"none")
     with pytest.raises(JndError, match="broken"):
         site.service.reload()

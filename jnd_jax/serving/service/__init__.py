@@ -1,5 +1,5 @@
-"""The HTTP service: encode and decode, and a gateway that shows stored .jnd files to browsers.
+"""The HTTP service: encodes and decodes, and shows stored .jnd files to browsers; docs/serving.md is the manual.
 
-`app` holds the routes; `workers` and `jobs` the processes that code images, bounded in memory and time; `turns` the
-queue before them; `cache` what they made; `command` is `jnd-jax serve`. docs/serving.md is the manual.
+app: the routes.  workers, jobs: processes that code images, bounded in memory and time.  turns: the queue before them.
+cache: recent answers.  command: `jnd-jax serve`.
 """

@@ -1,5 +1,6 @@
-"""The routes of the service. What it cannot do now it refuses with 503 and Retry-After; a bad request gets a 4xx, a
-fault of its own a 5xx, each with a sentence: {"error": "..."}.
+"""The routes of the service.
+
+A bad request gets a 4xx, a fault of the service a 5xx, an overload 503 with Retry-After, each with {"error": "a sentence"}.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ from jnd_jax.serving.service.workers import Busy, Died, Pool, TooExpensive
 OPENAPI = Path(__file__).with_name("openapi.json")
 _PART = 65536
 _PICTURE = "/pictures/{name:path}"
-# Answers that say how things are now.
+# For answers that must not be cached.
 _FRESH = {"Cache-Control": "no-store"}
 
 
 class Service:
-    """The routes, and what they share."""
+    """The routes and their shared state."""
 
     def __init__(
         self,
@@ -58,11 +59,11 @@ class Service:
         """Raises JndError if there is no folder `store`.
 
         Args:
-          models: that it decodes with; their default encodes.
-          limits: see there.
-          store: folder of .jnd files to show under /pictures.
-          warm: sizes (width, height) of images to compile for ahead.
-          origins: web origins that may read answers from a script, or "*" (CORS).
+          models: models to decode with; their default encodes.
+          limits: bounds on requests and memory.
+          store: folder of .jnd files shown under /pictures.
+          warm: image sizes (width, height) to compile for ahead.
+          origins: web origins whose scripts may read answers, or "*" (CORS).
         """
         if store is not None and not store.is_dir():
             raise JndError(f"There is no folder {store}: name one with .jnd files, or make it.")
@@ -73,7 +74,7 @@ class Service:
         self._metrics = Metrics(self._state)
 
     def server(self, **options: Any) -> uvicorn.Server:
-        """What listens; `options` of uvicorn.Config, such as host and port."""
+        """The server of this service; `options` are those of uvicorn.Config, such as host and port."""
         connection: Any = functools.partial(PatientConnection, self._limits.patience)
         return uvicorn.Server(
             uvicorn.Config(
@@ -88,7 +89,7 @@ class Service:
         )
 
     def reload(self) -> None:
-        """Looks for model files again; raises JndError, and goes on as before, if one is damaged."""
+        """Reads the model files again; raises JndError, and changes nothing, if one is damaged."""
         self._models.reload()
 
     def _app(self) -> Starlette:
@@ -113,36 +114,39 @@ class Service:
             )
         handlers: dict[Any, Any] = {HTTPException: _refuse, Exception: _fail}
         return Starlette(
-            routes=[Route(path, _mended(handler), methods=[method]) for path, (method, handler) in routes.items()],
+            routes=[
+                Route(path, _client_errors_as_400(handler), methods=[method])
+                for path, (method, handler) in routes.items()
+            ],
             middleware=middleware,
             exception_handlers=handlers,
             lifespan=lambda app: self._pool.running(),
         )
 
     async def health(self, request: Request) -> Response:
-        """Name and hash of the model that encodes; 200 as long as the service answers."""
+        """Liveness: always 200, with the name and hash of the model that encodes."""
         _check_parameters(request, ())
         known = self._models.default
         return JSONResponse({"status": "ok", "model": known.name, "hash": known.hash}, headers=_FRESH)
 
     async def ready(self, request: Request) -> Response:
-        """200 once a worker is warm, else 503."""
+        """Readiness: 200 if a worker is warm, else 503."""
         _check_parameters(request, ())
         if not self._pool.size:
             raise HTTPException(503, "No worker is ready: try again in a second.", headers={"Retry-After": "1"})
         return JSONResponse({"status": "ready"}, headers=_FRESH)
 
     async def metrics(self, request: Request) -> Response:
-        """Prometheus' text format."""
+        """Metrics in Prometheus' text format."""
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST, headers=_FRESH)
 
     async def openapi(self, request: Request) -> Response:
-        """The description of this interface, OpenAPI 3.1."""
+        """The OpenAPI 3.1 description of the routes."""
         _check_parameters(request, ())
         return Response(OPENAPI.read_bytes(), media_type="application/json")
 
     async def encode(self, request: Request) -> Response:
-        """An image file to a .jnd file."""
+        """Encodes an image file to a .jnd file."""
         _check_parameters(request, ("quality", "target", "model"))
         goal = _goal(request)
         name = request.query_params.get("model")
@@ -154,7 +158,7 @@ class Service:
         return _Answer(self, result.data, "image/vnd.jnd", headers)
 
     async def decode(self, request: Request) -> Response:
-        """A .jnd file to an image file."""
+        """Decodes a .jnd file to an image file."""
         _check_parameters(request, ("format", "width"))
         kind, width = request.query_params.get("format", "png"), _width(request)
         if kind not in negotiation.MEDIA:
@@ -167,7 +171,7 @@ class Service:
         return _Answer(self, result.data, negotiation.MEDIA[kind], headers)
 
     async def picture(self, request: Request) -> Response:
-        """A stored .jnd file in a form that the browser accepts, for caches to keep."""
+        """Shows a stored .jnd file in a form that the browser accepts; caches may keep the answer."""
         _check_parameters(request, ("width",))
         name, width = request.path_params["name"], _width(request)
         data = await anyio.to_thread.run_sync(self._stored, name)
@@ -194,9 +198,14 @@ class Service:
     async def _made(
         self, request: Request, kind: str, job: jobs.Encode | jobs.Decode, known: Known, digest: str = ""
     ) -> jobs.Result:
-        """What a job gives: from the cache, from an equal job that is being done, or by a worker.
+        """The result of a job: from the cache, from an equal job in flight, or by a worker.
 
-        `digest`: SHA-256 of the job's data, where it is known.
+        Args:
+          request: to answer.
+          kind: class of the queue.
+          job: to do.
+          known: the job's model.
+          digest: SHA-256 of the job's data, if it is known.
         """
         record = record_of(request.scope)
         record.model, record.cached = known.hash, True
@@ -224,7 +233,7 @@ class Service:
         return result
 
     def _decodable(self, header: bitstream.Header) -> Known:
-        """The model for a file; raises JndError if it is not here, and HTTPException for a file beyond the limits."""
+        """The model of a file; raises JndError if it is unknown, HTTPException if the file is beyond the limits."""
         known = self._models.of_file(header.model)
         if header.coder == "tfc":
             raise HTTPException(
@@ -255,7 +264,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def _body(self, request: Request) -> AsyncIterator[bytes]:
-        """The request's body, counted as held for as long as the context lasts."""
+        """The request's body, counted against `Limits.held` within the context."""
         limits, body = self._limits, bytearray()
         too_large = HTTPException(413, f"Send at most {limits.body} bytes.")
         declared = request.headers.get("content-length", "0")
@@ -283,7 +292,7 @@ class Service:
 
     @contextlib.contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Counts so many bytes as held for as long as the context lasts."""
+        """Counts bytes against `Limits.held` within the context."""
         self._held += size
         try:
             yield
@@ -291,7 +300,7 @@ class Service:
             self._held -= size
 
     def _state(self) -> Iterator[Metric]:
-        """Metrics of the service's parts."""
+        """Metrics of the queue, the workers, the cache and the models."""
         pool = self._pool
         yield GaugeMetricFamily("jnd_held_bytes", "Bytes of requests and answers held", value=self._held)
         yield GaugeMetricFamily("jnd_cache_bytes", "Bytes of answers kept", value=self._cache.size)
@@ -315,7 +324,7 @@ class Service:
 
 
 class _Answer(Response):
-    """A body that counts as held until the client has taken it, but for what is on its way."""
+    """Response whose body is counted against `Limits.held` until it has been written to the socket."""
 
     def __init__(self, service: Service, data: bytes, media_type: str, headers: dict[str, str]):
         super().__init__(data, headers=headers, media_type=media_type)
@@ -330,18 +339,20 @@ class _Answer(Response):
 
 
 class _Head(Response):
-    """The head of an answer that is not made, so that its length is not known."""
+    """Response to HEAD without Content-Length: the length is unknown, because the body is not made."""
 
     def __init__(self, media_type: str, headers: dict[str, str]):
         super().__init__(headers=headers, media_type=media_type)
         del self.headers["content-length"]
 
 
-def _mended(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    """The handler with the failures that a client can mend as answers."""
+def _client_errors_as_400(
+    handler: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """The handler, with errors that the client can correct turned into 400."""
 
     @functools.wraps(handler)
-    async def mended(request: Request) -> Response:
+    async def handle(request: Request) -> Response:
         try:
             return await handler(request)
         except JndError as error:
@@ -349,7 +360,7 @@ def _mended(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
         except ClientDisconnect as error:
             raise HTTPException(400, "The connection ended within the request: send it again.") from error
 
-    return mended
+    return handle
 
 
 def _failure(failure: jobs.Failure, stored: bool) -> HTTPException:
@@ -362,7 +373,7 @@ def _busy(what: str) -> HTTPException:
 
 
 def _refuse(request: Request, error: HTTPException) -> Response:
-    """An error as JSON; for a negotiated answer, caches learn that another Accept may fare otherwise."""
+    """An error as JSON; under /pictures with Vary, since it may depend on Accept."""
     headers = {**_FRESH, **(error.headers or {})}
     if request.url.path.startswith("/pictures/"):
         headers["Vary"] = "Accept"
@@ -395,7 +406,7 @@ def _width(request: Request) -> int | None:
 
 
 def _goal(request: Request) -> dict[str, Any]:
-    """The quality or target that a request asks for, as arguments of `ImageCodec.encode`."""
+    """Quality or target of a request, as arguments of `ImageCodec.encode`."""
     goal: dict[str, Any] = {key: value for key, value in request.query_params.items() if key != "model"}
     if "quality" in goal:
         try:

@@ -1,4 +1,4 @@
-"""Answers that were made lately, bounded in bytes; equal requests at one time are done once."""
+"""A cache of recent answers, bounded in bytes, that also merges equal requests in flight."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Sized(Protocol):
-    """What can be kept: it says how many bytes it takes."""
+    """A value whose size in bytes is known."""
 
     @property
     def size(self) -> int: ...
@@ -19,25 +19,26 @@ T = TypeVar("T", bound=Sized)
 
 
 class Cache(Generic[T]):
-    """The least recently used answers go when `capacity` bytes are reached.
+    """Least-recently-used cache.
 
     Attributes:
-      size: bytes that are kept.
+      size: bytes cached.
     """
 
     def __init__(self, capacity: int):
+        """`capacity`: bytes to cache at most."""
         self._capacity, self.size = capacity, 0
         self._kept: OrderedDict[Hashable, T] = OrderedDict()
         self._making: dict[Hashable, asyncio.Task[T]] = {}
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
-        """What is kept under `key`, or else what `make` gives; it fails as `make` does, and that is not kept."""
+        """The cached value of `key`, else the one that `make` returns; an exception of `make` is raised, not cached."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         if key not in self._making:
             self._making[key] = asyncio.ensure_future(self._make(key, make))
-        # One of several clients that goes away must not end the work for the others.
+        # A client that disconnects must not cancel the work for the others.
         return await asyncio.shield(self._making[key])
 
     async def _make(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:

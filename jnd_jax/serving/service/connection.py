@@ -1,4 +1,4 @@
-"""Connections that slow or silent clients cannot keep open."""
+"""A connection that slow or silent clients cannot keep open."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-# Times the patience for which the rest of a refused body is read, and thrown away.
+# The rest of a refused body is read and discarded for this many times the patience.
 _DRAIN = 10
 
 
 class PatientConnection(H11Protocol):
-    """A connection that ends if, for `patience` seconds, no head of a request comes or no part of an answer is taken."""
+    """Closes if no request head arrives, or no part of an answer is taken, for `patience` seconds."""
 
     def __init__(self, patience: float, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -36,7 +36,7 @@ class PatientConnection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # The rest of a refused body: a client whose connection ends while it sends may never see the answer.
+        # A client that loses the connection while it still sends a refused body may never see the answer.
         if self.conn.their_state is h11.SEND_BODY and self.loop.time() < self._drained:
             self._wait(self._patience)
 

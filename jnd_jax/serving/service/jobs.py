@@ -1,4 +1,4 @@
-"""What a worker process does: images to .jnd files and back. Nothing a client sends is parsed anywhere else."""
+"""Jobs of a worker process: image files to .jnd files and back. Pixels and latents are parsed nowhere else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TooLarge(JndError):
 
 @dataclass(frozen=True)
 class Result:
-    """What a job made: a file, of an image of so many pixels."""
+    """The file that a job made, and the pixels of its image."""
 
     data: bytes
     pixels: int
@@ -39,16 +39,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job failed: "bad" input, one that is too "large", or a "fault" of the service; with a sentence."""
+    """Why a job failed: `kind` is "bad" or "large" for the input, "fault" for the service; `message` is a sentence."""
 
     kind: str
     message: str
 
 
 class Codecs:
-    """Codecs of model files; only so many stay loaded."""
+    """Codecs by model, least recently used first out."""
 
     def __init__(self, room: int):
+        """`room`: codecs that stay loaded."""
         self._room = room
         self._loaded: OrderedDict[str, ImageCodec] = OrderedDict()
 
@@ -164,7 +165,7 @@ class Warm:
 
 
 def serve(connection: Connection, models: int) -> None:
-    """Does the jobs that come over `connection`, and sends a Result or a Failure for each, until it is closed."""
+    """Does the jobs received over `connection` until it closes; sends a Result or a Failure for each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The service ends its workers itself.
     codecs = Codecs(models)
     while True:

@@ -1,4 +1,4 @@
-"""What the service takes on, and the options of `jnd-jax serve` that say so."""
+"""Limits of the service, and the options of `jnd-jax serve` that set them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what clients can make the service hold and do.
+    """Bounds on the memory and time that clients can take.
 
     Attributes:
       body: bytes of a request.
-      pixels: of an image.
-      target_pixels: of an image that is encoded with a target, which takes about ten encodings.
-      held: bytes of all requests and answers that are being sent at a time.
-      queue: requests to encode that wait for a worker, and as many to decode.
-      pictures: requests for stored pictures that wait for a worker.
-      wait: seconds in which a request must have come to a worker.
+      pixels: pixels of an image.
+      target_pixels: pixels of an image that is encoded with a target, which takes about ten encodings.
+      held: bytes of all requests and answers that are being sent.
+      queue: length of the queue of requests to encode, and of that of requests to decode.
+      pictures: length of the queue of requests for stored pictures.
+      wait: seconds that a request waits for a worker at most.
       workers: processes that encode and decode.
-      memory: resident bytes of a worker, beyond which it is ended with its request.
-      cpu_seconds: of one request.
-      models: that a worker keeps loaded.
-      cache: bytes of answers that are kept.
-      patience: seconds in which a client must have sent its request, and in which it must take a part of its answer.
-      connections: at a time.
+      memory: resident bytes of a worker; beyond, it is killed with its request.
+      cpu_seconds: CPU time of one request.
+      models: models that a worker keeps loaded.
+      cache: bytes of cached answers.
+      patience: seconds for a client to send its request, and to take each part of its answer.
+      connections: open connections.
     """
 
     body: int = 32 << 20
@@ -45,7 +45,7 @@ class Limits:
 
 
 class _Option(NamedTuple):
-    """An option for a field of `Limits`: what one unit of it is, and its help."""
+    """An option for a field of `Limits`; the option's value times `unit` is the field's."""
 
     flag: str
     field: str

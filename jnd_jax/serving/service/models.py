@@ -1,4 +1,4 @@
-"""The model files that the service knows: the shipped ones and those of folders, by hash and by name."""
+"""The models of the service, shipped ones and those of a folder, by hash and by name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Models:
         self.reload()
 
     def reload(self) -> None:
-        """Looks at all model files again; what was known stays known if this raises JndError."""
+        """Reads all model files again; if this raises JndError, nothing has changed."""
         default = _known(self._resolve())
         self._by_hash = {known.hash: known for known in map(_known, self._paths())} | {default.hash: default}
         self.default = default

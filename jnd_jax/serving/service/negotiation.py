@@ -13,12 +13,12 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_etags
 
 MEDIA = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg"}
-# How pictures are sent to browsers: at such a quality a transcoded file hides little of what the .jnd file holds.
+# Pillow's options for browsers: high qualities, so that transcoding loses little of what the .jnd file holds.
 GATEWAY = {"webp": {"lossless": False, "exact": False, "quality": 90, "method": 4}, "jpg": {"quality": 90}, "png": {}}
 
 
 def choose(accept: str | None, transparent: bool) -> str:
-    """The form to send: WebP to a client that names it, else PNG for a transparent picture and JPEG for others.
+    """Chooses the form to send: WebP if the client names it, else PNG for transparent pictures and JPEG for others.
 
     Raises:
       HTTPException: 406, the client takes none of these.
@@ -36,9 +36,9 @@ def choose(accept: str | None, transparent: bool) -> str:
 
 
 def entity_tag(digest: str, model: str, kind: str, options: Mapping[str, Any], version: str) -> str:
-    """An ETag that names the model, the file by its SHA-256, and the form with its settings.
+    """An ETag of the model, the file's SHA-256, the form and its settings.
 
-    Weak: another processor or batch may round a pixel otherwise.
+    It is weak, because another processor may round a pixel differently.
     """
     settings = hashlib.sha256(f"{sorted(options.items())} {version}".encode()).hexdigest()[:8]
     return f'W/"{model}-{digest[:32]}-{kind}-{settings}"'

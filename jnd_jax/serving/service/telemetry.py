@@ -1,4 +1,4 @@
-"""What the service says of itself: Prometheus metrics, and an access log of one JSON object a line."""
+"""Prometheus metrics, and an access log with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ _OTHER = "other"
 
 @dataclass
 class Record:
-    """What handlers add to a request's line of the log.
+    """What handlers add to a request's log line.
 
     Attributes:
       model: hash of the model that coded the image.
       pixels: of the image.
-      cached: whether the answer was made for an earlier or an equal request.
-      waited, worked: seconds in the queue and in a worker.
+      cached: whether the answer was made for another request.
+      waited: seconds in the queue.
+      worked: seconds in a worker.
     """
 
     model: str | None = None
@@ -43,14 +44,15 @@ class Record:
 
 
 def record_of(scope: Scope) -> Record:
-    """The record of the request that a handler answers."""
+    """The record of a request."""
     return scope["jnd_jax.record"]
 
 
 class Metrics:
-    """Counters of requests; `state` gives the gauges and counters that others keep, at the time of asking."""
+    """Counters and histograms of requests."""
 
     def __init__(self, state: Callable[[], Iterable[Metric]]):
+        """`state`: returns further metrics at each scrape."""
         self.registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self.registry)
         self.registry.register(_Collector(state))
@@ -77,7 +79,10 @@ class _Collector:
 
 
 class Telemetry:
-    """ASGI middleware around everything: counts, times and logs each request, and names it (X-Request-ID)."""
+    """ASGI middleware around everything: counts, times and logs each request, and gives it an id (X-Request-ID).
+
+    The id is the client's, else the trace id of its `traceparent`, else a random one.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: Iterable[str]):
         """`routes`: paths that are counted by themselves; "/a/{name}" stands for all below "/a/"."""
@@ -90,8 +95,9 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        trace = _TRACE.fullmatch(headers.get("traceparent", ""))
         given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _REQUEST_ID.fullmatch(given) else trace[1] if trace else uuid.uuid4().hex
         counts = {"status": 500, "received": 0, "sent": 0}
         scope["jnd_jax.record"] = record = Record()
 
@@ -114,7 +120,7 @@ class Telemetry:
         finally:
             seconds = time.perf_counter() - start
             self._count(scope, counts, seconds)
-            _log(scope, headers.get("traceparent", ""), request_id, counts, seconds, record)
+            _log(scope, trace, request_id, counts, seconds, record)
 
     def _count(self, scope: Scope, counts: dict[str, int], seconds: float) -> None:
         route, metrics = self._route(scope["path"]), self._metrics
@@ -129,7 +135,14 @@ class Telemetry:
         return next((route for beginning, route in self._below.items() if path.startswith(beginning)), _OTHER)
 
 
-def _log(scope: Scope, trace: str, request_id: str, counts: dict[str, int], seconds: float, record: Record) -> None:
+def _log(
+    scope: Scope,
+    trace: re.Match[str] | None,
+    request_id: str,
+    counts: dict[str, int],
+    seconds: float,
+    record: Record,
+) -> None:
     if not ACCESS.isEnabledFor(logging.INFO):
         return
     line: dict[str, Any] = {
@@ -142,8 +155,8 @@ def _log(scope: Scope, trace: str, request_id: str, counts: dict[str, int], seco
         **counts,
         "seconds": round(seconds, 4),
     }
-    if match := _TRACE.fullmatch(trace):
-        line |= {"trace_id": match[1], "parent_id": match[2]}
+    if trace:
+        line |= {"trace_id": trace[1], "parent_id": trace[2]}
     for name, value in vars(record).items():
         if value is not None:
             line[name] = round(value, 4) if isinstance(value, float) else value

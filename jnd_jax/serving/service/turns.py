@@ -15,10 +15,10 @@ class Full(Exception):
 
 
 class Turns(Generic[T]):
-    """Items that wait, by class; the class that has used the least time comes next, in order of arrival within it."""
+    """Queues by class: the class that has used the least time is served next, first in, first out."""
 
     def __init__(self, room: Mapping[str, int]):
-        """`room`: items of each class that may wait."""
+        """`room`: length limit of each class's queue."""
         self._room = dict(room)
         self._waiting: dict[str, deque[T]] = {name: deque() for name in room}
         self._used = dict.fromkeys(room, 0.0)
@@ -26,27 +26,27 @@ class Turns(Generic[T]):
         self._arrived = asyncio.Condition()
 
     def waiting(self) -> dict[str, int]:
-        """How many items of each class wait."""
+        """Queue length of each class."""
         return {name: len(queue) for name, queue in self._waiting.items()}
 
     async def put(self, name: str, item: T) -> None:
-        """Adds an item to a class; raises Full if there is no room for it."""
+        """Appends an item to a class's queue; raises Full if it is full."""
         queue = self._waiting[name]
         if len(queue) >= self._room[name]:
             raise Full
-        if not queue:  # A class saves up no turns while nothing of it waits.
+        if not queue:  # An idle class earns no credit.
             self._used[name] = max(self._used[name], self._now)
         queue.append(item)
         async with self._arrived:
             self._arrived.notify()
 
     def discard(self, name: str, item: T) -> None:
-        """Takes an item back, if it still waits."""
+        """Removes an item, if it is still queued."""
         if item in self._waiting[name]:
             self._waiting[name].remove(item)
 
     async def get(self) -> tuple[str, T]:
-        """Class and item whose turn it is; waits for one."""
+        """Waits for the next item; returns its class and the item."""
         async with self._arrived:
             await self._arrived.wait_for(lambda: any(self._waiting.values()))
             name = min((name for name, queue in self._waiting.items() if queue), key=self._used.__getitem__)
@@ -54,5 +54,5 @@ class Turns(Generic[T]):
             return name, self._waiting[name].popleft()
 
     def charge(self, name: str, seconds: float) -> None:
-        """Counts a worker's time as used by a class."""
+        """Adds a worker's time to what a class has used."""
         self._used[name] += seconds

@@ -1,4 +1,4 @@
-"""Processes that do jobs, each watched: one that takes too much memory or time is ended with its job, and replaced."""
+"""Worker processes under watch: one that exceeds its memory or CPU limit is killed with its job, and replaced."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from jnd_jax.serving.service.limits import Limits
 from jnd_jax.serving.service.turns import Full, Turns
 
 _LOG = logging.getLogger(__name__)
-# Seconds between two looks at a worker: what it can take beyond its memory before it is ended is what it can fill in it.
+# Seconds between two checks of a worker, in which it can exceed its memory limit.
 _LOOK = 0.02
-# Seconds a worker may take to start, to load its models and to compile.
+# CPU seconds in which a worker must have loaded its model and compiled.
 _START = 600.0
-# A job that waits for something else than the processor ends after so many times its CPU seconds.
+# A job that does not use the processor is killed after this many times its CPU seconds.
 _STALLED = 10
-# A worker that holds more than this part of its memory between two jobs is replaced.
+# A worker that uses more than this share of its memory limit between two jobs is replaced.
 _WORN = 0.6
 
 
 class Busy(Exception):
-    """There is no room in the queue, or no worker came in time."""
+    """The queue is full, or no worker was free in time."""
 
 
 class TooExpensive(Exception):
-    """A job took more memory or time than it may; the message is a sentence for the client."""
+    """A job exceeded its memory or CPU limit; the message is for the client."""
 
 
 class Died(Exception):
@@ -68,8 +68,13 @@ class Worker:
     def do(self, job: Any, cpu_seconds: float, memory: int) -> jobs.Result | jobs.Failure:
         """Does one job.
 
+        Args:
+          job: as `jobs.serve` takes it.
+          cpu_seconds: limit of the job.
+          memory: limit of the worker's resident bytes.
+
         Raises:
-          TooExpensive: it took more CPU seconds or bytes of memory than given; the worker has ended.
+          TooExpensive: the job exceeded a limit; the worker was killed.
           Died: the worker ended by itself.
         """
         try:
@@ -93,7 +98,7 @@ class Worker:
             raise Died from error
 
     def end(self) -> None:
-        """Ends the process at once."""
+        """Kills the process."""
         self._process.kill()
         self._process.join()
         self._connection.close()
@@ -109,7 +114,7 @@ class _Ticket:
 
 @dataclass(frozen=True)
 class Done:
-    """A job's outcome, the seconds it waited, and those it took."""
+    """A job's outcome, and the seconds that it waited and worked."""
 
     outcome: jobs.Result | jobs.Failure
     waited: float
