@@ -2,9 +2,9 @@
 
     python -m bench.throughput [--model MODEL] [--quality 50] [--rounds 5] [--data FOLDER]
 
-From pixels to files and back, 768x512. Each codec of Pillow has the quality whose file is nearest in size to the model's.
-The ratios compare with the model round by round, so that they hold on a busy machine; the last table says what a request
-to the HTTP service costs, part by part. Without --data the photos are two of scikit-image's.
+From pixels to files and back, 768x512, in CPU time. Each codec of Pillow has the quality whose file is nearest in size to the
+model's; "x" is how many times as fast as the model it is, round by round. The last table has the parts of a request to the
+HTTP service. Without --data the photos are two of scikit-image's.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def decoder(file: bytes) -> Callable[[], np.ndarray]:
     return lambda: np.asarray(Image.open(io.BytesIO(file)))
 
 
-def medians(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def timed(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """CPU seconds of each function in each round, the functions in turns."""
     for function in work.values():
         function()
@@ -81,7 +81,7 @@ def main() -> None:
 
     import jnd_jax
     from jnd_jax import images, modelfile
-    from jnd_jax.serving.service.negotiation import GATEWAY
+    from jnd_jax.serving.service.negotiation import DECODED, GATEWAY
 
     model, codec = modelfile.load(modelfile.find(args.model)), jnd_jax.load(args.model)
     taken: dict[str, list[float]] = {}
@@ -99,12 +99,12 @@ def main() -> None:
             sizes.setdefault(name, []).append(len(file))
         picture = images.Picture(codec.decode(ours))
         steps: dict[str, Callable[[], object]] = dict(stages(model, codec, image, args.quality))
-        for kind, options in {"png": {}, "webp": GATEWAY["webp"], "jpg": GATEWAY["jpg"]}.items():
+        for kind, options in {"png": DECODED["png"], "webp": GATEWAY["webp"], "jpg": GATEWAY["jpg"]}.items():
             steps[f"answer: {kind} file"] = lambda kind=kind, options=options: images.format_image(
                 picture, f".{kind}", **options
             )
         for found, functions in ((taken, work), (parts, steps)):
-            for name, seconds in medians(functions, args.rounds).items():
+            for name, seconds in timed(functions, args.rounds).items():
                 found.setdefault(name, []).extend(seconds)
     print(f"{codec.name} at quality {args.quality:g}, one thread, load {os.getloadavg()[0]:.1f}\n")
     print("| codec | bytes | encode, CPU ms | per second and core | x | decode, CPU ms | per second and core | x |")

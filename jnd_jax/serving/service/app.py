@@ -166,7 +166,9 @@ class Service:
         async with self._body(request) as data:
             header, _ = bitstream.unpack(data)
             known = self._decodable(header)
-            result = await self._made(request, "decode", jobs.Decode(data, known, kind, {}, width), known)
+            result = await self._made(
+                request, "decode", jobs.Decode(data, known, kind, negotiation.DECODED[kind], width), known
+            )
         headers = {**_FRESH, "Content-Disposition": negotiation.disposition("inline", f"image.{kind}")}
         return _Answer(self, result.data, negotiation.MEDIA[kind], headers)
 

@@ -13,6 +13,8 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header, parse_etags
 
 MEDIA = {"png": "image/png", "webp": "image/webp", "jpg": "image/jpeg"}
+# Pillow's options for answers to /decode: PNG at level 1 takes a third of level 6's time and is a tenth larger.
+DECODED = {"png": {"compress_level": 1}, "webp": {}, "jpg": {}}
 # Pillow's options for browsers: high qualities, so that transcoding loses little of what the .jnd file holds.
 GATEWAY = {"webp": {"lossless": False, "exact": False, "quality": 90, "method": 4}, "jpg": {"quality": 90}, "png": {}}
 
