@@ -16,8 +16,15 @@ from jnd_jax.entropy.tables import categorical_tables, laplacian_tables
 from jnd_jax.errors import JndError
 
 
-def coding_tables(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def coding_tables(
+    model: LappedCodec, params: Mapping[str, Any], counts: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """The `tables` of a model file: integer scale path, its offsets, and the frequency tables of y and z.
+
+    Args:
+      model: the codec.
+      params: of it.
+      counts: (SCALE_LEVELS, m) how often magnitudes of y's symbols occur, see `entropy.tables.laplacian_tables`.
 
     Raises:
       JndError: if a parameter is not finite.
@@ -34,7 +41,7 @@ def coding_tables(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, np
         tables[f"scale.{name}.bias"] = np.asarray(layer["bias"]).astype(np.int32)
         tables[f"scale.{name}.shift"] = np.round(-np.log2(np.asarray(layer["unit"]))).astype(np.uint8)
     tables["scale_offset"] = np.asarray(bound.integer_scale_offset()).astype(np.int8)
-    latents = laplacian_tables(hyper.scale_table())
+    latents = laplacian_tables(hyper.scale_table(), counts)
     tables["y.frequency"] = latents["frequency"].astype(np.uint16)
     tables["y.half_width"] = latents["half_width"]
     z = jnp.arange(-hyper.Z_MAX, hyper.Z_MAX + 1, dtype=jnp.float32)[:, None]

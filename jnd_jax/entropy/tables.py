@@ -21,6 +21,9 @@ BYTE = np.full(256, TOTAL // 256)
 _TAIL = 2.0**-PRECISION
 _LARGEST_HALF_WIDTH = 1023
 
+# So many symbols of its own a density adds to those that were counted.
+_PRIOR = 200
+
 
 def quantise_pmf(pmf: np.ndarray) -> np.ndarray:
     """Integer frequencies (n,) of at least 1 that sum to 2^16, nearest to the probabilities (n,) in proportion."""
@@ -32,7 +35,7 @@ def quantise_pmf(pmf: np.ndarray) -> np.ndarray:
     return (frequency + 1).astype(np.uint32)
 
 
-def laplacian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
+def laplacian_tables(scales: np.ndarray, counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Tables of a rounded Laplacian of mean 0 and standard deviation s, for each scale s.
 
     Table i codes symbols -k..k, k = half_width[i], then the escape symbol; the 2k + 2 frequencies of each
@@ -40,13 +43,15 @@ def laplacian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
 
     Args:
       scales: (n,) standard deviations, as in `hyper.scale_table`.
+      counts: (n, m) how often the magnitudes 0, 1, ... m - 1 occurred at each scale: the Laplacian then only fills in
+        what was seldom seen. None: the Laplacian alone.
 
     Returns:
       {"frequency": flat uint32, "half_width": (n,) int32}
     """
     rates = np.sqrt(2.0) / np.asarray(scales)
     last = [np.ceil(-np.log(_TAIL) / rate - 0.5) for rate in rates]
-    return _tables([lambda x, rate=rate: 0.5 * np.exp(-rate * x) for rate in rates], last)
+    return _tables([lambda x, rate=rate: 0.5 * np.exp(-rate * x) for rate in rates], last, counts)
 
 
 def gaussian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
@@ -57,15 +62,21 @@ def gaussian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
     return _tables([lambda x, scale=scale: ndtr(-x / scale) for scale in scales], last)
 
 
-def _tables(above: Sequence[Callable[[np.ndarray], np.ndarray]], last: Sequence[float]) -> dict[str, np.ndarray]:
+def _tables(
+    above: Sequence[Callable[[np.ndarray], np.ndarray]], last: Sequence[float], counts: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Tables of symmetric densities, each given by its mass above x > 0 and the last symbol to be listed."""
     frequencies, widths = [], []
-    for mass_above, half_width in zip(above, last):
+    for i, (mass_above, half_width) in enumerate(zip(above, last)):
         k = int(np.clip(half_width, 1, _LARGEST_HALF_WIDTH))
         tail = mass_above(np.arange(k + 1) + 0.5)
-        positive = tail[:-1] - tail[1:]
-        pmf = np.concatenate([positive[::-1], [1 - 2 * tail[0]], positive])
-        frequencies.append(quantise_pmf(np.append(pmf, 2 * tail[-1])))
+        # Of the magnitudes 0..k, and of all beyond.
+        pmf = np.concatenate([[1 - 2 * tail[0]], 2 * (tail[:-1] - tail[1:]), [2 * tail[-1]]])
+        if counts is not None:
+            seen = np.bincount(np.minimum(np.arange(counts.shape[1]), k + 1), counts[i], k + 2)
+            pmf = _PRIOR * pmf + seen
+        positive = pmf[1:-1] / 2
+        frequencies.append(quantise_pmf(np.concatenate([positive[::-1], pmf[:1], positive, pmf[-1:]])))
         widths.append(k)
     return {"frequency": np.concatenate(frequencies), "half_width": np.array(widths, np.int32)}
 

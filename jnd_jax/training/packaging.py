@@ -3,33 +3,46 @@
     python -m jnd_jax.training.packaging runs/base -o jnd-base-1.safetensors --card card.json
 
 writes the averaged parameters of a run's newest checkpoint as a model that is named after the file; the card is a JSON
-object that says where the model comes from and what it reaches.
+object that says where the model comes from and what it reaches. With `--count photos/` the frequency tables of its
+latents are counted on the photographs that it was trained on; a model file in place of the run gets new tables so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from jnd_jax import codec, modelfile
-from jnd_jax.codec import float_coding
+from jnd_jax.codec import distortion, float_coding, hyper
 from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.freeze import coding_tables
 from jnd_jax.codec.lapped import LappedCodec
+from jnd_jax.data import cache
 from jnd_jax.training.checkpoint import load_params
+from jnd_jax.training.validate import choose
+
+_MAGNITUDES = 1024  # that are counted; larger ones count as the largest
+_LARGEST = 512  # pixels a side of what is taken of a photograph
 
 # Small, and read as exponents or at coding time: float16 would save nothing and round twice.
 _FULL_PRECISION = ("log_gain", "log_inverse_gain", "scale_offset", "factorized")
 
 
-def export_model(params: Any, path: str | Path, model: nn.Module, card: Mapping[str, Any] | None = None) -> str:
+def export_model(
+    params: Any,
+    path: str | Path,
+    model: nn.Module,
+    card: Mapping[str, Any] | None = None,
+    counts: np.ndarray | None = None,
+) -> str:
     """Writes a model file named after `path`, and returns its hash.
 
     A model that keeps a contract of `codec.contract` gets the tables to code with, others can be trained and measured;
@@ -40,12 +53,13 @@ def export_model(params: Any, path: str | Path, model: nn.Module, card: Mapping[
         path: the file.
         model: its class is named in the file, and every attribute.
         card: where the model comes from and what it reaches.
+        counts: of a `LappedCodec`, from `count_symbols`.
     """
     params = jax.tree.map(np.asarray, params)
     half = isinstance(model, LappedCodec)
     tables = {}
     if half:
-        tables = coding_tables(model, params)
+        tables = coding_tables(model, params, counts)
     elif isinstance(model, HyperpriorCodec):
         tables = float_coding.coding_tables(model, params)
     return modelfile.save(
@@ -60,6 +74,32 @@ def export_model(params: Any, path: str | Path, model: nn.Module, card: Mapping[
     )
 
 
+def count_symbols(model: LappedCodec, params: Any, images: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
+    """How often each magnitude of a symbol of y occurs at each scale index, (SCALE_LEVELS, _MAGNITUDES).
+
+    Args:
+        model: the codec.
+        params: of it.
+        images: (H, W, 3) uint8, sides multiples of 64; each is coded at one random quality.
+        seed: of the qualities.
+    """
+
+    @jax.jit
+    def code(params, x, quality):
+        bound, x = model.bind({"params": params}), x.astype(jnp.float32) / 255
+        y = bound.analysis(x, quality)
+        z = jnp.clip(jnp.round(bound.hyper_analysis(y)), -hyper.Z_MAX, hyper.Z_MAX)
+        coded = bound.code(y, z, quality, distortion.log_activity(x))
+        magnitude = jnp.minimum(jnp.round(jnp.abs(coded.symbols)), _MAGNITUDES - 1)
+        return (coded.indexes * _MAGNITUDES + magnitude).astype(jnp.int32)
+
+    rng, counts = np.random.default_rng(seed), np.zeros(hyper.SCALE_LEVELS * _MAGNITUDES)
+    for image in images:
+        quality = jnp.full(1, rng.integers(hyper.QUALITY_MAX + 1), jnp.float32)
+        counts += np.bincount(np.asarray(code(params, image[None], quality)).reshape(-1), minlength=len(counts))
+    return counts.reshape(hyper.SCALE_LEVELS, _MAGNITUDES)
+
+
 def load_model_params(name_or_path: str | Path) -> dict[str, Any]:
     """The parameters of a shipped model or a model file as nested dicts of NumPy arrays."""
     return modelfile.load(modelfile.find(name_or_path)).params
@@ -67,15 +107,25 @@ def load_model_params(name_or_path: str | Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workdir", type=Path, help="where the run has its checkpoints")
+    parser.add_argument("run", type=Path, help="folder with the run's checkpoints, or a model")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
     parser.add_argument("--card", type=Path, metavar="FILE.json")
+    parser.add_argument("--count", metavar="DIR,DIR", help="photographs to count symbols on; every tenth is left out")
     parser.add_argument("--best", action="store_true", help="the checkpoint of the lowest validation score")
     args = parser.parse_args()
     card = json.loads(args.card.read_text()) if args.card else {}
-    params = load_params(args.workdir, best=args.best)
-    model = codec.build(json.loads((args.workdir / "config.json").read_text())["model"])
-    print(export_model(params, args.output, model, card))
+    if args.run.is_dir():
+        params = load_params(args.run, best=args.best)
+        model = codec.build(json.loads((args.run / "config.json").read_text())["model"])
+    else:
+        file = modelfile.load(modelfile.find(args.run))
+        params, model, card = file.params, codec.build(file.config), {**file.card, **card}
+    counts = None
+    if args.count:
+        photographs, _ = cache.split(cache.load_images(args.count.split(",")), 10)
+        pictures = [example["image"] for example in choose(photographs, None, len(photographs), _LARGEST)]
+        counts = count_symbols(model, params, pictures)
+    print(export_model(params, args.output, model, card, counts))
 
 
 if __name__ == "__main__":

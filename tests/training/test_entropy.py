@@ -9,7 +9,7 @@ from skimage import data
 
 import jnd_jax
 from jnd_jax import modelfile
-from jnd_jax.training import entropy
+from jnd_jax.training import entropy, packaging
 from tests.models import write_tiny_model
 
 
@@ -36,4 +36,11 @@ def test_it_keeps_the_transforms_and_lowers_the_rate(tmp_path, monkeypatch, caps
         before.params["linear_synthesis"][order], after.params["linear_synthesis"][moved], rtol=2e-3
     )
     image, codec = data.astronaut()[:128, :128], jnd_jax.load(tmp_path / "run/model.safetensors")
-    assert codec.decode(codec.encode(image, 80)).shape == image.shape
+    coded = codec.encode(image, 80)
+    assert codec.decode(coded).shape == image.shape
+
+    counted = tmp_path / "counted.safetensors"
+    monkeypatch.setattr(sys, "argv", ["packaging", str(tmp_path / "run/model.safetensors"), "-o", str(counted)])
+    sys.argv += ["--count", str(tmp_path / "photos")]
+    packaging.main()
+    assert len(jnd_jax.load(counted).encode(image, 80)) < len(coded)
