@@ -188,7 +188,7 @@ def test_the_element_shows_images_upright(site, browser):
 def test_the_service_worker_makes_plain_images_work(site, browser):
     address, _, folder = site
     (folder / "plain.html").write_text(
-        '<!doctype html><script type="module">await navigator.serviceWorker.register("service-worker.js", {type: "module"});'
+        '<!doctype html><script type="module">await navigator.serviceWorker.register("service-worker.js");'
         "if (!navigator.serviceWorker.controller) await new Promise((done) => (navigator.serviceWorker.oncontrollerchange = done));"
         'const image = new Image(); image.src = "turned.jnd"; await image.decode();'
         "window.size = [image.naturalWidth, image.naturalHeight]</script>"
@@ -205,6 +205,11 @@ def test_the_demo_compares_with_a_jpeg_of_as_many_bytes(site, browser):
     page.wait_for_function("document.getElementById('stage').classList.contains('compared')", timeout=60_000)
     assert page.inner_text("#right").startswith("JPEG, ")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    stage = page.locator("#stage").bounding_box()
+    page.mouse.move(stage["x"] + stage["width"] / 4, stage["y"] + 20)
+    page.mouse.down()
+    assert page.input_value("#slider") == "25"
+    page.mouse.up()
     page.set_input_files("#files", str(site[2] / "models.json"))
     page.wait_for_function("document.getElementById('message').textContent")
     assert page.inner_text("#message") == "Give a .jnd file."

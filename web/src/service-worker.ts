@@ -1,5 +1,5 @@
 // A service worker that answers every request for a .jnd file with a PNG, so that <img src="photo.jnd"> works on a site.
-// Register it as a module: navigator.serviceWorker.register("service-worker.js", { type: "module" }).
+// Register it as a script or as a module: navigator.serviceWorker.register("service-worker.js").
 
 import { Models } from "./models.js";
 import { picture } from "./picture.js";
