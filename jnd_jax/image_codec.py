@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import numbers
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from jnd_jax.codec.coding import Quality
 from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.codec.linear import BLOCK, BUCKET, TILE, round_up
+from jnd_jax.codec.wavefront import Rows
 from jnd_jax.errors import JndError
 
 QUALITIES = tuple(q / 10 for q in range(hyper.QUALITY_MAX + 1))
@@ -191,25 +192,25 @@ class ImageCodec:
             chunks["regions"] = regions.pack(levels)
         depth, grey = bit_depth(image), image.ndim == 2
         colour = np.broadcast_to(image[..., None], (*image.shape, 3)) if grey else image
-        y = self.analyse(colour, levels, depth)
-        z = self._latents.hyper_latents(y)
-        coded = self._latents.encode_y(y, z, levels, coder, self._energy(colour, depth))
+        strips = (strip[0] for strip in self._analysis_strips(colour, levels, depth))
+        blocks = _blocks(colour)
+        z, coded = self._latents.encode_strips(strips, *blocks, levels, coder, self._energy(colour, depth))
         chunks |= {"z": self._latents.encode_z(z, level, coder), "y": coded}
         height, width = image.shape[:2]
         header = bitstream.Header(self.hash, width, height, level, coder, self._latents.passes, depth, grey)
         return bitstream.pack(header, chunks)
 
-    def _energy(self, image: np.ndarray, depth: int) -> Callable[[slice, int], np.ndarray] | None:
+    def _energy(self, image: np.ndarray, depth: int) -> coding.Energy | None:
         """The argument `energy` of `LatentCoder.encode_y`: what an error in a latent costs, by how visible it is."""
         share = getattr(self._model, "masked_share", 0.0)
         if not share:
             return None
         run = lambda tile, *_: _log_activity((1 << depth) - 1, tile)
-        blocks = [round_up(side) // BLOCK for side in image.shape[:2]]
-        activity = hyper.halves(np, _tiled(image[None], np.zeros(1), blocks, BLOCK, 1, 0, run, _pad)[0])
+        strips = _strips(_rows_of(image[None], BLOCK), np.zeros(1), _blocks(image), BLOCK, 1, 0, run, _pad)
+        activity = hyper.halves(np, np.concatenate([strip[0] for strip in strips]))
         squared, masked = self._latents.synthesis_energy, self._masked_energy
-        return lambda channels, half: distortion.energy(
-            np, share, squared[channels], masked[:, channels], activity[half]
+        return lambda rows, channels, half: distortion.energy(
+            np, share, squared[channels], masked[:, channels], activity[half][rows]
         )
 
     @cached_property
@@ -230,7 +231,7 @@ class ImageCodec:
         self._check_process()
         header, chunks = bitstream.unpack(data)
         part = images.Crop(*(crop or (0, 0, header.width, header.height)), header.width, header.height)
-        return self._pixels(header, chunks, self.decode_latents(header, chunks).y_hat, part)
+        return self._pixels(header, chunks, part)
 
     def decode_partial(self, data: bytes) -> tuple[np.ndarray, float]:
         """The image of a file that ends too soon, as far as it arrived, and the share of its latents' bytes that did.
@@ -244,37 +245,58 @@ class ImageCodec:
         self._check_process()
         header, chunks, share = bitstream.arrived(data)
         part = images.Crop(0, 0, header.width, header.height, header.width, header.height)
-        return self._pixels(header, chunks, self.decode_latents(header, chunks, partial=True).y_hat, part), share
+        return self._pixels(header, chunks, part, partial=True), share
 
     def _pixels(
-        self, header: bitstream.Header, chunks: Mapping[str, bytes], y_hat: np.ndarray, part: images.Crop
+        self, header: bitstream.Header, chunks: Mapping[str, bytes], part: images.Crop, partial: bool = False
     ) -> np.ndarray:
-        quality = regions.of_file(header, chunks)
+        z, quality = self._hyper_latents(header, chunks), regions.of_file(header, chunks)
+        latents = self._latents.decode_strips(chunks["y"], z, quality, header.coder, partial=partial)
         rows, columns = (
-            _blocks_of(start, length, blocks, self._synthesis_halo)
-            for start, length, blocks in zip((part.top, part.left), (part.height, part.width), y_hat.shape)
+            _blocks_of(start, length, round_up(side) // BLOCK, self._synthesis_halo)
+            for start, length, side in (
+                (part.top, part.height, header.height),
+                (part.left, part.width, header.width),
+            )
         )
         if isinstance(quality, np.ndarray):
             quality = quality[rows, columns]
-        pixels = self.synthesise(y_hat[rows, columns], quality, header.bit_depth)
-        top, left = part.top - BLOCK * rows.start, part.left - BLOCK * columns.start
-        pixels = pixels[top : top + part.height, left : left + part.width]
-        if header.grey:
-            pixels = images.mean_channel(pixels)
+        arrived = Rows()
+
+        def rows_of(top: int, bottom: int) -> np.ndarray:
+            top, bottom = top + rows.start, bottom + rows.start
+            while arrived.stop < bottom:
+                arrived.extend(next(latents), top)
+            return arrived[top:bottom][None, :, columns]
+
+        blocks = rows.stop - rows.start, columns.stop - columns.start
+        strips = self._synthesis_strips(rows_of, blocks, [quality], header.bit_depth)
+        shape = (part.height, part.width) + (() if header.grey else (3,))
+        pixels = np.empty(shape, np.uint8 if header.bit_depth == 8 else np.uint16)
+        left, at = part.left - BLOCK * columns.start, BLOCK * rows.start - part.top
+        for (strip,) in strips:
+            first = max(at, 0)
+            inside = strip[first - at : part.height - at, left : left + part.width]
+            pixels[first : first + len(inside)] = images.mean_channel(inside) if header.grey else inside
+            at += len(strip)
+            if at >= part.height:
+                break
         return residual.apply(chunks["residual"], pixels, header.bit_depth, part) if "residual" in chunks else pixels
 
     def decode_latents(
         self, header: bitstream.Header, chunks: Mapping[str, bytes], partial: bool = False
     ) -> hyper.Coded:
         """The latents of an unpacked file, whose y may end too soon if `partial`; raises JndError as `decode` does."""
+        z, quality = self._hyper_latents(header, chunks), regions.of_file(header, chunks)
+        return self._latents.decode_y(chunks["y"], z, quality, header.coder, partial=partial)
+
+    def _hyper_latents(self, header: bitstream.Header, chunks: Mapping[str, bytes]) -> np.ndarray:
         if header.model != self.hash:
             raise JndError(
                 f"This file was made with model {header.model}, not {self.name} ({self.hash}): "
                 "decode it with the model that made it."
             )
-        z = coding.z_of_file(self._latents, header, chunks)
-        quality = regions.of_file(header, chunks)
-        return self._latents.decode_y(chunks["y"], z, quality, header.coder, partial=partial)
+        return coding.z_of_file(self._latents, header, chunks)
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -296,10 +318,12 @@ class ImageCodec:
 
     def analyse(self, image: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
         """Gained latents (h, w, M) of an (H, W, 3) image of this depth at integer qualities 0..1000: one, or (h, w)."""
-        blocks = [round_up(side) // BLOCK for side in image.shape[:2]]
+        return np.concatenate([strip[0] for strip in self._analysis_strips(image, quality, bit_depth)])
+
+    def _analysis_strips(self, image: np.ndarray, quality: Quality, bit_depth: int) -> Iterator[np.ndarray]:
         run = partial(_analysis, self._model, (1 << bit_depth) - 1, self._params)
-        quality = np.asarray([quality], np.float32)
-        return _tiled(image[None], quality, blocks, BLOCK, 1, self._analysis_halo, run, _pad)[0]
+        quality, rows = np.asarray([quality], np.float32), _rows_of(image[None], BLOCK)
+        return _strips(rows, quality, _blocks(image), BLOCK, 1, self._analysis_halo, run, _pad)
 
     def synthesise(self, y_hat: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
         """(16 h, 16 w, 3) image of gained latents (h, w, M) at integer qualities 0..1000: one, or (h, w).
@@ -310,17 +334,15 @@ class ImageCodec:
 
     def synthesise_batch(self, y_hat: np.ndarray, qualities: Sequence[Quality], bit_depth: int = 8) -> np.ndarray:
         """(B, 16 h, 16 w, 3) images of gained latents (B, h, w, M), as `synthesise`: all with one quality, or none."""
+        strips = self._synthesis_strips(_rows_of(y_hat, 1), y_hat.shape[1:3], qualities, bit_depth)
+        return np.concatenate(list(strips), axis=1)
+
+    def _synthesis_strips(
+        self, rows: Callable[[int, int], np.ndarray], blocks: Sequence[int], qualities: Any, bit_depth: int
+    ) -> Iterator[np.ndarray]:
         run = partial(_synthesis, self._model, (1 << bit_depth) - 1, self._params)
-        return _tiled(
-            y_hat,
-            np.asarray(qualities, np.float32),
-            y_hat.shape[1:3],
-            1,
-            BLOCK,
-            self._synthesis_halo,
-            run,
-            _pad_zero,
-        )
+        quality = np.asarray(qualities, np.float32)
+        return _strips(rows, quality, blocks, 1, BLOCK, self._synthesis_halo, run, _pad_zero)
 
 
 def _reached(goal: search.Target, value: float) -> dict[str, Any]:
@@ -497,34 +519,60 @@ def _spans(blocks: int, halo: int) -> list[tuple[int, int, int]]:
     return spans
 
 
-def _tiled(x, quality, blocks, unit_in, unit_out, halo, run, pad):
-    """Runs `run(tile (B, ., ., C), quality, (rows, columns) of blocks) -> (B, ., ., C')` over overlapping tiles of x.
+def _blocks(image: np.ndarray) -> list[int]:
+    """Rows and columns of blocks that cover an image, whole hyper-latents."""
+    return [round_up(side) // BLOCK for side in image.shape[:2]]
 
-    x may end before the last block does: `pad` continues each tile.
-    `quality`: (B,), or (B, *blocks) of which each tile gets its own part. `halo`: blocks around a block that it depends
-    on; None: all of them, so that x is one tile.
+
+def _rows_of(x: np.ndarray, unit: int) -> Callable[[int, int], np.ndarray]:
+    """The argument `rows` of `_strips` for an array (B, ., ., C) with blocks of `unit` rows."""
+    return lambda top, bottom: x[:, top * unit : bottom * unit]
+
+
+def _strips(
+    rows_of: Callable[[int, int], np.ndarray],
+    quality: np.ndarray,
+    blocks: Sequence[int],
+    unit_in: int,
+    unit_out: int,
+    halo: int | None,
+    run: Callable,
+    pad: Callable,
+) -> Iterator[np.ndarray]:
+    """Runs a transform over overlapping tiles, one row of them after the other, and gives its result in strips of rows.
+
+    Args:
+      rows_of: (first, last) row of blocks -> what is transformed of them, (B, ., ., C). It may end before the last block does:
+        `pad` continues each tile.
+      quality: (B,), or (B, *blocks) of which each tile gets its own part.
+      blocks: rows and columns of them.
+      unit_in, unit_out: rows and columns of a block, before and after.
+      halo: blocks around a block that it depends on; None: all of them, so that there is one tile.
+      run: (tile (B, ., ., C), quality, (rows, columns) of blocks) -> (B, ., ., C').
     """
     if halo is None:
-        return np.asarray(run(pad(x, *(n * unit_in for n in blocks)), quality, (None, None)))
-    out: Any = None
+        yield np.asarray(run(pad(rows_of(0, blocks[0]), *(n * unit_in for n in blocks)), quality, (None, None)))
+        return
     for top, keep_top, bottom in _spans(blocks[0], halo):
+        rows, columns = min(blocks[0], TILE), min(blocks[1], TILE)
+        x, out = rows_of(top, top + rows), None
         for left, keep_left, right in _spans(blocks[1], halo):
-            rows, columns = min(blocks[0], TILE), min(blocks[1], TILE)
-            tile = x[:, top * unit_in : (top + rows) * unit_in, left * unit_in : (left + columns) * unit_in]
+            tile = x[:, :, left * unit_in : (left + columns) * unit_in]
             bucket = [round_up(n, BUCKET) for n in (rows, columns)]
             here = quality
             if quality.ndim > 1:
                 here = _pad(quality[:, top : top + rows, left : left + columns, None], *bucket)[..., 0]
             result = np.asarray(run(pad(tile, *(n * unit_in for n in bucket)), here, (rows, columns)))
             if out is None:
-                shape = len(x), blocks[0] * unit_out, blocks[1] * unit_out, result.shape[-1]
+                shape = len(x), (bottom - keep_top) * unit_out, blocks[1] * unit_out, result.shape[-1]
                 out = np.empty(shape, result.dtype)
-            out[:, keep_top * unit_out : bottom * unit_out, keep_left * unit_out : right * unit_out] = result[
+            out[:, :, keep_left * unit_out : right * unit_out] = result[
                 :,
                 (keep_top - top) * unit_out : (bottom - top) * unit_out,
                 (keep_left - left) * unit_out : (right - left) * unit_out,
             ]
-    return out
+        assert out is not None
+        yield out
 
 
 def _inside(model: nn.Module, blocks: Any) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 
 from jnd_jax.bitstream import Header
 from jnd_jax.codec import hyper
-from jnd_jax.codec.linear import FOOTPRINT, LINEAR_UNITS, round_up
+from jnd_jax.codec.linear import FOOTPRINT, GRID, LINEAR_UNITS, round_up
+from jnd_jax.codec.wavefront import FEATURE_HALO, Rows, Wavefront, around, scale_passes, strips
 from jnd_jax.entropy import symbols
 from jnd_jax.entropy.coder import PartialRangeDecoder, back_end
 from jnd_jax.entropy.tables import PRECISION
@@ -23,6 +24,12 @@ _GROUP_LAYERS = ("embed", "context", "own1", "own2", "merge", "mid", "out")
 
 # Of y: one integer 0..1000, or (h, w) of them by position. The hyper-latents know one quality only.
 Quality = int | np.ndarray
+
+# (rows of cells, channels, half) -> distortion of a unit error in these latents, see `hyper.distortion_weight`.
+Energy = Callable[[slice, slice, int], np.ndarray]
+
+# Rows of hyper-latents on either side whose latents a hyper-latent depends on.
+_ANALYSIS_HALO = 2
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,10 @@ class LatentCoder:
         """(M,) squared norms of the basis functions."""
         return np.sum(self.synthesis**2, axis=1)
 
+    @cached_property
+    def _folded_scale(self) -> Mapping[str, Any]:
+        return hyper.folded(self.scale)
+
     @property
     def passes(self) -> int:
         """In which y is coded."""
@@ -85,13 +96,46 @@ class LatentCoder:
         """Hyper-latents (height, width, Cz) from `encode_z`'s bytes."""
         return symbols.decode_channels(data, height, width, self.z_tables[hyper.nearest_node(quality)], coder)
 
-    def encode_y(
+    def encode_strips(
         self,
-        y: np.ndarray,
-        z: np.ndarray,
+        strips: Iterable[np.ndarray],
+        height: int,
+        width: int,
         quality: Quality,
         coder: str = "constriction",
-        energy: Callable[[slice, int], np.ndarray] | None = None,
+        energy: Energy | None = None,
+    ) -> tuple[np.ndarray, bytes]:
+        """Hyper-latents (h/4, w/4, Cz), and the bytes of the latents, see `encode_y`, of an image of any height.
+
+        Args:
+          strips: of rows of gained latents, each (n, w, M), in all (h, w, M).
+          height, width: h and w, multiples of 4.
+          quality, coder, energy: as in `encode_y`.
+        """
+        latents, arrived = (Rows(), Rows()), 0
+        z = np.empty((height // GRID, width // GRID, self.z_tables.shape[1]), np.float32)
+        known, strips = 0, _in_fours(strips)
+
+        def prepare(rows: slice, keep: int) -> np.ndarray:
+            """Takes in latents until the hyper-latents are known that this strip's features depend on."""
+            nonlocal known, arrived
+            last = min(-(-rows.stop // 2) + FEATURE_HALO, len(z))
+            if known == last:
+                return z
+            wide, inner = around(slice(known, last), _ANALYSIS_HALO, len(z))
+            while 2 * arrived < GRID * wide.stop:
+                for kept, x in zip(latents, hyper.halves(np, next(strips))):
+                    kept.extend(x, keep)
+                arrived = latents[0].stop
+            cells = slice(2 * wide.start, 2 * wide.stop)
+            z[known:last] = self.hyper_latents(hyper.interleave(np, *(x[cells] for x in latents)))[inner]
+            known = last
+            return z
+
+        return z, self._encode(prepare, latents, height, width, quality, coder, energy)
+
+    def encode_y(
+        self, y: np.ndarray, z: np.ndarray, quality: Quality, coder: str = "constriction", energy: Energy | None = None
     ) -> bytes:
         """Bytes of gained latents.
 
@@ -103,24 +147,55 @@ class LatentCoder:
           z: (h/4, w/4, Cz) hyper-latents.
           quality: of all, or (h, w) of each position.
           coder: as in `entropy.coder.back_end`.
-          energy: (channels, half) -> distortion of a unit error in these latents, as in `hyper.distortion_weight`,
-            broadcastable to their half of y; None: squared error.
+          energy: distortion of a unit error in latents, see `Energy`; None: squared error.
         """
-        writer, latents = back_end(coder)[0](self.y_tables), hyper.halves(np, y)
-        split = lambda x: (x, x) if x.ndim == 1 else hyper.halves(np, x)
-        quality_of, gain = split(np.asarray(quality)[..., None]), split(self.log_inverse_gain_at(quality))
-        energy = energy or (lambda channels, half: self.synthesis_energy[channels])
+        height, width = y.shape[:2]
+        return self._encode(lambda rows, keep: z, hyper.halves(np, y), height, width, quality, coder, energy)
 
-        def code(channels: slice, half: int, index: np.ndarray, mean: np.ndarray) -> np.ndarray:
-            index = index.astype(np.uint8)
-            residual = latents[half][..., channels] - mean
-            weight = hyper.distortion_weight(np, quality_of[half], gain[half][..., channels], energy(channels, half))
-            rounded = self._quantise(residual, index, weight)
-            symbols.encode_by_index(writer, rounded, index, self.y_half_width)
+    def _encode(
+        self, prepare: Callable, latents: Any, height: int, width: int, quality: Quality, coder: str, energy: Any
+    ) -> bytes:
+        """`encode_y`; `prepare(rows, keep)` gives the hyper-latents of a strip before it is coded, and fills `latents`."""
+        at, (level, offset) = _by_half(quality), self._scale_inputs(quality)
+        energy = energy or (lambda rows, channels, half: self.synthesis_energy[channels])
+        shape = height // 2, width // 2, 2
+        all_symbols, indexes = (
+            [[np.empty((*shape, c.stop - c.start), dtype) for c in self.group_channels] for _ in (0, 1)]
+            for dtype in (np.int16, np.uint8)
+        )
+
+        def code(rows: slice, group: int, half: int, index: np.ndarray, mean: np.ndarray) -> np.ndarray:
+            channels, here = self.group_channels[group], at(half, rows)
+            gain = self.log_inverse_gain_at(here[..., 0], channels)
+            weight = hyper.distortion_weight(np, here, gain, energy(rows, channels, half))
+            rounded = self._quantise(latents[half][rows][..., channels] - mean, index, weight)
+            indexes[half][group][rows], all_symbols[half][group][rows] = index, rounded
             return rounded
 
-        self._passes(z, quality, code)
+        wave = Wavefront(self._folded_scale, self.mean, shape[0], level, offset)
+        for rows in strips(*shape[:2], self.passes):
+            z = prepare(rows, max(rows.start - self.passes - 1, 0))
+            wave.advance(z, rows.stop, code)
+        writer = back_end(coder)[0](self.y_tables)
+        for _ in self.group_channels:
+            for half in (0, 1):
+                # Each is freed once it is coded.
+                coded, levels = all_symbols[half].pop(0), indexes[half].pop(0)
+                symbols.encode_by_index(writer, coded, levels, self.y_half_width)
         return writer.finish()
+
+    def decode_strips(
+        self,
+        data: bytes,
+        z: np.ndarray,
+        quality: Quality,
+        coder: str = "constriction",
+        groups: int | None = None,
+        partial: bool = False,
+    ) -> Iterator[np.ndarray]:
+        """The gained latents of `decode_y` in strips of rows, each (n, w, M); arguments and errors as there."""
+        decoded = self._decode_symbols(data, z, quality, coder, groups, partial, None)
+        return self._latents(decoded, z, groups)
 
     def decode_y(
         self,
@@ -131,7 +206,7 @@ class LatentCoder:
         groups: int | None = None,
         partial: bool = False,
     ) -> hyper.Coded:
-        """What `encode_y`'s bytes hold; its scale indexes as uint8.
+        """What `encode_y`'s bytes hold.
 
         Args:
           data: the chunk y.
@@ -144,11 +219,11 @@ class LatentCoder:
         Raises:
           JndError: the data is damaged.
         """
-        reader = (PartialRangeDecoder if partial else back_end(coder)[1])(data, self.y_tables)
-        coded = self._passes(z, quality, lambda channels, half, index, mean: self._decode(reader, index), groups)
-        if groups is None:
-            reader.finish()
-        return coded._replace(indexes=coded.indexes.astype(np.uint8))
+        indexes: tuple[list[np.ndarray], list[np.ndarray]] = [], []
+        decoded = self._decode_symbols(data, z, quality, coder, groups, partial, indexes)
+        whole = lambda parts: hyper.interleave(np, *(np.concatenate(half, axis=-1) for half in parts))
+        y_hat = np.concatenate(list(self._latents(decoded, z, groups)))
+        return hyper.Coded(whole(decoded).astype(np.float32), y_hat, whole(indexes))
 
     def recode_y(self, data: bytes, z: np.ndarray, quality: Quality, coder: str, new_coder: str) -> bytes:
         """The bytes that `encode_y` with `new_coder` would have written in place of its `data` with `coder`.
@@ -158,24 +233,54 @@ class LatentCoder:
         """
         reader, writer = back_end(coder)[1](data, self.y_tables), back_end(new_coder)[0](self.y_tables)
 
-        def code(channels: slice, half: int, index: np.ndarray, mean: np.ndarray) -> np.ndarray:
-            decoded = self._decode(reader, index)
-            symbols.encode_by_index(writer, decoded, index.astype(np.uint8), self.y_half_width)
+        def code(group: int, half: int, index: np.ndarray) -> np.ndarray:
+            decoded = symbols.decode_by_index(reader, index, self.y_half_width)
+            symbols.encode_by_index(writer, decoded, index, self.y_half_width)
             return decoded
 
-        self._passes(z, quality, code)
+        scale_passes(self._folded_scale, self.group_channels, z, *self._scale_inputs(quality), code)
         reader.finish()
         return writer.finish()
 
-    def _decode(self, reader, index: np.ndarray) -> np.ndarray:
-        return symbols.decode_by_index(reader, index.astype(np.uint8), self.y_half_width)
+    def _decode_symbols(self, data, z, quality: Quality, coder: str, groups: int | None, partial: bool, indexes):
+        """Symbols of each group, by half; to `indexes`, unless it is None, go their scale indexes."""
+        reader = (PartialRangeDecoder if partial else back_end(coder)[1])(data, self.y_tables)
 
-    def log_inverse_gain_at(self, quality: Quality) -> np.ndarray:
+        def code(group: int, half: int, index: np.ndarray) -> np.ndarray:
+            if indexes is not None:
+                indexes[half].append(index)
+            return symbols.decode_by_index(reader, index, self.y_half_width)
+
+        channels = self.group_channels[:groups]
+        decoded = scale_passes(self._folded_scale, channels, z, *self._scale_inputs(quality), code)
+        if groups is None:
+            reader.finish()
+        return decoded
+
+    def _latents(self, decoded: Any, z: np.ndarray, groups: int | None) -> Iterator[np.ndarray]:
+        """Gained latents in strips of rows, from the symbols of `_decode_symbols`."""
+        height, width = (2 * side for side in z.shape[:2])
+        unused = lambda *_: None
+        wave = Wavefront(None, dict(self.mean, groups=self.mean["groups"][:groups]), height, unused, unused)
+        code = lambda rows, group, half, index, mean: decoded[half][group][rows]
+        for rows in strips(height, width, wave.passes):
+            yield hyper.interleave(np, *wave.advance(z, rows.stop, code))
+
+    def log_inverse_gain_at(self, quality: Quality, channels: slice = slice(None)) -> np.ndarray:
         """(M,) or (h, w, M): `log_inverse_gain` at one quality 0..1000 or at (h, w), linear between the nodes."""
-        quality = np.asarray(quality)[..., None]
+        quality, table = np.asarray(quality)[..., None], self.log_inverse_gain[:, channels]
         low = np.minimum(quality[..., 0] // hyper.NODE_SPACING, hyper.NODES - 2)
         t = quality / hyper.NODE_SPACING - low[..., None]
-        return (1 - t) * self.log_inverse_gain[low] + t * self.log_inverse_gain[low + 1]
+        return (1 - t) * table[low] + t * table[low + 1]
+
+    def _scale_inputs(self, quality: Quality) -> tuple[Callable, Callable]:
+        """The arguments `level` and `offset` of `Wavefront`."""
+        at = _by_half(quality)
+        level = lambda half, rows: hyper.quality_level(at(half, rows)).astype(np.float32)
+        offset = lambda half, rows, channels: hyper.scale_offset(
+            self.scale_offset[:, channels], at(half, rows)[..., 0]
+        ).astype(np.float32)
+        return level, offset
 
     def _quantise(self, residual: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.ndarray:
         rounded = np.clip(np.round(residual), -symbols.SYMBOL_MAX, symbols.SYMBOL_MAX)
@@ -191,16 +296,24 @@ class LatentCoder:
         rounded[at] = np.where(better, lower, symbol)
         return rounded
 
-    @single_blas_thread
-    def _passes(self, z: np.ndarray, quality: Quality, code, groups: int | None = None) -> hyper.Coded:
-        """`hyper.passes` with this model's parameters, of all groups or the first ones."""
-        quality = np.asarray(quality)
-        offset = hyper.scale_offset(self.scale_offset, quality).astype(np.float32)
-        level = hyper.quality_level(quality).astype(np.float32)[..., None]
-        if quality.ndim == 0:
-            offset, level = offset[None, None], level[None, None]
-        scale, mean = (dict(path, groups=path["groups"][:groups]) for path in (self.scale, self.mean))
-        return hyper.passes(np, scale, mean, z, level, offset, code)
+
+def _by_half(quality: Quality) -> Callable[[int, slice], np.ndarray]:
+    """(half, rows of cells) -> the qualities there, broadcastable to (rows, w/2, 2, 1)."""
+    if np.ndim(quality) == 0:
+        return lambda half, rows: np.asarray(quality).reshape(1, 1, 1, 1)
+    split = hyper.halves(np, np.asarray(quality)[..., None])
+    return lambda half, rows: split[half][rows]
+
+
+def _in_fours(strips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same rows in strips of multiples of four."""
+    rest = np.empty(0)
+    for strip in strips:
+        rest = np.concatenate([rest, strip]) if len(rest) else strip
+        whole = len(rest) - len(rest) % GRID
+        if whole:
+            yield rest[:whole]
+            rest = rest[whole:]
 
 
 def z_of_file(latents: Any, header: Header, chunks: Mapping[str, bytes]) -> np.ndarray:

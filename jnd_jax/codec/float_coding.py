@@ -8,7 +8,7 @@ begins with a hash of the choices of each pass, and a decoder that comes to othe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -96,6 +96,20 @@ class FloatCoder:
     def decode_z(self, data: bytes, height: int, width: int, quality: int, coder: str = "constriction") -> np.ndarray:
         """Hyper-latents (height, width, Cz) from `encode_z`'s bytes."""
         return symbols.decode_channels(data, height, width, self._z_tables, coder)
+
+    def encode_strips(
+        self, strips: Iterable[np.ndarray], height: int, width: int, quality: Any, coder: str, energy: None = None
+    ) -> tuple[np.ndarray, bytes]:
+        """Hyper-latents, and the bytes of the latents, of strips of rows, which are put together."""
+        y = np.concatenate(list(strips))
+        z = self.hyper_latents(y)
+        return z, self.encode_y(y, z, quality, coder)
+
+    def decode_strips(
+        self, data: bytes, z: np.ndarray, quality: Any, coder: str = "constriction", partial: bool = False
+    ) -> Iterator[np.ndarray]:
+        """The latents of `decode_y`, in one strip."""
+        yield self.decode_y(data, z, quality, coder, partial).y_hat
 
     def encode_y(
         self, y: np.ndarray, z: np.ndarray, quality: Any, coder: str = "constriction", energy: None = None

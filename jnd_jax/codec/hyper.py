@@ -18,7 +18,7 @@ scale indexes. One unit of the float network is ACTIVATION_UNIT. The means are f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,6 +98,12 @@ def halves(xp, x):
 
 def interleave(xp, anchors, others):
     """(..., h, w, c) of both halves: the inverse of `halves`."""
+    if xp is np:  # One copy in place of three.
+        *lead, h, w, _, c = anchors.shape
+        x = np.empty((*lead, 2 * h, 2 * w, c), anchors.dtype)
+        for i, j, half in ((0, 0, anchors), (0, 1, others), (1, 0, others), (1, 1, anchors)):
+            x[..., i::2, j::2, :] = half[..., i, :]
+        return x
     top = xp.stack([anchors[..., 0, :], others[..., 0, :]], axis=-2)
     bottom = xp.stack([others[..., 1, :], anchors[..., 1, :]], axis=-2)
     x = xp.stack([top, bottom], axis=-4)
@@ -105,12 +111,56 @@ def interleave(xp, anchors, others):
     return x.reshape(*lead, 2 * h, 2 * w, c)
 
 
-def _patches(xp, x):
-    """3x3 neighbourhoods, edge-padded: (..., h, w, c) -> (..., h, w, 9 c)."""
-    padding = [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
-    padded = xp.pad(x, padding, mode="edge")
-    h, w = x.shape[-3:-1]
-    return xp.concatenate([padded[..., i : i + h, j : j + w, :] for i in range(3) for j in range(3)], axis=-1)
+def _in_place(xp, function: Callable, x, *others):
+    """function(x, *others), which NumPy writes over x: fresh memory costs it more than the arithmetic."""
+    return function(x, *others, out=x) if xp is np else function(x, *others)
+
+
+def _product(x, weight):
+    # As one product of matrices: NumPy would make many small ones of more than two axes.
+    return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], -1)
+
+
+def _joint_layer(layer: Params, inputs):
+    """A linear layer of inputs (..., channels) side by side, which are not copied together.
+
+    Inputs after the first are broadcast. The last ones may be left out where they are zero.
+    """
+    total, end = 0.0, 0
+    for x in inputs:
+        start, end = end, end + x.shape[-1]
+        product = _product(x, layer["weight"][start:end])
+        if start:
+            total += product
+        else:
+            total = product
+    total += layer["bias"]
+    return total
+
+
+def _layer(layer: Params, x):
+    return _joint_layer(layer, [x])
+
+
+def _convolution(xp, layer: Params, x):
+    """3x3 convolution, edge-padded: (..., h, w, c) -> (..., h, w, features); weights by (row, column, c)."""
+    columns = _columns(xp, x)
+    return _joint_layer(layer, [columns[..., i : i + x.shape[-3], :, :] for i in range(3)])
+
+
+def _columns(xp, x):
+    """(..., h + 2, w, 3 c): x, edge-padded on all sides, beside its left and its right neighbours."""
+    if xp is np:
+        *lead, h, w, c = x.shape
+        columns = np.empty((*lead, h + 2, w, 3, c), x.dtype)
+        rows = columns[..., 1:-1, :, :, :]
+        rows[..., 1:, 0, :], rows[..., 0, 0, :] = x[..., :-1, :], x[..., 0, :]
+        rows[..., 1, :] = x
+        rows[..., :-1, 2, :], rows[..., -1, 2, :] = x[..., 1:, :], x[..., -1, :]
+        columns[..., 0, :, :, :], columns[..., -1, :, :, :] = rows[..., 0, :, :, :], rows[..., -1, :, :, :]
+        return columns.reshape(*lead, h + 2, w, 3 * c)
+    padded = xp.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)], mode="edge")
+    return xp.concatenate([padded[..., j : j + x.shape[-2], :] for j in range(3)], axis=-1)
 
 
 def neighbours(xp, anchors):
@@ -121,20 +171,29 @@ def neighbours(xp, anchors):
       anchors: (..., h/2, w/2, 2, c).
 
     Returns:
-      Four arrays (..., h/2, w/2, 2, c), for the other blocks in the order of `halves`.
+      (..., h/2, w/2, 2, 4, c), for the other blocks in the order of `halves`.
     """
     even, odd = anchors[..., 0, :], anchors[..., 1, :]
-    lead = [(0, 0)] * (even.ndim - 3)
-    h, w = even.shape[-3:-1]
-    from_row = lambda x, by: xp.pad(x, [*lead, (1, 1), (0, 0), (0, 0)])[..., 1 + by : 1 + by + h, :, :]
-    from_column = lambda x, by: xp.pad(x, [*lead, (0, 0), (1, 1), (0, 0)])[..., :, 1 + by : 1 + by + w, :]
-    pair = lambda first, second: xp.stack([first, second], axis=-2)
-    return (
-        pair(from_row(odd, -1), even),
-        pair(odd, from_row(even, 1)),
-        pair(even, from_column(odd, -1)),
-        pair(from_column(even, 1), odd),
-    )
+    if xp is np:
+        around = np.zeros((*anchors.shape[:-1], 4, anchors.shape[-1]), anchors.dtype)
+        first, second = around[..., 0, :, :], around[..., 1, :, :]
+        first[..., 1:, :, 0, :], second[..., 0, :] = odd[..., :-1, :, :], even
+        first[..., 1, :], second[..., :-1, :, 1, :] = odd, even[..., 1:, :, :]
+        first[..., 2, :], second[..., 1:, 2, :] = even, odd[..., :-1, :]
+        first[..., :-1, 3, :], second[..., 3, :] = even[..., 1:, :], odd
+        return around
+    row, column = xp.zeros_like(even[..., :1, :, :]), xp.zeros_like(even[..., :1, :])
+    above = xp.concatenate([row, odd[..., :-1, :, :]], axis=-3)
+    below = xp.concatenate([even[..., 1:, :, :], row], axis=-3)
+    left = xp.concatenate([column, odd[..., :-1, :]], axis=-2)
+    right = xp.concatenate([even[..., 1:, :], column], axis=-2)
+    stack = lambda parts, axis: xp.stack(parts, axis=axis)
+    return stack([stack([above, odd, even, right], -2), stack([even, below, left, odd], -2)], -3)
+
+
+def _flat(near):
+    """(..., 4, c) from `neighbours` -> (..., 4 c)."""
+    return near.reshape(*near.shape[:-2], -1)
 
 
 def _upsample(xp, x):
@@ -156,44 +215,49 @@ def _downsample(xp, x):
 
 
 def _relu(xp, x):
-    return xp.maximum(x, 0.01 * x)
+    return _in_place(xp, xp.maximum, x, 0.01 * x)
 
 
-def _layer(layer: Params, x):
-    # As one product of matrices: NumPy would make many small ones of more than two axes.
-    flat = x.reshape(-1, x.shape[-1]) @ layer["weight"] + layer["bias"]
-    return flat.reshape(*x.shape[:-1], -1)
+def _log_magnitude(xp, y):
+    """log(1 + |y|)."""
+    return _in_place(xp, xp.log, _in_place(xp, xp.add, xp.abs(y), 1.0))
 
 
 def hyper_analysis(xp, p: Params, y):
     """Real-valued hyper-latents (..., h/4, w/4, Cz) of gained latents y (..., h, w, M); h, w multiples of 4."""
-    x = xp.concatenate([xp.log1p(xp.abs(y)), xp.tanh(y)], axis=-1)
-    x = _downsample(xp, _relu(xp, _layer(p["reduce"], x)))
-    x = _downsample(xp, _relu(xp, _layer(p["down1"], _patches(xp, x))))
-    return _layer(p["down2"], _patches(xp, x))
+    x = _relu(xp, _joint_layer(p["reduce"], [_log_magnitude(xp, y), xp.tanh(y)]))
+    x = _relu(xp, _convolution(xp, p["down1"], _downsample(xp, x)))
+    return _convolution(xp, p["down2"], _downsample(xp, x))
 
 
-def _integer_layer(layer: Params, x, floor: Callable):
-    """(x @ weight + bias + half) >> shift, on integers carried by float32. Shift is given as 2^-shift."""
-    return floor(_layer(layer, x) * layer["unit"] + 0.5)
+def folded(path: Params) -> dict[str, Any]:
+    """The integer scale path with each layer's shift in its weights: floor(x @ weight + bias), still exact.
+
+    Args:
+      path: layers {"weight", "bias", "unit"} of integers carried by float32, unit = 2^-shift, which stand for
+        (x @ weight + bias + 2^(shift - 1)) >> shift; those of the groups in "groups".
+    """
+    fold = lambda layer: {
+        "weight": layer["weight"] * layer["unit"],
+        "bias": layer["bias"] * layer["unit"] + np.float32(0.5),
+    }
+    return {name: [folded(group) for group in part] if name == "groups" else fold(part) for name, part in path.items()}
 
 
-def _clip(xp, x):
-    return xp.clip(x, 0.0, float(ACTIVATION_MAX))
+def _integers(xp, x, floor: Callable):
+    """Activations of the integer network, from sums."""
+    return _in_place(xp, xp.clip, _in_place(xp, floor, x), 0.0, float(ACTIVATION_MAX))
 
 
 def scale_features(xp, q: Params, z, floor: Callable = np.floor):
     """Integer features of the hyper-latents: z (..., h/4, w/4, Cz) integers in +-127 -> (..., h, w, C)."""
-    x = _clip(xp, _integer_layer(q["up1"], _patches(xp, z), floor))
-    x = _upsample(xp, x)
-    x = _clip(xp, _integer_layer(q["up2"], _patches(xp, x), floor))
-    return _upsample(xp, x)
+    x = _upsample(xp, _integers(xp, _convolution(xp, q["up1"], z), floor))
+    return _upsample(xp, _integers(xp, _convolution(xp, q["up2"], x), floor))
 
 
-def _magnitude(xp, symbols):
-    table = xp.asarray(MAGNITUDE)
-    level = xp.minimum(xp.abs(symbols), _MAGNITUDE_LEVELS - 1).astype(xp.int32)
-    return table[level]
+def magnitude(xp, symbols):
+    """How symbols of any type enter the scale path: integers 0..255, float32."""
+    return xp.take(xp.asarray(MAGNITUDE), xp.abs(symbols).astype(xp.int32), mode="clip")
 
 
 def scale_lower(xp, q: Params, magnitudes, floor: Callable = np.floor):
@@ -202,17 +266,33 @@ def scale_lower(xp, q: Params, magnitudes, floor: Callable = np.floor):
     Args:
       xp: numpy or jax.numpy.
       q: integer parameters of the group's scale path.
-      magnitudes: (..., h, w, channels before the group's) from `_magnitude`, of the symbols.
+      magnitudes: halves (..., 2, channels before the group's) from `magnitude`, of the symbols.
       floor: numpy.floor, or one with a straight-through gradient.
 
     Returns:
-      (..., h, w, E).
+      Halves (..., 2, E).
     """
-    x = _clip(xp, _integer_layer(q["embed"], magnitudes, floor))
-    return _clip(xp, _integer_layer(q["context"], _patches(xp, x), floor))
+    x = interleave(xp, *(_integers(xp, _layer(q["embed"], half), floor) for half in magnitudes))
+    return halves(xp, _integers(xp, _convolution(xp, q["context"], x), floor))
 
 
-def scale_indexes(xp, q: Params, features, level, lower, own, offset, floor: Callable = np.floor):
+def scale_near(xp, q: Params, own, floor: Callable = np.floor):
+    """Integer features of a group's anchors around its other blocks.
+
+    Args:
+      xp: numpy or jax.numpy.
+      q: integer parameters of the group's scale path.
+      own: (..., h/2, w/2, 2, c) from `magnitude`, of the symbols of the anchors.
+      floor: numpy.floor, or one with a straight-through gradient.
+
+    Returns:
+      (..., h/2, w/2, 2, O).
+    """
+    x = _integers(xp, _layer(q["own1"], own), floor)
+    return _integers(xp, _layer(q["own2"], _flat(neighbours(xp, x))), floor)
+
+
+def scale_indexes(xp, q: Params, features, level, lower, near, offset, floor: Callable = np.floor):
     """Scale-table indexes 0..63 of one half of a group.
 
     Args:
@@ -221,23 +301,21 @@ def scale_indexes(xp, q: Params, features, level, lower, own, offset, floor: Cal
       features: (..., 2, C), of the hyper-latents.
       level: `quality_level`, broadcastable to (..., 2, 1).
       lower: (..., 2, E) from `scale_lower`; None in the first group.
-      own: (..., 2, c) integer symbols of the group's anchors; None for the anchors themselves.
+      near: (..., 2, O) from `scale_near`; None for the anchors.
       offset: integers from `scale_offset`, broadcastable to (..., 2, c).
       floor: numpy.floor, or one with a straight-through gradient.
 
     Returns:
-      (..., 2, c).
+      (..., 2, c); NumPy's are uint8.
     """
-    near = xp.zeros((*features.shape[:-1], q["own2"]["bias"].shape[-1]), features.dtype)
-    if own is not None:
-        x = _clip(xp, _integer_layer(q["own1"], _magnitude(xp, own), floor))
-        near = _clip(xp, _integer_layer(q["own2"], xp.concatenate(neighbours(xp, x), axis=-1), floor))
-    level = xp.broadcast_to(level, (*features.shape[:-1], 1))
-    inputs = [features, level, *([] if lower is None else [lower]), near]
-    x = _clip(xp, _integer_layer(q["merge"], xp.concatenate(inputs, axis=-1), floor))
-    x = _clip(xp, x + _integer_layer(q["mid"], x, floor))
-    x = _integer_layer(q["out"], x, floor)
-    return xp.clip(x + offset, 0.0, float(SCALE_LEVELS - 1))
+    inputs = [x for x in (features, level, lower, near) if x is not None]
+    x = _integers(xp, _joint_layer(q["merge"], inputs), floor)
+    x += _in_place(xp, floor, _layer(q["mid"], x))
+    x = _in_place(xp, xp.clip, x, 0.0, float(ACTIVATION_MAX))
+    index = _in_place(xp, floor, _layer(q["out"], x))
+    index += offset
+    index = _in_place(xp, xp.clip, index, 0.0, float(SCALE_LEVELS - 1))
+    return index.astype(np.uint8) if xp is np else index
 
 
 def quality_level(quality):
@@ -264,8 +342,20 @@ def nearest_node(quality):
 
 def mean_features(xp, p: Params, z):
     """Float features of the hyper-latents: z (..., h/4, w/4, Cz) -> (..., h, w, C)."""
-    x = _upsample(xp, _relu(xp, _layer(p["up1"], _patches(xp, z))))
-    return _upsample(xp, _relu(xp, _layer(p["up2"], _patches(xp, x))))
+    x = _upsample(xp, _relu(xp, _convolution(xp, p["up1"], z)))
+    return _upsample(xp, _relu(xp, _convolution(xp, p["up2"], x)))
+
+
+def compress(xp, y):
+    """arcsinh of gained latents; NumPy's own takes eight times as long as this form."""
+    if xp is not np:
+        return xp.arcsinh(y)
+    magnitude = np.abs(y)
+    x = magnitude * magnitude
+    x += 1.0
+    np.sqrt(x, out=x)
+    x += magnitude
+    return np.copysign(np.log(x, out=x), y, out=x)
 
 
 def mean_lower(xp, p: Params, compressed):
@@ -274,15 +364,36 @@ def mean_lower(xp, p: Params, compressed):
     Args:
       xp: numpy or jax.numpy.
       p: parameters of the group's mean path.
-      compressed: (..., h, w, channels before the group's) arcsinh of the gained latents.
+      compressed: halves (..., 2, channels before the group's) from `compress`, of the gained latents.
 
     Returns:
-      (..., h, w, E).
+      Halves (..., 2, E).
     """
-    return _relu(xp, _layer(p["context"], _patches(xp, _relu(xp, _layer(p["embed"], compressed)))))
+    x = interleave(xp, *(_relu(xp, _layer(p["embed"], half)) for half in compressed))
+    return halves(xp, _relu(xp, _convolution(xp, p["context"], x)))
 
 
-def means(xp, p: Params, features, lower, own):
+def mean_near(xp, p: Params, own, compressed):
+    """Float features of a group's anchors around its other blocks, and what the anchors add to the means there.
+
+    Args:
+      xp: numpy or jax.numpy.
+      p: parameters of the group's mean path.
+      own: (..., h/2, w/2, 2, c) gained latents of the anchors.
+      compressed: (..., h/2, w/2, 2, c) from `compress`, of `own`.
+
+    Returns:
+      (..., h/2, w/2, 2, O) and (..., h/2, w/2, 2, c).
+    """
+    x = _relu(xp, _layer(p["own1"], compressed))
+    around = neighbours(xp, own)
+    linear = around[..., 0, :] * p["cross"][0]
+    for i in range(1, around.shape[-2]):
+        linear += around[..., i, :] * p["cross"][i]
+    return _relu(xp, _layer(p["own2"], _flat(neighbours(xp, x)))), linear
+
+
+def means(xp, p: Params, features, lower, near, linear):
     """Means of the gained latents of one half of a group.
 
     Args:
@@ -290,20 +401,17 @@ def means(xp, p: Params, features, lower, own):
       p: parameters of the group's mean path.
       features: (..., 2, C), of the hyper-latents.
       lower: (..., 2, E) from `mean_lower`; None in the first group.
-      own: (..., 2, c) gained latents of the group's anchors; None for the anchors themselves.
+      near, linear: from `mean_near`; None for the anchors.
 
     Returns:
       (..., 2, c).
     """
-    near, linear = xp.zeros((*features.shape[:-1], p["own2"]["bias"].shape[-1]), features.dtype), 0.0
-    if own is not None:
-        x = _relu(xp, _layer(p["own1"], xp.arcsinh(own)))
-        near = _relu(xp, _layer(p["own2"], xp.concatenate(neighbours(xp, x), axis=-1)))
-        linear = sum(y * weight for y, weight in zip(neighbours(xp, own), p["cross"]))
-    inputs = [features, *([] if lower is None else [lower]), near]
-    x = _relu(xp, _layer(p["merge"], xp.concatenate(inputs, axis=-1)))
-    x = x + _relu(xp, _layer(p["mid"], x))
-    return _layer(p["out"], x) + linear
+    x = _relu(xp, _joint_layer(p["merge"], [x for x in (features, lower, near) if x is not None]))
+    x += _relu(xp, _layer(p["mid"], x))
+    mean = _layer(p["out"], x)
+    if linear is not None:
+        mean += linear
+    return mean
 
 
 class Coded(NamedTuple):
@@ -312,22 +420,20 @@ class Coded(NamedTuple):
     Attributes:
       symbols: integer residual symbols.
       y_hat: gained latents, symbols + means.
-      means: float.
-      indexes: scale indexes, integers carried by float32.
+      indexes: scale indexes, integers; NumPy's are uint8.
     """
 
     symbols: Any
     y_hat: Any
-    means: Any
     indexes: Any
 
 
 def passes(xp, q: Params, p: Params, z, level, offset, code: Callable, floor: Callable = np.floor) -> Coded:
-    """Runs all passes over the latents, in the order in which they are coded.
+    """Runs all passes over the latents, in the order in which they are coded; `wavefront` does so in strips.
 
     Args:
       xp: numpy or jax.numpy.
-      q: integer parameters of the scale path; those of its groups in "groups".
+      q: integer parameters of the scale path, `folded`; those of its groups in "groups".
       p: parameters of the mean path, likewise.
       z: (..., h/4, w/4, Cz) integer hyper-latents.
       level: `quality_level`, (..., h, w, 1) or (..., 1, 1, 1).
@@ -339,57 +445,50 @@ def passes(xp, q: Params, p: Params, z, level, offset, code: Callable, floor: Ca
     split = lambda x: (x[..., None, :],) * 2 if x.shape[-3] == 1 else halves(xp, x)
     of_scale, of_mean = halves(xp, scale_features(xp, q, z, floor)), halves(xp, mean_features(xp, p, z))
     level, offset = split(level), split(offset)
-    done: list[Coded] = []
-    magnitudes, compressed = [], []
+    coded: tuple[list[Coded], list[Coded]] = [], []
     for channels, scale_group, mean_group in zip(group_channels(p), q["groups"], p["groups"]):
         lower_scale = lower_mean = None, None
-        if done:
-            magnitudes.append(_magnitude(xp, done[-1].symbols))
-            compressed.append(xp.arcsinh(done[-1].y_hat))
-            lower_scale = halves(xp, scale_lower(xp, scale_group, _joined(xp, magnitudes), floor))
-            lower_mean = halves(xp, mean_lower(xp, mean_group, _joined(xp, compressed)))
-        coded: list[Coded] = []
+        if channels.start:
+            so_far = [joined(xp, half) for half in coded]
+            lower_scale = scale_lower(xp, scale_group, [magnitude(xp, half.symbols) for half in so_far], floor)
+            lower_mean = mean_lower(xp, mean_group, [compress(xp, half.y_hat) for half in so_far])
+        near_scale, near_mean = None, (None, None)
         for half in (0, 1):
-            own = coded[0] if coded else Coded(None, None, None, None)
+            if half:
+                own = coded[0][-1]
+                near_scale = scale_near(xp, scale_group, magnitude(xp, own.symbols), floor)
+                near_mean = mean_near(xp, mean_group, own.y_hat, compress(xp, own.y_hat))
+            offset_here = offset[half][..., channels]
             index = scale_indexes(
-                xp,
-                scale_group,
-                of_scale[half],
-                level[half],
-                lower_scale[half],
-                own.symbols,
-                offset[half][..., channels],
-                floor,
+                xp, scale_group, of_scale[half], level[half], lower_scale[half], near_scale, offset_here, floor
             )
-            mean = means(xp, mean_group, of_mean[half], lower_mean[half], own.y_hat)
+            mean = means(xp, mean_group, of_mean[half], lower_mean[half], *near_mean)
             symbols = code(channels, half, index, mean)
-            coded.append(Coded(symbols, symbols + mean, mean, index))
-        done.append(Coded(*(interleave(xp, anchors, others) for anchors, others in zip(*coded))))
-    return Coded(*(_joined(xp, parts) for parts in zip(*done)))
+            coded[half].append(Coded(symbols, symbols + mean, index))
+    return Coded(*(interleave(xp, *parts) for parts in zip(*(joined(xp, half) for half in coded))))
+
+
+def joined(xp, groups: Sequence[Coded]) -> Coded:
+    """One of all channels from those of consecutive groups."""
+    return Coded(*(xp.concatenate(parts, axis=-1) for parts in zip(*groups)))
 
 
 def gained_latents(xp, p: Params, z, symbols):
     """Gained latents (..., h, w, M) of all symbols, once they are known: those of `passes`, by the mean path alone."""
-    features = halves(xp, mean_features(xp, p, z))
-    done: list[Any] = []
-    compressed = []
+    features, symbols = halves(xp, mean_features(xp, p, z)), halves(xp, symbols)
+    y_hat: tuple[list[Any], list[Any]] = [], []
     for channels, group in zip(group_channels(p), p["groups"]):
-        lower = None, None
-        if done:
-            compressed.append(xp.arcsinh(done[-1]))
-            lower = halves(xp, mean_lower(xp, group, _joined(xp, compressed)))
-        anchors, others = halves(xp, symbols[..., channels])
-        anchors = anchors + means(xp, group, features[0], lower[0], None)
-        others = others + means(xp, group, features[1], lower[1], anchors)
-        done.append(interleave(xp, anchors, others))
-    return _joined(xp, done)
+        lower, near = (None, None), (None, None)
+        if channels.start:
+            lower = mean_lower(xp, group, [compress(xp, xp.concatenate(half, axis=-1)) for half in y_hat])
+        for half in (0, 1):
+            if half:
+                near = mean_near(xp, group, y_hat[0][-1], compress(xp, y_hat[0][-1]))
+            y_hat[half].append(symbols[half][..., channels] + means(xp, group, features[half], lower[half], *near))
+    return interleave(xp, *(xp.concatenate(half, axis=-1) for half in y_hat))
 
 
 def group_channels(p: Params) -> list[slice]:
     """The channels of each group, as slices, from the parameters of the mean path."""
     ends = np.cumsum([0, *(group["out"]["bias"].shape[-1] for group in p["groups"])]).tolist()
     return [slice(start, stop) for start, stop in zip(ends, ends[1:])]
-
-
-def _joined(xp, groups):
-    return xp.concatenate(groups, axis=-1)

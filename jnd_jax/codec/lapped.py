@@ -341,7 +341,9 @@ class LappedCodec(nn.Module):
         bits = conditional_laplacian_bits(fixed(coded.symbols), 0.0, scale)
         if noise is not None:
             # Analysis and means learn from noisy latents, whose rate has a gradient; the scales from the symbols in the file.
-            bits += conditional_laplacian_bits(y + noise - coded.means, 0.0, fixed(scale)) - fixed(bits)
+            bits += conditional_laplacian_bits(y + noise - (coded.y_hat - coded.symbols), 0.0, fixed(scale)) - fixed(
+                bits
+            )
         return coded, bits
 
     def code(self, y, z_hat, quality, log_activity) -> hyper.Coded:
@@ -363,7 +365,8 @@ class LappedCodec(nn.Module):
             return ste_rdo_round(residual, hyper.scale(jnp, index), weight[half][..., channels])
 
         level, offset = hyper.quality_level(per_image), self._offset_at(quality)
-        return hyper.passes(jnp, self.integer_scale_path(), self.mean_path, z_hat, level, offset, code_pass, ste_floor)
+        scale_path = hyper.folded(self.integer_scale_path())
+        return hyper.passes(jnp, scale_path, self.mean_path, z_hat, level, offset, code_pass, ste_floor)
 
     def _offset_at(self, quality):
         return ste_round(_interpolate(self.integer_scale_offset(), quality))

@@ -8,6 +8,8 @@ own quantisation of them is the same everywhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 import constriction
 import numpy as np
@@ -39,6 +41,11 @@ def _model(frequency: np.ndarray):
     return constriction.stream.model.Categorical(probabilities, perfect=False)
 
 
+def _models(tables: Sequence[np.ndarray]) -> Callable[[int], Any]:
+    """table number -> `_model`, made once for each; the table after the last codes bytes."""
+    return cache(lambda table: _model(tables[table] if table < len(tables) else BYTE))
+
+
 class RangeEncoder:
     """Encodes runs of symbols, each run with one table.
 
@@ -48,18 +55,15 @@ class RangeEncoder:
 
     def __init__(self, tables: Sequence[np.ndarray]):
         self._coder = constriction.stream.queue.RangeEncoder()
-        self._tables = tables
+        self._byte, self._model = len(tables), _models(tables)
 
     def encode(self, symbols: np.ndarray, table: int) -> None:
         """Appends (n,) integers in 0..k - 1, k the length of table number `table`."""
-        self._encode(symbols, self._tables[table])
+        self._coder.encode(np.ascontiguousarray(symbols, np.int32), self._model(table))
 
     def encode_bytes(self, values: np.ndarray) -> None:
         """Appends (n,) uint8 values as they are."""
-        self._encode(values, BYTE)
-
-    def _encode(self, symbols: np.ndarray, frequency: np.ndarray) -> None:
-        self._coder.encode(np.ascontiguousarray(symbols, np.int32), _model(frequency))
+        self.encode(values, self._byte)
 
     def finish(self) -> bytes:
         """All that was encoded."""
@@ -78,21 +82,18 @@ class RangeDecoder:
                 "The coded data is damaged: its size is not a multiple of 4 bytes; get a fresh copy of the file."
             )
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
-        self._tables = tables
+        self._byte, self._model = len(tables), _models(tables)
 
     def decode(self, count: int, table: int) -> np.ndarray:
         """(count,) int32 symbols."""
-        return self._decode(count, self._tables[table])
+        try:
+            return self._coder.decode(self._model(table), count)
+        except AssertionError as error:
+            raise JndError("The coded data is damaged; get a fresh copy of the file.") from error
 
     def decode_bytes(self, count: int) -> np.ndarray:
         """(count,) uint8 values."""
-        return self._decode(count, BYTE).astype(np.uint8)
-
-    def _decode(self, count: int, frequency: np.ndarray) -> np.ndarray:
-        try:
-            return self._coder.decode(_model(frequency), count)
-        except AssertionError as error:
-            raise JndError("The coded data is damaged; get a fresh copy of the file.") from error
+        return self.decode(count, self._byte).astype(np.uint8)
 
     def finish(self) -> None:
         """Checks that nothing is left."""

@@ -6,6 +6,7 @@ escape; the values that escape follow, as 16-bit integers. Hyper-latents are cod
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from jnd_jax.errors import JndError
 # Largest |symbol|: an escaped one has 16 bits.
 SYMBOL_MAX = 2**15 - 1
 
+# Symbols that are sorted at once.
+_PART = 2**20
+
 
 def encode_by_index(writer: Any, symbols: np.ndarray, index: np.ndarray, half_width: np.ndarray) -> None:
     """Appends symbols to a range encoder.
@@ -27,41 +31,68 @@ def encode_by_index(writer: Any, symbols: np.ndarray, index: np.ndarray, half_wi
       index: uint8 scale indexes, of the same shape.
       half_width: k of each table.
     """
-    flat, (order, counts) = symbols.reshape(-1).astype(np.int32), _by_index(index, len(half_width))
-    ordered, escaped, start = flat[order], [np.empty(0, np.int32)], 0
-    for level, count in enumerate(counts):
-        if count:
-            half = half_width[level]
-            run = ordered[start : start + count]
-            beyond = np.abs(run) > half
-            escaped.append(run[beyond])
-            writer.encode(np.where(beyond, 2 * half + 1, run + half), level)
-            start += count
-    writer.encode_bytes(np.concatenate(escaped).astype("<i2").view(np.uint8))
+    flat, parts = symbols.reshape(-1), _Parts(index, len(half_width))
+    ordered = np.empty(flat.size, np.int16)
+    for part, order, runs in parts:
+        values, start = flat[part][order], 0
+        for run in runs:
+            end = start + run.stop - run.start
+            ordered[run] = values[start:end]
+            start = end
+    half = parts.spread(half_width)
+    beyond = np.flatnonzero(np.abs(ordered) > half)
+    escaped = ordered[beyond].astype("<i2")
+    ordered += half
+    ordered[beyond] = 2 * half[beyond] + 1
+    for level, run in parts.runs():
+        writer.encode(ordered[run], level)
+    writer.encode_bytes(escaped.view(np.uint8))
 
 
 def decode_by_index(reader: Any, index: np.ndarray, half_width: np.ndarray) -> np.ndarray:
-    """Symbols that `encode_by_index` wrote, float32 of the shape of `index` (uint8); `reader` is the decoder."""
-    order, counts = _by_index(index, len(half_width))
-    ordered, escapes, start = np.empty(index.size, np.int32), [np.empty(0, np.int64)], 0
-    for level, count in enumerate(counts):
-        if count:
-            half = half_width[level]
-            run = reader.decode(count, level)
-            escapes.append(start + np.flatnonzero(run == 2 * half + 1))
-            ordered[start : start + count] = run - half
-            start += count
-    at = np.concatenate(escapes)
-    ordered[at] = reader.decode_bytes(2 * len(at)).view("<i2")
-    symbols = np.empty(index.size, np.float32)
-    symbols[order] = ordered
+    """Symbols that `encode_by_index` wrote, int16 of the shape of `index` (uint8); `reader` is the decoder."""
+    parts = _Parts(index, len(half_width))
+    ordered = np.empty(index.size, np.int16)
+    for level, run in parts.runs():
+        ordered[run] = reader.decode(run.stop - run.start, level)
+    half = parts.spread(half_width)
+    ordered -= half
+    escapes = np.flatnonzero(ordered > half)
+    ordered[escapes] = reader.decode_bytes(2 * len(escapes)).view("<i2")
+    symbols = np.empty(index.size, np.int16)
+    for part, order, runs in parts:
+        symbols[part][order] = np.concatenate([ordered[run] for run in runs])
     return symbols.reshape(index.shape)
 
 
-def _by_index(index: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Order that groups the flat uint8 scale indexes, and how many each of the groups has."""
-    flat = index.reshape(-1)
-    return np.argsort(flat, kind="stable"), np.bincount(flat, minlength=levels)
+class _Parts:
+    """Symbols by scale index, a part of them at a time: to sort all at once would take eight bytes for each."""
+
+    def __init__(self, index: np.ndarray, levels: int):
+        self._flat, self._levels = index.reshape(-1), levels
+        self._parts = [slice(start, start + _PART) for start in range(0, self._flat.size, _PART)]
+        counts = [np.bincount(self._flat[part], minlength=levels) for part in self._parts]
+        self._counts = np.array(counts).reshape(len(counts), levels)
+        self._ends = np.cumsum(self._counts.sum(axis=0))
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """int16 values of the levels, one for each symbol, in their order."""
+        return np.repeat(values.astype(np.int16), self._counts.sum(axis=0))
+
+    def runs(self) -> Iterator[tuple[int, slice]]:
+        """Levels that occur, and where in their order the symbols of each stand, at most _PART of them in one run."""
+        for level, count in enumerate(self._counts.sum(axis=0).tolist()):
+            end = int(self._ends[level])
+            for start in range(end - count, end, _PART):
+                yield level, slice(start, min(start + _PART, end))
+
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray, list[slice]]]:
+        """Each part: where it lies, the order that groups it by level, and where in the order of all these groups lie."""
+        starts = self._ends - self._counts.sum(axis=0)
+        for part, counts in zip(self._parts, self._counts):
+            runs = [slice(*pair) for pair in zip(starts.tolist(), (starts + counts).tolist()) if pair[0] < pair[1]]
+            yield part, np.argsort(self._flat[part], kind="stable"), runs
+            starts = starts + counts
 
 
 def encode_channels(z: np.ndarray, tables: np.ndarray, coder: str) -> bytes:

@@ -374,7 +374,7 @@ class Runner:
             for half in (0, 1):
                 out = self._run(f"pass-{number + half}", given | joined(pair) | {"quality": qualities[half]})
                 symbols = decode(number + half, out["indexes"])
-                pair.append(hyper.Coded(symbols, symbols + out["means"], out["means"], out["indexes"]))
+                pair.append(hyper.Coded(symbols, symbols + out["means"], out["indexes"]))
                 given |= out
             groups.append(hyper.Coded(*(hyper.interleave(np, a, b) for a, b in zip(*pair))))
         return hyper.Coded(*(np.concatenate(parts, axis=-1) for parts in zip(*groups)))

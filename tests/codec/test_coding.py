@@ -7,8 +7,9 @@ import pytest
 from skimage import data
 
 from jnd_jax import codec, modelfile, zoo
-from jnd_jax.codec import coding, distortion, hyper
+from jnd_jax.codec import coding, distortion, hyper, wavefront
 from jnd_jax.codec.freeze import coding_tables
+from jnd_jax.entropy import symbols
 from jnd_jax.errors import JndError
 
 
@@ -18,9 +19,9 @@ def coder(golden_model):
     return coding.latent_coder(model.params, model.tables)
 
 
-def latents_of(model):
-    """Gained latents (8, 12, M) of a photo at quality 600."""
-    x = data.astronaut()[None, :128, 100:292].astype(np.float32) / 255
+def latents_of(model, height=128, width=192):
+    """Gained latents (height/16, width/16, M) of a photo at quality 600."""
+    x = data.astronaut()[None, :height, 100 : 100 + width].astype(np.float32) / 255
     return np.asarray(
         codec.build(model.config).apply({"params": model.params}, x, jnp.full(1, 600.0), method="analysis")
     )[0]
@@ -55,6 +56,24 @@ def test_latents_beyond_the_tables_escape(coder, latents):
     assert np.abs(decoded.symbols).max() == 2**15 - 1
 
 
+@pytest.mark.parametrize("by_region", [False, True])
+def test_strips_of_rows_give_the_bytes_and_latents_of_the_whole(coder, golden_model, monkeypatch, by_region):
+    latents = latents_of(modelfile.load(golden_model), height=512, width=64)
+    z, shape = coder.hyper_latents(latents), latents.shape[:2]
+    quality = np.random.default_rng(0).integers(300, 900, shape) if by_region else 600
+    whole = coder.encode_y(latents, z, quality)
+    expected = coder.decode_y(whole, z, quality)
+    monkeypatch.setattr(wavefront, "STRIP_BLOCKS", 1)
+    monkeypatch.setattr(symbols, "_PART", 100)
+    assert len(list(coder.decode_strips(whole, z, quality))) > 2
+    parts = (latents[:5], latents[5:23], latents[23:])
+    z_of_strips, coded = coder.encode_strips(parts, *shape, quality)
+    assert np.array_equal(z_of_strips, z) and coded == whole
+    decoded = coder.decode_y(whole, z, quality)
+    assert np.array_equal(decoded.symbols, expected.symbols) and np.array_equal(decoded.indexes, expected.indexes)
+    np.testing.assert_allclose(decoded.y_hat, expected.y_hat, atol=1e-4)
+
+
 @pytest.mark.parametrize("shipped", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.9])
 def test_coding_and_training_agree_on_symbols_and_scales(golden_model, shipped, share, monkeypatch):
@@ -69,17 +88,17 @@ def test_coding_and_training_agree_on_symbols_and_scales(golden_model, shipped, 
     z = coder.hyper_latents(latents)
     activity = np.random.default_rng(0).uniform(0, 5, (8, 12, 4)).astype(np.float32)
     halves, masked = hyper.halves(np, activity), distortion.masked_energy(np, coder.synthesis)
-    energy = lambda channels, half: distortion.energy(
-        np, share, coder.synthesis_energy[channels], masked[:, channels], halves[half]
+    energy = lambda rows, channels, half: distortion.energy(
+        np, share, coder.synthesis_energy[channels], masked[:, channels], halves[half][rows]
     )
     ours = coder.decode_y(coder.encode_y(latents, z, 600, energy=energy), z, 600)
-    symbols, y_hat, _, index = jax.jit(
+    coded: hyper.Coded = jax.jit(
         lambda y, z, activity: network.apply({"params": params}, y, z, jnp.full(1, 600.0), activity, method="code")
     )(latents[None], z[None], activity[None])
     # A residual that lies on a half may round either way in two runtimes; everything after it then follows.
-    assert np.mean(np.asarray(symbols[0]) != ours.symbols) < 1e-3
-    assert np.mean(np.asarray(index[0]) != ours.indexes) < 1e-3
-    assert np.mean(np.abs(np.asarray(y_hat[0]) - ours.y_hat) > 1e-3) < 1e-3
+    assert np.mean(np.asarray(coded.symbols[0]) != ours.symbols) < 1e-3
+    assert np.mean(np.asarray(coded.indexes[0]) != ours.indexes) < 1e-3
+    assert np.mean(np.abs(np.asarray(coded.y_hat[0]) - ours.y_hat) > 1e-3) < 1e-3
     assert np.mean(ours.symbols != 0) > 0.05
 
 

@@ -1,0 +1,219 @@
+"""The passes of `hyper` over strips of rows, in NumPy, so that working memory does not grow with an image's height.
+
+A pass reads one row of cells (2x2 blocks, see `hyper.halves`) beyond its own, of what the passes before it gave.
+So each pass stays one row of cells behind the pass before it, and only the last rows of each array are kept. The symbols
+are those of `hyper.passes`. Rows are numbered in cells from the top of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jnd_jax.codec import hyper
+from jnd_jax.threads import single_blas_thread
+
+# Blocks of a strip: enough to keep matrix products efficient. A block takes about 8 kB of working memory.
+STRIP_BLOCKS = 8192
+
+# Rows of cells of a hyper-latent.
+_CELLS_OF_Z = 2
+
+# Rows of hyper-latents above and below that the features of one depend on: one each at 1/64 and at 1/32 resolution.
+FEATURE_HALO = 2
+
+
+class Rows:
+    """The last rows of an array that grows downwards, under their numbers in the whole."""
+
+    def __init__(self):
+        self._rows: Any = None
+        self._first = 0
+
+    def extend(self, rows: np.ndarray, keep: int) -> None:
+        """Appends rows, and forgets those before number `keep`."""
+        if self._rows is None:
+            self._rows = rows
+        else:
+            keep = min(keep, self.stop)
+            self._rows = np.concatenate([self._rows[keep - self._first :], rows])
+            self._first = keep
+
+    @property
+    def stop(self) -> int:
+        """Number of rows in the whole."""
+        return 0 if self._rows is None else self._first + len(self._rows)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self._rows[rows.start - self._first : rows.stop - self._first]
+
+
+def strips(height: int, width: int, passes: int) -> Iterator[slice]:
+    """Rows of cells of each strip of (2 height, 2 width) blocks: even in number, and more than there are passes."""
+    step = max(STRIP_BLOCKS // (4 * width), passes + 1)
+    step += step % 2
+    starts = range(0, height, step)
+    return (slice(start, min(start + step, height)) for start in starts)
+
+
+def around(rows: slice, by: int, height: int) -> tuple[slice, slice]:
+    """The rows with `by` more on either side, where there are so many, and where the rows lie among these."""
+    wide = slice(max(rows.start - by, 0), min(rows.stop + by, height))
+    return wide, slice(rows.start - wide.start, rows.stop - wide.start)
+
+
+def features(make: Callable, path: Mapping[str, Any], z: Rows | np.ndarray, rows: slice, height: int) -> Sequence[Any]:
+    """Halves of the features of hyper-latents in some rows; `make` is `hyper.scale_features` or `hyper.mean_features`."""
+    of_z = slice(rows.start // _CELLS_OF_Z, rows.stop // _CELLS_OF_Z)
+    wide, inner = around(of_z, FEATURE_HALO, height // _CELLS_OF_Z)
+    cells = slice(inner.start * _CELLS_OF_Z, inner.stop * _CELLS_OF_Z)
+    return [half[cells] for half in hyper.halves(np, make(np, path, z[wide]))]
+
+
+class _Path:
+    """What the passes of the scale path or of the mean path see: features, and what they made of latents before."""
+
+    def __init__(self, parameters: Mapping[str, Any], functions: Sequence[Callable], channels: int, dtype: Any):
+        self._parameters, (self._make, self._lower, self._near) = parameters, functions
+        self._channels, self._dtype = channels, dtype
+        self.groups = parameters["groups"]
+        self._features, self.values = (Rows(), Rows()), (Rows(), Rows())
+        self._of_lower = [(Rows(), Rows()) for _ in self.groups]
+
+    def extend(self, z: Any, rows: slice, height: int, keep: int) -> None:
+        """Appends the features of a strip, and room for what its latents will give."""
+        for half, x in enumerate(features(self._make, self._parameters, z, rows, height)):
+            self._features[half].extend(x, keep)
+            self.values[half].extend(np.empty((*x.shape[:-1], self._channels), self._dtype), keep)
+
+    def context(self, group: int, half: int, channels: slice, rows: slice, height: int, *own: Rows) -> list[Any]:
+        """Features of the hyper-latents, of the groups before, and what the anchors give, each None where it is not."""
+        wide, inner = around(rows, 1, height)
+        if not half and group:
+            made = self._lower(np, self.groups[group], [values[wide][..., : channels.start] for values in self.values])
+            for kept, x in zip(self._of_lower[group], made):
+                kept.extend(x[inner], max(rows.start - 1, 0))
+        near = None
+        if half:
+            near = self._near(np, self.groups[group], *(x[wide][..., channels] for x in (*own, self.values[0])))
+            near = tuple(x[inner] for x in near) if isinstance(near, tuple) else near[inner]
+        return [self._features[half][rows], self._of_lower[group][half][rows] if group else None, near]
+
+
+class Wavefront:
+    """All passes, strip after strip."""
+
+    def __init__(
+        self, scale: Mapping[str, Any] | None, mean: Mapping[str, Any], height: int, level: Callable, offset: Callable
+    ):
+        """Before the first strip.
+
+        Args:
+          scale: integer parameters of the scale path, `hyper.folded`; None: the symbols are known.
+          mean: parameters of the mean path.
+          height: rows of cells of the image.
+          level: (half, rows) -> `hyper.quality_level` of these blocks, float32, broadcastable to (rows, w/2, 2, 1).
+          offset: (half, rows, channels) -> `hyper.scale_offset`, float32, broadcastable to (rows, w/2, 2, channels).
+        """
+        self.channels = hyper.group_channels(mean)
+        self.passes = 2 * len(self.channels)
+        total = self.channels[-1].stop
+        self._height, self._level, self._offset, self._end = height, level, offset, 0
+        of_mean = hyper.mean_features, hyper.mean_lower, hyper.mean_near
+        of_scale = hyper.scale_features, hyper.scale_lower, hyper.scale_near
+        self._mean = _Path(mean, of_mean, total, np.float32)
+        self._scale = _Path(scale, of_scale, total, np.uint8) if scale else None
+        self._y_hat = Rows(), Rows()
+
+    @single_blas_thread
+    def advance(self, z: Any, end: int, code: Callable) -> tuple[np.ndarray, np.ndarray]:
+        """Takes in the strip that ends at row `end`, and returns the latents of the rows that are now complete.
+
+        Args:
+          z: what `z[rows of hyper-latents]` gives, up to two rows beyond the strip.
+          end: the next end of `strips`.
+          code: (rows, group, half, scale indexes or None, means) -> symbols of one pass in these rows.
+
+        Returns:
+          Both halves (rows, w/2, 2, M) of their gained latents.
+        """
+        start, self._end = self._end, end
+        keep, strip = max(start - self.passes - 1, 0), slice(start, end)
+        for path in filter(None, (self._scale, self._mean)):
+            path.extend(z, strip, self._height, keep)
+        like = self._mean.values[0][strip]
+        for half in self._y_hat:
+            half.extend(np.empty_like(like), keep)
+        rows = strip
+        for number in range(self.passes):
+            rows = slice(max(start - number, 0), end if end == self._height else end - number)
+            self._pass(number, rows, code)
+        return self._y_hat[0][rows], self._y_hat[1][rows]
+
+    def _pass(self, number: int, rows: slice, code: Callable) -> None:
+        group, half = divmod(number, 2)
+        channels, index = self.channels[group], None
+        if self._scale:
+            seen, lower, near = self._scale.context(group, half, channels, rows, self._height)
+            level, offset = self._level(half, rows), self._offset(half, rows, channels)
+            index = hyper.scale_indexes(np, self._scale.groups[group], seen, level, lower, near, offset)
+        seen, lower, near = self._mean.context(group, half, channels, rows, self._height, self._y_hat[0])
+        mean = hyper.means(np, self._mean.groups[group], seen, lower, *(near or (None, None)))
+        symbols = code(rows, group, half, index, mean)
+        mean += symbols
+        self._y_hat[half][rows][..., channels] = mean
+        if number == self.passes - 1:
+            return
+        self._mean.values[half][rows][..., channels] = hyper.compress(np, mean)
+        if self._scale:
+            self._scale.values[half][rows][..., channels] = hyper.magnitude(np, symbols)
+
+
+@single_blas_thread
+def scale_passes(
+    scale: Mapping[str, Any],
+    channels: Sequence[slice],
+    z: np.ndarray,
+    level: Callable,
+    offset: Callable,
+    code: Callable,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The scale path alone, each pass over the whole image before the next: the order of the symbols in a file.
+
+    Args:
+      scale, level, offset: as in `Wavefront`.
+      channels: of each group.
+      z: (h/4, w/4, Cz) hyper-latents.
+      code: (group, half, scale indexes) -> the symbols of a pass, both (h/2, w/2, 2, c); indexes are uint8.
+
+    Returns:
+      For both halves the symbols of each group, as `code` gave them.
+    """
+    height, width = (_CELLS_OF_Z * side for side in z.shape[:2])
+    in_strips = list(strips(height, width, 2 * len(channels)))
+    empty = lambda layer, parts=1: np.empty((height, width, 2, layer["bias"].shape[-1] // parts), np.uint8)
+    seen, symbols = [empty(scale["up2"], 4) for _ in (0, 1)], ([], [])
+    for rows in in_strips:
+        for kept, x in zip(seen, features(hyper.scale_features, scale, z, rows, height)):
+            kept[rows] = x
+    for group, (layers, here) in enumerate(zip(scale["groups"], channels)):
+        lower = [empty(layers["context"]) for _ in (0, 1)] if group else None
+        for half in (0, 1):
+            index = empty(layers["out"])
+            for rows in in_strips:
+                wide, inner = around(rows, 1, height)
+                near = None
+                if half:
+                    near = hyper.scale_near(np, layers, hyper.magnitude(np, symbols[0][-1][wide]))[inner]
+                elif lower:
+                    before = [np.concatenate([x[wide] for x in groups], axis=-1) for groups in symbols]
+                    made = hyper.scale_lower(np, layers, [hyper.magnitude(np, x) for x in before])
+                    for kept, x in zip(lower, made):
+                        kept[rows] = x[inner]
+                below = lower[half][rows] if lower else None
+                shift = offset(half, rows, here)
+                index[rows] = hyper.scale_indexes(np, layers, seen[half][rows], level(half, rows), below, near, shift)
+            symbols[half].append(code(group, half, index))
+    return symbols
