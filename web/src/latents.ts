@@ -200,7 +200,7 @@ export class LatentDecoder {
     z.spread();
     const [scale, mean] = [this.scale, this.mean].map((path) => path.inputs(z));
     this.putLevels(quality, h, w, scale);
-    const rowOf = (value: number): [number, number] => [value, this.engine.put(interpolateIntegers(this.offset, all, value))];
+    const rowOf = (value: number): [number, number] => [value, this.engine.put(interpolateIntegers(this.offset, value))];
     const offsets = new Map([...new Set(quality)].map(rowOf));
     let first = 0;
     this.scale.groups.forEach((ofScale, group) => {

@@ -14,8 +14,8 @@ export function nearestNode(quality: number): number {
 }
 
 /** Row of a (nodes, channels) table at a quality in tenths. */
-export function interpolate(table: Float32Array, channels: number, quality: number): Float32Array {
-  const [node, distance] = below(quality);
+export function interpolate(table: Float32Array, quality: number): Float32Array {
+  const [node, distance] = below(quality), channels = table.length / NODES;
   return Float32Array.from({ length: channels }, (_, channel) => {
     const [low, high] = [table[node * channels + channel], table[(node + 1) * channels + channel]];
     return (low * (NODE_SPACING - distance) + high * distance) / NODE_SPACING;
@@ -23,8 +23,8 @@ export function interpolate(table: Float32Array, channels: number, quality: numb
 }
 
 /** The same of an integer table, rounded. */
-export function interpolateIntegers(table: Float32Array, channels: number, quality: number): Float32Array {
-  const [node, distance] = below(quality);
+export function interpolateIntegers(table: Float32Array, quality: number): Float32Array {
+  const [node, distance] = below(quality), channels = table.length / NODES;
   return Float32Array.from({ length: channels }, (_, channel) => {
     const [low, high] = [table[node * channels + channel], table[(node + 1) * channels + channel]];
     return Math.floor((2 * (low * (NODE_SPACING - distance) + high * distance) + NODE_SPACING) / (2 * NODE_SPACING));

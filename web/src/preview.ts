@@ -15,19 +15,17 @@ export class Previewer {
   /** (3, 3, K, 27): by place of the block (first, inner, last row; column), what a latent adds to the 3 x 3 blocks around. */
   private readonly kernels: Float32Array;
   private readonly logInverseGain: Float32Array;
-  /** Of the first group, and of all. */
+  /** Of the first group. */
   private readonly channels: number;
-  private readonly all: number;
 
   constructor(private readonly engine: Engine, model: ModelFile) {
     this.kernels = model.floats("preview.kernels");
     this.channels = model.shape("preview.kernels")[2];
     this.logInverseGain = model.floats("log_inverse_gain");
-    this.all = model.shape("log_inverse_gain")[1];
   }
 
   private gains(quality: number): Float32Array {
-    return interpolate(this.logInverseGain, this.all, quality).map(Math.exp);
+    return interpolate(this.logInverseGain, quality).map(Math.exp);
   }
 
   /** Of gained latents, the first group of which is decoded, cut to an image of `width` x `height` pixels. */

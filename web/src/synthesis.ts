@@ -16,7 +16,6 @@ type Bottleneck = [reduce: Layer, middle: Layer, expand: Layer];
 
 /** Scale and shift of each channel by quality. */
 interface Modulation {
-  channels: number;
   scale: Float32Array;
   shift: Float32Array;
 }
@@ -74,7 +73,7 @@ export class Synthesis {
     this.bottlenecks = { coarse: chain("coarse"), fine: chain("fine") };
     const modulation = (name: string): Modulation => {
       const [scale, shift] = ["scale", "shift"].map((part) => model.floats(`net.${name}.${part}`));
-      return { channels: model.shape(`net.${name}.scale`)[1], scale, shift };
+      return { scale, shift };
     };
     this.modulations = { coarse: modulation("coarse"), fine: modulation("fine") };
     this.halo = Math.max(1, Math.ceil(this.bottlenecks.coarse.length / 2 + (this.bottlenecks.fine.length + 1) / 4));
@@ -106,15 +105,13 @@ export class Synthesis {
   }
 
   private tables(quality: number): Tables {
-    const put = (table: Float32Array, channels: number, change: (value: number) => number) =>
-      this.engine.put(interpolate(table, channels, quality).map(change));
-    const modulation = ({ channels, scale, shift }: Modulation) => ({
-      scale: put(scale, channels, (value) => 1 + value),
-      shift: put(shift, channels, (value) => value),
+    const put = (table: Float32Array, change: (value: number) => number) => this.engine.put(interpolate(table, quality).map(change));
+    const modulation = ({ scale, shift }: Modulation) => ({
+      scale: put(scale, (value) => 1 + value),
+      shift: put(shift, (value) => value),
     });
-    const channels = this.logInverseGain.length / 9;
     const { coarse, fine } = this.modulations;
-    return { gain: put(this.logInverseGain, channels, Math.exp), coarse: modulation(coarse), fine: modulation(fine) };
+    return { gain: put(this.logInverseGain, Math.exp), coarse: modulation(coarse), fine: modulation(fine) };
   }
 
   /** Rows of pixels from `from` to `to` of a strip that begins with the row `top` of blocks. */
