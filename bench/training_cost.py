@@ -1,15 +1,10 @@
-"""How the cost of a training step grows with batch, crop and width, and what a pod would make of it.
+"""How the cost of a training step grows with batch, crop and width.
 
-    python -m bench.training_cost [-o FOLDER] [--rounds 3] [--chips 16 --tflops 275 --utilisation 0.3]
+    python -m bench.training_cost [-o FOLDER] [--rounds 3]
 
 Every case is the `jnd` codec with one setting of the base case changed: floating-point operations and memory as XLA
 counts them in the compiled step (forward, backward, Adam), and the median time of `--rounds` steps here. With -o the table
 is also written as a Markdown file and a plot.
-
-The last lines are an estimate, not a measurement: the steps of `configs/pod.py` on `--chips` chips, each of which does
-`--tflops` * `--utilisation` (a v4 TPU chip has a peak of 275 TFLOP/s in bfloat16; a small convolutional network in float32
-gets a fraction of it) and moves the bytes that XLA counts here at `--bandwidth` gigabytes a second, whichever takes longer, with
-gradients summed over the chips by a ring at `--gigabytes` per second and chip. Launches, input and validation are left out.
 """
 
 from __future__ import annotations
@@ -24,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from configs import base, pod
+from configs import base
 from jnd_jax import codec
 from jnd_jax.losses import make_loss
 from jnd_jax.training.parallel import parallelize
@@ -65,14 +60,12 @@ def measure(case: dict[str, float], rounds: int) -> dict[str, float]:
         jax.block_until_ready(metrics)
         times.append(time.perf_counter() - start)
     memory, pixels = step.memory_analysis(), case["batch"] * case["crop"] ** 2
-    cost = step.cost_analysis()
-    flops, moved = cost["flops"], cost["bytes accessed"]
+    flops = step.cost_analysis()["flops"]
     return case | {
         "parameters": parameters,
         "seconds": statistics.median(times[1:]),
         "flops": flops,
         "flops_per_pixel": flops / pixels,
-        "bytes_per_pixel": moved / pixels,
         "gigabytes": (memory.temp_size_in_bytes + memory.argument_size_in_bytes) / 1e9,
     }
 
@@ -113,39 +106,16 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def pod_estimate(row: dict[str, float], args: argparse.Namespace) -> list[str]:
-    """Lines about `configs/pod.py`, from the counted work a pixel of the base case."""
-    lines = []
-    for steps, crop, batch in pod.get_config().train.stages:
-        pixels = batch * crop**2 / args.chips
-        compute = row["flops_per_pixel"] * pixels / (args.tflops * 1e12 * args.utilisation)
-        memory = row["bytes_per_pixel"] * pixels / (args.bandwidth * 1e9)
-        # A ring sends and receives each gradient (4 bytes) about twice.
-        exchange = 2 * 4 * row["parameters"] / (args.gigabytes * 1e9)
-        lines.append(
-            f"estimate: {steps} steps of batch {batch} at {crop}: {1e3 * compute:.1f} ms of compute or "
-            f"{1e3 * memory:.1f} ms of memory traffic, and {1e3 * exchange:.1f} ms of exchange a step, "
-            f"{steps * (max(compute, memory) + exchange) / 3600:.2f} hours; "
-            f"{row['gigabytes'] * batch / args.chips / row['batch'] * (crop / row['crop']) ** 2:.1f} GB a chip"
-        )
-    return lines
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--chips", type=int, default=16)
-    parser.add_argument("--tflops", type=float, default=275.0, help="peak of a chip")
-    parser.add_argument("--utilisation", type=float, default=0.3)
-    parser.add_argument("--bandwidth", type=float, default=1200.0, help="of a chip's memory, gigabytes a second")
-    parser.add_argument("--gigabytes", type=float, default=50.0, help="a second, sent by each chip")
     args = parser.parse_args()
     rows = []
     for case in CASES:
         rows.append(measure(case, args.rounds))
         print(table(rows).splitlines()[-1], flush=True)
-    text = "\n\n".join([table(rows), "\n".join(pod_estimate(rows[0], args))])
+    text = table(rows)
     print("\n" + text)
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 
 python train.py --config configs/pod.py --coordinator auto --workdir /shared/runs/pod --config.data.path=/shared/photos
 (the same command on every host)
-Result: not run.
+Result: not run. Estimate for 16 v4 chips and 4 hosts: at least 0.35 hours, 18 dollars; a third of it in the first stage, which waits
+for its images, two fifths compiling (python -m bench.pod_cost; assumptions there, the table in docs/training.md).
 """
 
 from ml_collections import ConfigDict
