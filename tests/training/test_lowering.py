@@ -11,6 +11,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
 import configs
 from configs import jnd_arms, pod
@@ -19,6 +20,7 @@ from jnd_jax.losses import make_loss
 from jnd_jax.training.loop import step_of
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import create_state
+from tests.models import CONFIG
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
 
@@ -62,6 +64,7 @@ def test_the_pod_s_step_needs_no_decomposition_and_soap_does():
     called = lambda config: set(re.findall(r"custom_call @(\w+)", lowered(config, ["tpu"])))
     decompositions = {"Eigh", "Qr", "ProductOfElementaryHouseholderReflectors"}
     config = pod.get_config()
+    config.model = ConfigDict(CONFIG)
     assert not decompositions & called(config)
     config.train.optimizer = "soap"
     assert decompositions & called(config)
