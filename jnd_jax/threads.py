@@ -20,7 +20,8 @@ _limit: Any = None
 
 @contextlib.contextmanager
 def _single() -> Iterator[None]:
-    # Counted: of calls that overlap, the last one restores what the first one found.
+    # Counted: of calls that overlap, the last one restores what the first one found. (Once the main thread has set a
+    # limit, OpenBLAS 0.3.31 ignores those of other threads: these only lose time.)
     global _callers, _limit
     with _lock:
         if _callers == 0:

@@ -8,7 +8,7 @@ import pytest
 from tests.models import write_tiny_model
 from tests.photos import photo_crops
 
-# Most of the tests' time is compiling: without LLVM's optimisations it takes less than half. jax reads this at its start.
+# Most of the tests' time is compiling, which takes less than half without LLVM's optimisations. jax reads this at its start.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 

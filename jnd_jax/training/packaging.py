@@ -26,6 +26,7 @@ from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.freeze import coding_tables
 from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.data import cache
+from jnd_jax.errors import JndError
 from jnd_jax.training.checkpoint import load_params
 from jnd_jax.training.validate import choose
 
@@ -124,6 +125,8 @@ def main() -> None:
     if args.count:
         photographs, _ = cache.split(cache.load_images(args.count.split(",")), 10)
         pictures = [example["image"] for example in choose(photographs, None, len(photographs), _LARGEST)]
+        if not isinstance(model, LappedCodec):
+            raise JndError("Symbols are counted for models of the 'lapped' family only: leave --count out.")
         counts = count_symbols(model, params, pictures)
     print(export_model(params, args.output, model, card, counts))
 
