@@ -101,6 +101,20 @@ class _Entry(NamedTuple):
     crc: int
     offset: int
 
+    def content(self, data: bytes) -> bytes:
+        """The chunk of the file `data`, or what there is of it."""
+        return data[self.offset : self.offset + self.size]
+
+    def intact(self, data: bytes) -> bool:
+        """Whether the chunk of the file `data` is the one that was written."""
+        content = self.content(data)
+        return len(content) == self.size and zlib.crc32(content) == self.crc
+
+
+def fits(width: int, height: int) -> bool:
+    """Whether a file can hold an image of this size."""
+    return 0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS
+
 
 def _check(header: Header) -> None:
     try:
@@ -108,22 +122,20 @@ def _check(header: Header) -> None:
     except (ValueError, TypeError):
         valid_model = False
     if not valid_model:
-        raise JndError(f"give the model's hash as 16 hexadecimal digits, not {header.model!r}")
-    if not (
-        0 < header.width <= MAX_SIDE and 0 < header.height <= MAX_SIDE and header.width * header.height <= MAX_PIXELS
-    ):
+        raise JndError(f"Give the model's hash as 16 hexadecimal digits, not {header.model!r}")
+    if not fits(header.width, header.height):
         raise JndError(
-            f"an image of {header.width}x{header.height} pixels does not fit a .jnd file: use 1 "
+            f"An image of {header.width}x{header.height} pixels does not fit a .jnd file: use 1 "
             f"to {MAX_SIDE} pixels a side and at most {MAX_PIXELS} in all"
         )
     if not 0 <= header.quality <= MAX_QUALITY:
-        raise JndError(f"give a quality of 0 to {MAX_QUALITY} tenths, not {header.quality}")
+        raise JndError(f"Give a quality of 0 to {MAX_QUALITY} tenths, not {header.quality}")
     if header.coder not in CODERS:
-        raise JndError(f"use one of the coders {', '.join(CODERS)}, not {header.coder!r}")
+        raise JndError(f"Use one of the coders {', '.join(CODERS)}, not {header.coder!r}")
     if not 1 <= header.passes <= 255:
         raise JndError(f"Code y in 1 to 255 passes, not {header.passes}.")
     if header.bit_depth not in BIT_DEPTHS:
-        raise JndError(f"code 8 to 16 bits a sample, not {header.bit_depth}")
+        raise JndError(f"Code 8 to 16 bits a sample, not {header.bit_depth}")
 
 
 def pack(header: Header, chunks: Mapping[str, bytes]) -> bytes:
@@ -140,12 +152,12 @@ def pack(header: Header, chunks: Mapping[str, bytes]) -> bytes:
     unknown, missing = set(chunks) - set(TAGS), set(REQUIRED) - set(chunks)
     if unknown or missing:
         raise JndError(
-            f"give a .jnd file the chunks {' and '.join(REQUIRED)} and any of {', '.join(TAGS)}, "
+            f"Give a .jnd file the chunks {' and '.join(REQUIRED)} and any of {', '.join(TAGS)}, "
             f"not {', '.join(sorted(chunks)) or 'none'}"
         )
     names = sorted(chunks, key=TAGS.__getitem__)
     if any(len(chunks[name]) >= 1 << 32 for name in names):
-        raise JndError("keep each chunk of a .jnd file below 4 GiB")
+        raise JndError("Keep each chunk of a .jnd file below 4 GiB")
     values = {
         "magic": MAGIC,
         "version": VERSION,
@@ -177,12 +189,12 @@ def as_bytes(data: Any) -> bytes:
 
 def _read_header(data: bytes) -> dict[str, Any]:
     if data[: len(MAGIC)] != MAGIC:
-        raise JndError("this is not a .jnd file: give one that jnd-jax has written")
+        raise JndError("This is not a .jnd file: give one that jnd-jax has written")
     if len(data) < HEADER_SIZE:
-        raise JndError(f"the file ends after {len(data)} bytes, inside its header: copy or download it again")
+        raise JndError(f"The file ends after {len(data)} bytes, inside its header: copy or download it again")
     values = dict(zip((field.name for field in HEADER_FIELDS), _HEADER.unpack_from(data)))
     if zlib.crc32(data[: HEADER_SIZE - _CRC.size]) != values["header_crc"]:
-        raise JndError("the file's header is damaged: copy or download it again")
+        raise JndError("The file's header is damaged: copy or download it again")
     if values["version"] < VERSION:
         raise JndError(
             f"The file is of the older format {values['version']}, which is no longer read; encode its image anew."
@@ -203,20 +215,20 @@ def _read_header(data: bytes) -> dict[str, Any]:
 def _read_table(data: bytes, count: int) -> list[_Entry]:
     end = HEADER_SIZE + count * _CHUNK.size
     if len(data) < end + _CRC.size:
-        raise JndError(f"the file ends after {len(data)} bytes, inside its chunk table: copy or download it again")
+        raise JndError(f"The file ends after {len(data)} bytes, inside its chunk table: copy or download it again")
     if zlib.crc32(data[HEADER_SIZE:end]) != _CRC.unpack_from(data, end)[0]:
-        raise JndError("the file's chunk table is damaged: copy or download it again")
+        raise JndError("The file's chunk table is damaged: copy or download it again")
     entries, offset, last = [], end + _CRC.size, 0
     for tag, size, crc in _CHUNK.iter_unpack(data[HEADER_SIZE:end]):
         if tag not in _NAMES:
-            raise JndError(f"the file holds a chunk of the unknown kind {tag}: update jnd_jax")
+            raise JndError(f"The file holds a chunk of the unknown kind {tag}: update jnd_jax")
         if tag <= last:
-            raise JndError("the file's chunk table is out of order: have the file written again")
+            raise JndError("The file's chunk table is out of order: have the file written again")
         entries.append(_Entry(_NAMES[tag], size, crc, offset))
         offset, last = offset + size, tag
     missing = set(REQUIRED) - {entry.name for entry in entries}
     if missing:
-        raise JndError(f"the file lacks its chunk {' and '.join(sorted(missing))}: have the file written again")
+        raise JndError(f"The file lacks its chunk {' and '.join(sorted(missing))}: have the file written again")
     return entries
 
 
@@ -246,16 +258,13 @@ def unpack(data: bytes) -> tuple[Header, dict[str, bytes]]:
     _, header, entries = _read(data)
     end = entries[-1].offset + entries[-1].size
     if len(data) < end:
-        raise JndError(f"the file ends after {len(data)} of {end} bytes: copy or download it again")
+        raise JndError(f"The file ends after {len(data)} of {end} bytes: copy or download it again")
     if len(data) > end:
         raise JndError(f"{len(data) - end} bytes follow the end of the file: copy or download it again")
-    chunks = {}
     for entry in entries:
-        chunk = data[entry.offset : entry.offset + entry.size]
-        if zlib.crc32(chunk) != entry.crc:
-            raise JndError(f"the file's chunk {entry.name} is damaged: copy or download it again")
-        chunks[entry.name] = chunk
-    return header, chunks
+        if not entry.intact(data):
+            raise JndError(f"The file's chunk {entry.name} is damaged: copy or download it again")
+    return header, {entry.name: entry.content(data) for entry in entries}
 
 
 def salvage(data: bytes) -> tuple[Header, dict[str, bytes], set[str]]:
@@ -265,9 +274,8 @@ def salvage(data: bytes) -> tuple[Header, dict[str, bytes], set[str]]:
         JndError: as `unpack`, for header and chunk table.
     """
     _, header, entries = _read(data)
-    chunks = {entry.name: data[entry.offset : entry.offset + entry.size] for entry in entries}
-    whole = {entry.name: chunks[entry.name] for entry in entries if zlib.crc32(chunks[entry.name]) == entry.crc}
-    return header, whole, set(chunks)
+    whole = {entry.name: entry.content(data) for entry in entries if entry.intact(data)}
+    return header, whole, {entry.name for entry in entries}
 
 
 def arrived(data: bytes) -> tuple[Header, dict[str, bytes], float]:
@@ -279,12 +287,10 @@ def arrived(data: bytes) -> tuple[Header, dict[str, bytes], float]:
     data = as_bytes(data)
     _, header, entries = _read(data)
     sizes = {entry.name: entry.size for entry in entries}
-    chunks = {
-        entry.name: data[entry.offset : entry.offset + entry.size] for entry in entries if entry.offset < len(data)
-    }
+    chunks = {entry.name: entry.content(data) for entry in entries if entry.offset < len(data)}
     cut = {name for name in sizes if len(chunks.get(name, b"")) < sizes[name]}
     for entry in entries:
-        if entry.name not in cut and zlib.crc32(chunks[entry.name]) != entry.crc:
+        if entry.name not in cut and not entry.intact(data):
             raise JndError(f"The file's chunk {entry.name} is damaged: copy or download it again.")
     if cut & {"z", "regions"} or header.coder != CODERS[0]:
         raise JndError(
@@ -310,8 +316,7 @@ def probe(data: bytes) -> dict[str, Any]:
             "tag": TAGS[entry.name],
             "size": entry.size,
             "crc": f"{entry.crc:08x}",
-            "intact": zlib.crc32(data[entry.offset : entry.offset + entry.size]) == entry.crc
-            and entry.offset + entry.size <= len(data),
+            "intact": entry.intact(data),
         }
         for entry in entries
     ]

@@ -321,7 +321,7 @@ def _quality(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 100 or abs(value * 10 - round(value * 10)) > 1e-6:
-        raise argparse.ArgumentTypeError(f"give a quality of 0 to 100 in tenths, not {text!r}")
+        raise argparse.ArgumentTypeError(f"Give a quality of 0 to 100 in tenths, not {text!r}")
     return value
 
 
@@ -329,7 +329,7 @@ def _rectangle(text: str) -> tuple[int, ...]:
     numbers = text.split(",")
     if len(numbers) != 4 or not all(number.isdecimal() for number in numbers):
         raise argparse.ArgumentTypeError(
-            f"give left, top, width and height in pixels, such as 0,0,640,480, not {text!r}"
+            f"Give left, top, width and height in pixels, such as 0,0,640,480, not {text!r}"
         )
     return tuple(map(int, numbers))
 

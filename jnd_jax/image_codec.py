@@ -403,9 +403,7 @@ def check_image(image: np.ndarray) -> None:
             "convert it first."
         )
     height, width = image.shape[:2]
-    if not (
-        0 < height <= bitstream.MAX_SIDE and 0 < width <= bitstream.MAX_SIDE and height * width <= bitstream.MAX_PIXELS
-    ):
+    if not bitstream.fits(width, height):
         raise JndError(
             f"An image of {width}x{height} pixels cannot be coded: use sides of 1 to {bitstream.MAX_SIDE} "
             f"pixels and at most {bitstream.MAX_PIXELS} pixels in all."

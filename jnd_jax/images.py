@@ -30,7 +30,7 @@ from PIL import (  # each registers the formats that `FORMATS` names
     WebPImagePlugin,
 )
 
-from jnd_jax.bitstream import MAX_PIXELS, MAX_SIDE
+from jnd_jax.bitstream import MAX_PIXELS, MAX_SIDE, fits
 from jnd_jax.errors import JndError
 from jnd_jax.files import read_bytes, write_bytes
 from jnd_jax.formats import dicom, exif, icc, png, tiff
@@ -130,7 +130,7 @@ def _refused_bits(image: Image.Image, source: _Source) -> int:
 
 def check_size(width: int, height: int) -> None:
     """Raises JndError for an image that is too large to be coded."""
-    if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
+    if not fits(width, height):
         raise JndError(
             f"The image is too large, {width}x{height} pixels: cut the image into parts of at most {MAX_SIDE} pixels a "
             f"side and {MAX_PIXELS} in all."
@@ -462,7 +462,7 @@ def format_image(picture: Picture, suffix: str, **changes: object) -> bytes:
         raise JndError("JPEG cannot hold the image's transparency: write the image as .png, .webp or .tiff.")
     deep = picture.pixels.dtype == np.uint16
     if deep and kind in ("JPEG", "WEBP"):
-        raise JndError(f"{kind} cannot hold the image's {16} bits a sample: write the image as .png or .tiff.")
+        raise JndError(f"{kind} cannot hold the image's 16 bits a sample: write the image as .png or .tiff.")
     try:
         if kind == "TIFF":
             data = _format_tiff(picture)

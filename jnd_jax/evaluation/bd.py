@@ -98,7 +98,7 @@ def bd_rate(
 
     interpolators = {"akima": Akima1DInterpolator, "pchip": PchipInterpolator}
     if method not in interpolators:
-        raise JndError(f"unknown interpolation {method!r}: choose akima or pchip")
+        raise JndError(f"Unknown interpolation {method!r}: choose akima or pchip")
     anchor, test = _curve(anchor_rate, anchor_quality), _curve(test_rate, test_quality)
     low, high = max(anchor[1][0], test[1][0]), min(anchor[1][-1], test[1][-1])
     wanted, of_what = min(np.ptp(anchor[1]), np.ptp(test[1])), "the shorter one's quality range"

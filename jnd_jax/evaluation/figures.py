@@ -36,7 +36,7 @@ def _rows(path: Path, kind: type) -> list:
             return [kind(**{name: cell(name, text) for name, text in row.items()}) for row in csv.DictReader(file)]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise JndError(
-            f"run `jnd-jax eval ... -o {path.parent}` to its end first: {path} is no table of it ({error})"
+            f"Run `jnd-jax eval ... -o {path.parent}` to its end first: {path} is no table of it ({error})"
         ) from error
 
 
@@ -82,7 +82,7 @@ def replace(text: str, folder: str, table: str) -> str:
     start = f"<!-- figures: {folder} -->"
     pattern = re.compile(f"({re.escape(start)}\n).*?({re.escape(END)})", re.S)
     if not pattern.search(text):
-        raise JndError(f"write the lines {start} and {END} where the figures are to stand")
+        raise JndError(f"Write the lines {start} and {END} where the figures are to stand")
     return pattern.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
 
 

@@ -41,10 +41,10 @@ def find_images(folder: Path, limit: int | None = None) -> list[TestImage]:
     """
     paths = find(folder, READ_SUFFIXES)[:limit]
     if not paths:
-        raise JndError(f"put at least one image into {folder}, of the suffixes {', '.join(READ_SUFFIXES)}")
+        raise JndError(f"Put at least one image into {folder}, of the suffixes {', '.join(READ_SUFFIXES)}")
     names = [path.stem for path in paths]
     if len(set(names)) < len(names):
-        raise JndError(f"give the images in {folder} different names, apart from their extensions")
+        raise JndError(f"Give the images in {folder} different names, apart from their extensions")
     images = []
     for path in paths:
         pixels = read_rgb(path)
@@ -88,7 +88,7 @@ class Results:
                 try:
                     self._merge(json.loads(line))
                 except (ValueError, KeyError) as error:
-                    raise JndError(f"line {number} of {path} is no result: repair or delete the file") from error
+                    raise JndError(f"Line {number} of {path} is no result: repair or delete the file") from error
 
     def _merge(self, record: dict[str, Any]) -> None:
         if record["kind"] not in KEYS:

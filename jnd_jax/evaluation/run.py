@@ -27,7 +27,7 @@ def _qualities(text: str) -> list[float]:
     try:
         return sorted({float(number) for number in _names(text)})
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"write qualities as numbers with commas, not {text!r}") from error
+        raise argparse.ArgumentTypeError(f"Write qualities as numbers with commas, not {text!r}") from error
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +95,11 @@ def _tested(args: argparse.Namespace) -> list[codecs.Codec]:
     for quality in args.qualities:
         if not 0 <= quality <= 100 or round(quality * 10, 6) % 1:
             raise JndError(f"Give the models qualities of 0 to 100 in tenths, not {quality:g}.")
-    models = [dataclasses.replace(codecs.lookup(name), grid=tuple(args.qualities)) for name in args.models]
+    found = [codecs.lookup(name) for name in args.models]
+    # A model of one rate has no other qualities.
+    models = [
+        dataclasses.replace(codec, grid=tuple(args.qualities)) if len(codec.grid) > 1 else codec for codec in found
+    ]
     tested = models + [codecs.lookup(name) for name in args.against]
     if not tested or len({codec.name for codec in tested}) < len(tested):
         raise JndError("Name at least one model or codec, and each of them once.")

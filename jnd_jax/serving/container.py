@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from jnd_jax import bitstream
 
-DAMAGED = "the file is damaged or cut short: copy or download it again"
+DAMAGED = "The file is damaged or cut short: copy or download it again"
 _ENTRY = 9  # bytes of an entry of the chunk table: tag, size, CRC-32
 _LONGEST_TABLE = bitstream.HEADER_SIZE + _ENTRY * 255 + 8
 
@@ -116,16 +116,16 @@ def read(data: tf.Tensor, model: str, passes: int, max_pixels: int) -> File:
     required = tf.constant([bitstream.TAGS[name] for name in bitstream.REQUIRED])
     has = lambda name: tf.reduce_any(tags == bitstream.TAGS[name])
     checks = (
-        (tf.reduce_all(fields[:4] == list(bitstream.MAGIC)), "the file is not a .jnd file"),
+        (tf.reduce_all(fields[:4] == list(bitstream.MAGIC)), "The file is not a .jnd file"),
         (intact(fields[:28], 28), DAMAGED),
-        (number(4, 1) == bitstream.VERSION, "the file is of a newer format than this program reads: update it"),
+        (number(4, 1) == bitstream.VERSION, "The file is of a newer format than this program reads: update it"),
         (
             number(5, 1) == bitstream.CODERS.index("tfc"),
-            "the file is coded for constriction: transcode it with `jnd-jax transcode --coder tfc`",
+            "The file is coded for constriction: transcode it with `jnd-jax transcode --coder tfc`",
         ),
         (
             tf.reduce_all(fields[8:16] == list(bytes.fromhex(model))),
-            f"the file was made with another model than {model}",
+            f"The file was made with another model than {model}",
         ),
         (number(6, 1) == passes, DAMAGED),
         ((count >= 2) & (count <= len(bitstream.TAGS)), DAMAGED),
@@ -134,26 +134,26 @@ def read(data: tf.Tensor, model: str, passes: int, max_pixels: int) -> File:
             tf.reduce_all(tags[:2] == required[: tf.size(tags[:2])])
             & tf.reduce_all(tags[1:] > tags[:-1])
             & tf.reduce_all(tags <= len(bitstream.TAGS)),
-            "the file's chunk table is out of order: have the file written again",
+            "The file's chunk table is out of order: have the file written again",
         ),
         (
             ~has("regions"),
-            "the file has a quality by region, which this program does not read: decode it with jnd-jax",
+            "The file has a quality by region, which this program does not read: decode it with jnd-jax",
         ),
         (
             ~has("residual"),
-            "the file has a bound on its errors, which this program does not read: decode it with jnd-jax",
+            "The file has a bound on its errors, which this program does not read: decode it with jnd-jax",
         ),
         (
             _within(width, bitstream.MAX_SIDE)
             & _within(height, bitstream.MAX_SIDE)
             & (width * height <= bitstream.MAX_PIXELS)
             & (quality <= bitstream.MAX_QUALITY),
-            "the file declares a size or a quality that no file has",
+            "The file declares a size or a quality that no file has",
         ),
         (
             (number(26, 1) == 8) & (number(27, 1) == 0),
-            "the file is grey or has more than 8 bits a sample, which this program does not read: decode it with jnd-jax",
+            "The file is grey or has more than 8 bits a sample, which this program does not read: decode it with jnd-jax",
         ),
         (width * height <= max_pixels, f"the image has more than the {max_pixels} pixels that this program decodes"),
         (tf.reduce_max(tf.concat([[0], ends], 0)) == size, DAMAGED),

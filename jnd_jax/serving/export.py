@@ -123,7 +123,7 @@ def _size(text: str) -> tuple[int, int]:
     except ValueError:
         width = height = 0
     if min(width, height) < 1 or max(width, height) > 8192:
-        raise argparse.ArgumentTypeError(f"give a size of 1 to 8192 pixels a side, such as 768x512, not {text!r}")
+        raise argparse.ArgumentTypeError(f"Give a size of 1 to 8192 pixels a side, such as 768x512, not {text!r}")
     return width, height
 
 
@@ -133,7 +133,7 @@ def _megapixels(text: str) -> int:
     except (ValueError, OverflowError):
         pixels = 0
     if not _WARM_PIXELS <= pixels <= MAX_PIXELS:
-        raise argparse.ArgumentTypeError(f"give a number of megapixels from 0.4 to {MAX_PIXELS / 1e6:g}, not {text!r}")
+        raise argparse.ArgumentTypeError(f"Give a number of megapixels from 0.4 to {MAX_PIXELS / 1e6:g}, not {text!r}")
     return pixels
 
 

@@ -115,7 +115,7 @@ def _latent_checks(symbols, z, quality, max_pixels: int) -> list[tf.Operation]:
             tf.reduce_all(tf.shape(z)[:3] == [batch, h // GRID, w // GRID]) & (h % GRID + w % GRID == 0),
             f"give z for each {GRID} x {GRID} positions of symbols, h and w multiples of {GRID}",
         ),
-        _check(tf.size(quality) == batch, "give a quality for each image of the batch"),
+        _check(tf.size(quality) == batch, "Give a quality for each image of the batch"),
         _check(_within(quality, 0, hyper.QUALITY_MAX), f"give qualities of 0 to {hyper.QUALITY_MAX} tenths"),
         _check(pixels <= max_pixels, f"give images of at most {max_pixels} pixels"),
     ]
@@ -127,7 +127,7 @@ def _size_checks(symbols, height, width) -> list[tf.Operation]:
     return [
         _check(
             (tf.size(height) == batch) & (tf.size(width) == batch),
-            "give a height and a width for each image of the batch",
+            "Give a height and a width for each image of the batch",
         ),
         _check(
             _within(height, 1, BLOCK * h) & _within(width, 1, BLOCK * w),

@@ -141,5 +141,5 @@ def test_bradley_terry_recovers_strengths_from_expected_wins():
 def test_unconnected_conditions_cannot_be_ranked():
     wins = np.zeros((4, 4))
     wins[0, 1] = wins[2, 3] = 5
-    with pytest.raises(JndError, match="compare every condition"):
+    with pytest.raises(JndError, match="Compare every condition"):
         preference.bradley_terry(wins)

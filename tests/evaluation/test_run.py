@@ -223,12 +223,12 @@ def test_ctrl_c_ends_a_comparison_at_once(photos, tmp_path, stub):
 
 
 def test_bad_input_is_refused(photos, tmp_path, monkeypatch):
-    with pytest.raises(JndError, match="put at least one"):
+    with pytest.raises(JndError, match="Put at least one"):
         find_images(tmp_path)
     with pytest.raises(JndError, match="tenths"):
         evaluate(photos, tmp_path / "out", "--qualities", "10.05")
     with pytest.raises(JndError, match="Unknown metric"):
         evaluate(photos, tmp_path / "out", "--metrics", "vmaf")
     (tmp_path / "r.jsonl").write_text('{"kind": "point"}\n')
-    with pytest.raises(JndError, match="line 1"):
+    with pytest.raises(JndError, match="Line 1"):
         Results(tmp_path / "r.jsonl")

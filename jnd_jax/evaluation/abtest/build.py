@@ -27,7 +27,7 @@ def parse_condition(text: str) -> tuple[str, str]:
     """`CODEC@GOAL` -> (codec, goal); goal as `jnd_jax.search.parse_target` reads it, or q=QUALITY."""
     codec, _, goal = text.rpartition("@")
     if not codec:
-        raise JndError(f"write a condition as CODEC@bpp=0.5, CODEC@jnd or CODEC@q=50, not {text!r}")
+        raise JndError(f"Write a condition as CODEC@bpp=0.5, CODEC@jnd or CODEC@q=50, not {text!r}")
     return codec, goal
 
 
@@ -37,7 +37,7 @@ def coded(pixels: np.ndarray, codec: codecs.Codec, goal: str) -> tuple[np.ndarra
         try:
             quality = float(goal[2:])
         except ValueError as error:
-            raise JndError(f"write a quality as q=50, not {goal!r}") from error
+            raise JndError(f"Write a quality as q=50, not {goal!r}") from error
         data = codec.encode(pixels, quality)
     else:
         data = search.reach(pixels, codec.encode, codec.decode, codec.qualities, search.parse_target(goal)).data

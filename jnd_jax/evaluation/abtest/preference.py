@@ -218,7 +218,7 @@ def bradley_terry(wins: np.ndarray, prior: float = 0.5, iterations: int = 10_000
     wins = np.asarray(wins, float)
     compared = (wins + wins.T) > 0
     if not np.linalg.matrix_power(np.eye(len(wins)) + compared, len(wins))[0].all():
-        raise JndError("compare every condition, directly or over others, with every other before ranking them")
+        raise JndError("Compare every condition, directly or over others, with every other before ranking them")
     wins = wins + prior * compared
     games = wins + wins.T
     strength = np.ones(len(wins))

@@ -25,7 +25,7 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
     sizes = tuple((int(width), int(height)) for width, height in found)
     if not found or ",".join(map("x".join, found)) != text or not all(1 <= n <= 8192 for size in sizes for n in size):
         raise argparse.ArgumentTypeError(
-            f"give sizes of 1 to 8192 pixels a side, such as 768x512,512x768, not {text!r}"
+            f"Give sizes of 1 to 8192 pixels a side, such as 768x512,512x768, not {text!r}"
         )
     return sizes
 

@@ -97,5 +97,5 @@ def _positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"give a number above 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"Give a number above 0, not {text!r}")
     return value
