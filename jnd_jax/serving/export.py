@@ -53,6 +53,11 @@ class Sample(NamedTuple):
     coded: bytes
 
 
+def smallest(array: np.ndarray) -> np.ndarray:
+    """The same float32 numbers as int8 or float16, if one of these holds them exactly."""
+    return next((small for small in map(array.astype, (np.int8, np.float16)) if np.array_equal(small, array)), array)
+
+
 def sample(coder: coding.LatentCoder, h: int, w: int, quality: int, seed: int = 0) -> Sample:
     """Latents of h x w blocks of 16 pixels (multiples of 4), drawn with the codec's own NumPy arithmetic."""
     y = np.random.default_rng(seed).laplace(0.0, 2.0, (h, w, coder.scale_offset.shape[1])).astype(np.float32)

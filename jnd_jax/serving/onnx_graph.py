@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from jnd_jax.serving.export import smallest
+
 OPSET = 17
 _TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
@@ -15,15 +17,11 @@ _TYPES = {
     np.dtype(np.uint8): TensorProto.UINT8,
 }
 
+# Elements of a constant from which on a smaller type is worth a node that casts it back.
+_LARGE = 64
+
 Value = str
 Constant = np.ndarray | float | Sequence[int]
-
-
-def _smallest(array: np.ndarray) -> np.ndarray:
-    """The same float32 numbers as int8 or float16, if these hold them exactly."""
-    if array.size < 64:
-        return array
-    return next((small for small in map(array.astype, (np.int8, np.float16)) if np.array_equal(small, array)), array)
 
 
 class Graph:
@@ -49,7 +47,7 @@ class Graph:
         """A constant; floats are float32, integers int64."""
         array = np.asarray(value)
         array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float32)
-        small = _smallest(array) if array.dtype == np.float32 else array
+        small = smallest(array) if array.dtype == np.float32 and array.size >= _LARGE else array
         name = f"constant_{len(self._constants)}"
         self._constants[name] = numpy_helper.from_array(small, name)
         return name if small.dtype == array.dtype else self._node("Cast", [name], to=TensorProto.FLOAT)

@@ -19,6 +19,7 @@ from jnd_jax.codec import build, coding, preview
 from jnd_jax.codec.linear import BLOCK, synthesis_matrices
 from jnd_jax.errors import JndError
 from jnd_jax.image_codec import ImageCodec
+from jnd_jax.serving import export as exporting
 
 _ASSETS = Path(jnd_jax.__file__).parent.parent / "web" / "dist"
 _LEFT_OUT = shutil.ignore_patterns("*.map", "types")
@@ -44,7 +45,7 @@ def model_bytes(model: modelfile.ModelFile) -> bytes:
         "log_inverse_gain": coder.log_inverse_gain,
         "preview.kernels": preview.kernels(synthesis[:first], postfilter, BLOCK).reshape(3, 3, first, -1),
     }
-    tensors = {name: _smallest(array) for name, array in arrays.items()}
+    tensors = {name: exporting.smallest(np.ascontiguousarray(array, np.float32)) for name, array in arrays.items()}
     tensors |= {name: model.tables[name].astype(dtype) for name, dtype in _TABLES.items()}
     return save(tensors, {"name": model.name, "hash": model.hash})
 
@@ -77,12 +78,6 @@ def _network(model: modelfile.ModelFile) -> dict[str, np.ndarray]:
         out[f"net.{name}.weight"] = layer["kernel"].reshape(-1, layer["kernel"].shape[-1])
         out[f"net.{name}.bias"] = layer["bias"]
     return out
-
-
-def _smallest(array: np.ndarray) -> np.ndarray:
-    """The same numbers as int8, float16 or float32, the first that holds them exactly."""
-    array = np.ascontiguousarray(array, np.float32)
-    return next((small for small in map(array.astype, (np.int8, np.float16)) if np.array_equal(small, array)), array)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
