@@ -114,7 +114,9 @@ def stages(model, codec, image: np.ndarray, quality: float) -> dict[str, Callabl
         "encode: analysis": lambda: codec.analyse(image, level),
         "encode: hyper-analysis": lambda: latents.hyper_latents(y),
         "encode: hyper-synthesis, range coder": lambda: (latents.encode_z(z, level), latents.encode_y(y, z, level)),
-        "decode: hyper-synthesis, range coder": lambda: codec.decode_latents(header, chunks),
+        "decode: hyper-synthesis, range coder": lambda: list(
+            latents.decode_strips(chunks["y"], coding.z_of_file(latents, header, chunks), level, header.coder)
+        ),
         "decode: synthesis": lambda: codec.synthesise(decoded.y_hat, level),
     }
 
