@@ -47,7 +47,7 @@ def model_bytes(model: modelfile.ModelFile) -> bytes:
     }
     tensors = {name: exporting.smallest(np.ascontiguousarray(array, np.float32)) for name, array in arrays.items()}
     tensors |= {name: model.tables[name].astype(dtype) for name, dtype in _TABLES.items()}
-    return save(tensors, {"name": model.name, "hash": model.hash})
+    return save(tensors, {"hash": model.hash})
 
 
 def _path(name: str, path: Mapping[str, Any]) -> dict[str, np.ndarray]:
