@@ -21,9 +21,11 @@ tf = pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'jn
 
 # Run where jax cannot be imported.
 WITHOUT_JAX = """
-import sys
+import contextlib, sys
 sys.modules["jax"] = None
 import tensorflow as tf
+with contextlib.suppress(ImportError):
+    import tensorflow_compression_ops  # Registers the ops of the signatures that decode bytes.
 from tests.serving import golden
 synthesize = tf.saved_model.load(sys.argv[1]).signatures["synthesize"]
 for name in golden.NAMES:
