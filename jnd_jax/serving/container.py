@@ -155,7 +155,7 @@ def read(data: tf.Tensor, model: str, passes: int, max_pixels: int) -> File:
             (number(26, 1) == 8) & (number(27, 1) == 0),
             "The file is grey or has more than 8 bits a sample, which this program does not read: decode it with jnd-jax",
         ),
-        (width * height <= max_pixels, f"the image has more than the {max_pixels} pixels that this program decodes"),
+        (width * height <= max_pixels, f"The image has more than the {max_pixels} pixels that this program decodes"),
         (tf.reduce_max(tf.concat([[0], ends], 0)) == size, DAMAGED),
         (tf.reduce_all(measured == crcs), DAMAGED),
     )

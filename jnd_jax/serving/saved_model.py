@@ -113,11 +113,11 @@ def _latent_checks(symbols, z, quality, max_pixels: int) -> list[tf.Operation]:
     return [
         _check(
             tf.reduce_all(tf.shape(z)[:3] == [batch, h // GRID, w // GRID]) & (h % GRID + w % GRID == 0),
-            f"give z for each {GRID} x {GRID} positions of symbols, h and w multiples of {GRID}",
+            f"Give z for each {GRID} x {GRID} positions of symbols, h and w multiples of {GRID}",
         ),
         _check(tf.size(quality) == batch, "Give a quality for each image of the batch"),
-        _check(_within(quality, 0, hyper.QUALITY_MAX), f"give qualities of 0 to {hyper.QUALITY_MAX} tenths"),
-        _check(pixels <= max_pixels, f"give images of at most {max_pixels} pixels"),
+        _check(_within(quality, 0, hyper.QUALITY_MAX), f"Give qualities of 0 to {hyper.QUALITY_MAX} tenths"),
+        _check(pixels <= max_pixels, f"Give images of at most {max_pixels} pixels"),
     ]
 
 
@@ -131,7 +131,7 @@ def _size_checks(symbols, height, width) -> list[tf.Operation]:
         ),
         _check(
             _within(height, 1, BLOCK * h) & _within(width, 1, BLOCK * w),
-            f"give heights of 1 to {BLOCK} h and widths of 1 to {BLOCK} w pixels",
+            f"Give heights of 1 to {BLOCK} h and widths of 1 to {BLOCK} w pixels",
         ),
     ]
 

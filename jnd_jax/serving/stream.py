@@ -87,7 +87,7 @@ class StreamDecoder(tf.Module):
         sizes = tf.map_fn(self._size, data, fn_output_signature=(tf.int32, tf.int32))
         largest = [tf.reduce_max(tf.concat([side, [0]], 0)) for side in sizes]
         pixels = tf.size(data, tf.int64) * tf.cast(largest[0], tf.int64) * tf.cast(largest[1], tf.int64)
-        message = f"the batch has more than {BATCH_IMAGES * self._max_pixels} pixels in all: send fewer files"
+        message = f"The batch has more than {BATCH_IMAGES * self._max_pixels} pixels in all: send fewer files"
         with tf.control_dependencies([tf.debugging.Assert(pixels <= BATCH_IMAGES * self._max_pixels, [message])]):
             data = tf.identity(data)
 
@@ -122,7 +122,7 @@ class StreamDecoder(tf.Module):
 
     def _read(self, data: tf.Tensor) -> container.File:
         file = container.read(data, self._decoder.hash, self._decoder.passes, self._max_pixels)
-        short = "the coded data is too short for the declared image size: get a fresh copy of the file"
+        short = "The coded data is too short for the declared image size: get a fresh copy of the file"
         status = tf.where((file.status == "") & ~self._plausible(file), short, file.status)
         height, width = (tf.where(status == "", side, 0) for side in (file.height, file.width))
         return file._replace(status=status, height=height, width=width)
