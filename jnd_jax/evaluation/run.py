@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -40,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against",
         type=_names,
         default=["jpeg", "webp", "avif", "jxl"],
-        help="conventional codecs, with commas (jpeg,jpegli,webp,avif,jxl,j2k, or TOML files of programs)",
+        help="conventional codecs, with commas (jpeg,jpegli,webp,avif,avif10,jxl,j2k, or TOML files of programs); "
+        "avif10@60+74 takes these qualities",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
@@ -91,6 +93,21 @@ def _installed_metrics() -> tuple[list[str], list[str]]:
     return [name for name in DEFAULT_METRICS if name != "butteraugli" or not missing], missing
 
 
+def _conventional(text: str) -> codecs.Codec:
+    """The codec of "NAME", at its own qualities, or of "NAME@60+74", at these."""
+    named = re.fullmatch(r"(.+)@([-.\d+]+)", text)
+    if named is None:
+        return codecs.lookup(text)
+    codec = codecs.lookup(named[1])
+    try:
+        grid = tuple(sorted({float(number) for number in named[2].split("+")}))
+    except ValueError as error:
+        raise JndError(f"Write the qualities of {named[1]} as in {named[1]}@60+74, not {text}.") from error
+    if unknown := [f"{quality:g}" for quality in grid if quality not in codec.qualities]:
+        raise JndError(f"{named[1]} has no quality {', '.join(unknown)}.")
+    return dataclasses.replace(codec, grid=grid)
+
+
 def _tested(args: argparse.Namespace) -> list[codecs.Codec]:
     for quality in args.qualities:
         if not 0 <= quality <= 100 or round(quality * 10, 6) % 1:
@@ -100,7 +117,7 @@ def _tested(args: argparse.Namespace) -> list[codecs.Codec]:
     models = [
         dataclasses.replace(codec, grid=tuple(args.qualities)) if len(codec.grid) > 1 else codec for codec in found
     ]
-    tested = models + [codecs.lookup(name) for name in args.against]
+    tested = models + [_conventional(text) for text in args.against]
     if not tested or len({codec.name for codec in tested}) < len(tested):
         raise JndError("Name at least one model or codec, and each of them once.")
     return tested

@@ -107,14 +107,16 @@ def beside(assumptions: Assumptions, measured: Measured, scenarios: Mapping[str,
     clients = f"{100 * a.share_clients_alternative:.0f} % of deliveries can show it"
     line = (
         f"{other.name} saves {change:.0f} % of the bytes of {a.today} today ({measured.name}: {own_change:.0f} %), at no "
-        f"training cost; {clients}. Over {a.horizon_months:g} months it comes to {_amount(worth.net, a.currency)}"
+        f"training cost; {clients}. Over {a.horizon_months:g} months it {'is worth' if worth.net > 0 else 'loses'} {_amount(abs(worth.net), a.currency)}"
     )
     if scenarios["worst"].net < worth.net < scenarios["best"].net:
         return f"{line}, which the measured interval does not tell from {measured.name}."
     if worth.net > own.net:
-        advice = f"change to {other.name}" if worth.net > 0 else "neither pays"
-        return f"{line}, {_amount(worth.net - own.net, a.currency)} MORE than {measured.name}: {advice}."
-    return f"{line}, {_amount(own.net - worth.net, a.currency)} less than {measured.name}."
+        more = _amount(worth.net - own.net, a.currency)
+        if worth.net > 0:
+            return f"{line}, {more} MORE than {measured.name}: change to {other.name}."
+        return f"{line}, {more} less than {measured.name} loses: neither pays."
+    return f"{line}; {measured.name} is {_amount(own.net - worth.net, a.currency)} better."
 
 
 def _name(text: str) -> str:

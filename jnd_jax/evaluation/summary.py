@@ -200,6 +200,12 @@ def quality_scale(metric: str, value: np.ndarray) -> np.ndarray:
     return value if metrics.lookup(metric).better == "higher" else -value
 
 
+def _log_scale(metric: str, value: np.ndarray) -> np.ndarray:
+    """Minus the logarithm of what a value lacks of the metric's best one, where it has one: nearly straight over log bits."""
+    best = metrics.lookup(metric).best
+    return quality_scale(metric, value) if best is None else -np.log(np.maximum(np.abs(best - value), 1e-9))
+
+
 def bits_at(points: Sequence[Mapping[str, Any]], metric: str, level: float) -> float:
     """Bits per pixel at which one image reaches a metric's value, between measured files; see `bd.rate_at`.
 
@@ -214,9 +220,8 @@ def bits_at(points: Sequence[Mapping[str, Any]], metric: str, level: float) -> f
     known = [point for point in points if metric in point["metrics"]]
     if not known:
         return np.nan
-    values = quality_scale(metric, np.array([point["metrics"][metric] for point in known]))
-    goal = quality_scale(metric, np.array(level))
-    return rate_at([point["bpp"] for point in known], values, float(goal))
+    values = _log_scale(metric, np.array([point["metrics"][metric] for point in known]))
+    return rate_at([point["bpp"] for point in known], values, float(_log_scale(metric, np.array(level))))
 
 
 class _Measured:

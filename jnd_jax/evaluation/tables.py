@@ -92,7 +92,7 @@ def _jnd_parts(summary: Summary, title: dict[str, str]) -> list[str]:
     cells = {(row.codec, row.metric, row.scale): jnd_cell(row) for row in summary.jnd}
     return [
         f"## Bits per pixel at {summary.jnd[0].t:g} JND",
-        "Mean over all images, each between the measured files just above and below the level (PCHIP of log bits); "
+        "Mean over all images, each between the measured files just above and below the level (PCHIP of log bits over the log of what the metric lacks of its best value); "
         "`not reached` if one image's files do not enclose it.",
         _markdown(
             ["", *(metrics.jnd_title(*level) for level in found)],

@@ -222,6 +222,17 @@ def test_ctrl_c_ends_a_comparison_at_once(photos, tmp_path, stub):
     assert stub.encodes <= 6
 
 
+def test_a_conventional_codec_takes_chosen_qualities(photos, tmp_path):
+    arguments = ("--data", photos, "--limit", 1, "--metrics", "psnr", "--viewer-images", 0, "-o", tmp_path)
+    assert call(run.add_arguments, run.run, "--against", "jpeg@80+35,j2k@30", *arguments) == 0
+    points = {(r["codec"], r["quality"]) for r in records(tmp_path) if r["kind"] == "point"}
+    assert points == {("jpeg", 35), ("jpeg", 80), ("j2k", 30)}
+    with pytest.raises(JndError, match="jpeg has no quality 97"):
+        call(run.add_arguments, run.run, "--against", "jpeg@97", *arguments)
+    with pytest.raises(JndError, match="as in jpeg@60"):
+        call(run.add_arguments, run.run, "--against", "jpeg@6+", *arguments)
+
+
 def test_bad_input_is_refused(photos, tmp_path, monkeypatch):
     with pytest.raises(JndError, match="Put at least one"):
         find_images(tmp_path)
