@@ -79,7 +79,7 @@ def test_training_sees_the_scale_indexes_of_files(kind):
     def indexes(xp):
         halves = hyper.halves(xp, xp.asarray(symbols))
         given = lambda channels, half, index, mean: halves[half][..., channels]
-        q, p = jax.tree.map(xp.asarray, (coder.scale, coder.mean))
+        q, p = jax.tree.map(xp.asarray, (hyper.folded(coder.scale), coder.mean))
         coded = hyper.passes(xp, q, p, xp.asarray(z), xp.full((1, 1, 1), level), offset[None, None], given, xp.floor)
         return np.asarray(coded.indexes)
 
