@@ -94,7 +94,7 @@ def measure(folder: Path, images: int, size: tuple[int, int], model: str) -> dic
     before = {json.loads(line)["file"]: (store / json.loads(line)["file"]).stat().st_mtime_ns for line in lines(store)}
     second = start(photos, store, model)
     said = second.communicate()[0]
-    encoded, kept, failed = map(int, re.fullmatch(r"(\d+) encoded, (\d+) kept, (\d+) failed\n", said).groups())
+    encoded, kept, failed = map(int, re.match(r"(\d+) encoded, (\d+) kept, (\d+) failed\n", said).groups())
     entries = [json.loads(line) for line in lines(store)]
     whole = [
         entry
