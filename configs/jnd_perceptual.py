@@ -22,7 +22,10 @@ def get_config() -> ConfigDict:
     config.model.update(analysis_depths=(2, 12), masked_share=0.95)
     config.loss = ConfigDict(losses.settings("rate_distortion", distance={"masked-dct": 0.95, "mse": 0.05}))
     config.train.update(
-        stages=((_STEPS, 128, 16),), learning_rate=1.5e-3, decay_from_step=_STEPS, init_from="trunks/jnd-perceptual.safetensors"
+        stages=((_STEPS, 128, 16),),
+        learning_rate=1.5e-3,
+        decay_from_step=_STEPS,
+        init_from="trunks/jnd-perceptual.safetensors",
     )
     config.eval.every = 1000
     return config
