@@ -8,6 +8,9 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from jnd_jax.files import keep_compiled
+from jnd_jax.training.memory import keep_memory
+
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and the model go; resumes what is there.")
 _PROFILE = flags.DEFINE_bool("profile", False, "Trace steps 10 to 15 for TensorBoard or Perfetto.")
@@ -36,11 +39,6 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments {argv[1:]}")
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file it writes
-    from jnd_jax import files
-    from jnd_jax.training.memory import keep_memory
-
-    files.keep_compiled()
-    keep_memory()
     from jnd_jax.errors import JndError
     from jnd_jax.training.loop import train_and_evaluate
     from jnd_jax.training.parallel import connect
@@ -54,4 +52,7 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
+    # Before the config is read, which imports jax.
+    keep_compiled()
+    keep_memory()
     app.run(main, flags_parser=parse)

@@ -48,11 +48,13 @@ def cache_folder() -> Path | None:
     except RuntimeError:
         return None
     folder = Path(base) / "jnd_jax"
+    if not folder.is_absolute():
+        return None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    return folder if folder.is_absolute() and os.access(folder, os.W_OK | os.X_OK) else None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def _inside(folder: Path) -> Iterator[Path]:

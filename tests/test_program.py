@@ -54,6 +54,12 @@ def test_standard_input_and_output_without_home(photo, tiny_model, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".safetensors") == ["a.png"]
 
 
+def test_a_relative_cache_folder_is_none_and_is_not_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert files.cache_folder() is None and not list(tmp_path.iterdir())
+
+
 def test_pipes_with_names_and_files_called_minus(photo, tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("in.png"), os.mkfifo("out")

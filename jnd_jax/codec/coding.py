@@ -85,8 +85,7 @@ class LatentCoder:
     @single_blas_thread
     def hyper_latents(self, y: np.ndarray) -> np.ndarray:
         """Integer hyper-latents (h/4, w/4, Cz), float32, of gained latents y (h, w, M)."""
-        z = np.round(hyper.hyper_analysis(np, self.hyper_analysis, y))
-        return np.clip(z, -hyper.Z_MAX, hyper.Z_MAX)
+        return hyper.round_hyper_latents(np, hyper.hyper_analysis(np, self.hyper_analysis, y))
 
     def encode_z(self, z: np.ndarray, quality: int, coder: str = "constriction") -> bytes:
         """Bytes of the hyper-latents, channel by channel; `coder` as in `entropy.coder.back_end`."""
@@ -190,12 +189,10 @@ class LatentCoder:
         z: np.ndarray,
         quality: Quality,
         coder: str = "constriction",
-        groups: int | None = None,
         partial: bool = False,
     ) -> Iterator[np.ndarray]:
         """The gained latents of `decode_y` in strips of rows, each (n, w, M); arguments and errors as there."""
-        decoded = self._decode_symbols(data, z, quality, coder, groups, partial, None)
-        return self._latents(decoded, z, groups)
+        return self._latents(self._decode_symbols(data, z, quality, coder, None, partial, None), z, None)
 
     def decode_y(
         self,

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnd_jax.codec.hyper import Z_MAX
+from jnd_jax.codec.hyper import round_hyper_latents
 from jnd_jax.codec.layers import compute_in
 from jnd_jax.codec.types import Forward
 from jnd_jax.entropy.densities import (
@@ -98,7 +98,7 @@ class HyperpriorCodec(nn.Module):
         with compute_in(None):
             centre = jax.lax.stop_gradient(self.hyper_centre())
             z = self.hyper_analysis(y) - centre
-            z_hat = centre + (jnp.clip(jnp.round(z), -Z_MAX, Z_MAX) if keys_z is None else z + _noise(keys_z, z))
+            z_hat = centre + (round_hyper_latents(jnp, z) if keys_z is None else z + _noise(keys_z, z))
             y_hat, bits = self._code(y, z_hat, None if keys_y is None else _noise(keys_y, y))
         return Forward(
             x_hat=self.synthesis(y_hat, quality).astype(x.dtype),

@@ -53,7 +53,7 @@ def coding_tables(model: HyperpriorCodec, params: Mapping[str, Any]) -> dict[str
 def _hyper_latents(model: HyperpriorCodec, params: Any, y: jax.Array, centre: jax.Array) -> jax.Array:
     with jax.default_matmul_precision("highest"):
         z: Any = model.apply({"params": params}, y, method="hyper_analysis")
-    return jnp.clip(jnp.round(z - centre), -hyper.Z_MAX, hyper.Z_MAX)
+    return hyper.round_hyper_latents(jnp, z - centre)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -223,6 +223,11 @@ def _log_magnitude(xp, y):
     return _in_place(xp, xp.log, _in_place(xp, xp.add, xp.abs(y), 1.0))
 
 
+def round_hyper_latents(xp, z):
+    """Hyper-latents of any shape as files hold them: integers within +-Z_MAX."""
+    return xp.clip(xp.round(z), -Z_MAX, Z_MAX)
+
+
 def hyper_analysis(xp, p: Params, y):
     """Real-valued hyper-latents (..., h/4, w/4, Cz) of gained latents y (..., h, w, M); h, w multiples of 4."""
     x = _relu(xp, _joint_layer(p["reduce"], [_log_magnitude(xp, y), xp.tanh(y)]))

@@ -341,9 +341,8 @@ class LappedCodec(nn.Module):
         bits = conditional_laplacian_bits(fixed(coded.symbols), 0.0, scale)
         if noise is not None:
             # Analysis and means learn from noisy latents, whose rate has a gradient; the scales from the symbols in the file.
-            bits += conditional_laplacian_bits(y + noise - (coded.y_hat - coded.symbols), 0.0, fixed(scale)) - fixed(
-                bits
-            )
+            means = coded.y_hat - coded.symbols
+            bits += conditional_laplacian_bits(y + noise - means, 0.0, fixed(scale)) - fixed(bits)
         return coded, bits
 
     def code(self, y, z_hat, quality, log_activity) -> hyper.Coded:

@@ -134,7 +134,7 @@ def batch_of(latents: Sequence[Latents], size: int, seed: int, step: int) -> dic
 
 
 def _hyper_latents(bound: LappedCodec, y: jax.Array) -> jax.Array:
-    return jnp.clip(jnp.round(bound.hyper_analysis(y)), -hyper.Z_MAX, hyper.Z_MAX)
+    return hyper.round_hyper_latents(jnp, bound.hyper_analysis(y))
 
 
 def make_objective(model: LappedCodec, seed: int) -> Objective:

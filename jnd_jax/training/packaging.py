@@ -89,7 +89,7 @@ def count_symbols(model: LappedCodec, params: Any, images: Sequence[np.ndarray],
     def code(params, x, quality):
         bound, x = model.bind({"params": params}), x.astype(jnp.float32) / 255
         y = bound.analysis(x, quality)
-        z = jnp.clip(jnp.round(bound.hyper_analysis(y)), -hyper.Z_MAX, hyper.Z_MAX)
+        z = hyper.round_hyper_latents(jnp, bound.hyper_analysis(y))
         coded = bound.code(y, z, quality, distortion.log_activity(x))
         magnitude = jnp.minimum(jnp.round(jnp.abs(coded.symbols)), _MAGNITUDES - 1)
         return (coded.indexes * _MAGNITUDES + magnitude).astype(jnp.int32)
@@ -99,6 +99,24 @@ def count_symbols(model: LappedCodec, params: Any, images: Sequence[np.ndarray],
         quality = jnp.full(1, rng.integers(hyper.QUALITY_MAX + 1), jnp.float32)
         counts += np.bincount(np.asarray(code(params, image[None], quality)).reshape(-1), minlength=len(counts))
     return counts.reshape(hyper.SCALE_LEVELS, _MAGNITUDES)
+
+
+def _source(run: Path, best: bool) -> tuple[nn.Module, Any, Mapping[str, Any]]:
+    """Model, parameters and card of a run's folder or of a model."""
+    if run.is_dir():
+        config = json.loads((run / "config.json").read_text())
+        return codec.build(config["model"]), load_params(run, best=best), {}
+    file = modelfile.load(modelfile.find(run))
+    return codec.build(file.config), file.params, file.card
+
+
+def _counts(model: nn.Module, params: Any, folders: str) -> np.ndarray:
+    """`count_symbols` on the photographs of folders, separated by commas, that training would see."""
+    if not isinstance(model, LappedCodec):
+        raise JndError("Symbols are counted for models of the 'lapped' family only: leave --count out.")
+    photographs, _ = cache.split(cache.load_images(folders.split(",")), 10)
+    pictures = [example["image"] for example in choose(photographs, None, len(photographs), _LARGEST)]
+    return count_symbols(model, params, pictures)
 
 
 def load_model_params(name_or_path: str | Path) -> dict[str, Any]:
@@ -115,20 +133,12 @@ def main() -> None:
     parser.add_argument("--best", action="store_true", help="the checkpoint of the lowest validation score")
     args = parser.parse_args()
     card = json.loads(args.card.read_text()) if args.card else {}
-    if args.run.is_dir():
-        params = load_params(args.run, best=args.best)
-        model = codec.build(json.loads((args.run / "config.json").read_text())["model"])
-    else:
-        file = modelfile.load(modelfile.find(args.run))
-        params, model, card = file.params, codec.build(file.config), {**file.card, **card}
-    counts = None
-    if args.count:
-        photographs, _ = cache.split(cache.load_images(args.count.split(",")), 10)
-        pictures = [example["image"] for example in choose(photographs, None, len(photographs), _LARGEST)]
-        if not isinstance(model, LappedCodec):
-            raise JndError("Symbols are counted for models of the 'lapped' family only: leave --count out.")
-        counts = count_symbols(model, params, pictures)
-    print(export_model(params, args.output, model, card, counts))
+    try:
+        model, params, known = _source(args.run, args.best)
+        counts = _counts(model, params, args.count) if args.count else None
+    except JndError as error:
+        parser.exit(2, f"{error}\n")
+    print(export_model(params, args.output, model, {**known, **card}, counts))
 
 
 if __name__ == "__main__":
