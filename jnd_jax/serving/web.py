@@ -104,12 +104,12 @@ def run(args: argparse.Namespace) -> int:
             f"{args.assets} does not hold the browser's decoder: run `npm ci && npm run build` in web/, or name the "
             "folder dist of the npm package jnd-decoder with --assets."
         )
-    model = modelfile.load(modelfile.find(args.model))
-    picture, codec = images.read_image(args.image), ImageCodec(model)
-    coded = codec.encode(picture.pixels, args.quality, extras=images.to_chunks(picture))
-    data = model_bytes(model)
-    manifest = {model.hash: {"url": f"{model.name}.web", "sha256": hashlib.sha256(data).hexdigest()}}
     with files.new_folder(args.output) as folder:
+        model = modelfile.load(modelfile.find(args.model))
+        picture, codec = images.read_image(args.image), ImageCodec(model)
+        coded = codec.encode(picture.pixels, args.quality, extras=images.to_chunks(picture))
+        data = model_bytes(model)
+        manifest = {model.hash: {"url": f"{model.name}.web", "sha256": hashlib.sha256(data).hexdigest()}}
         shutil.copytree(args.assets, folder, ignore=_LEFT_OUT, dirs_exist_ok=True)
         (folder / f"{model.name}.web").write_bytes(data)
         (folder / "models.json").write_text(json.dumps(manifest))
