@@ -26,9 +26,10 @@ from configs import base
 from jnd_jax import codec
 from jnd_jax.data import cache, pipeline
 from jnd_jax.losses import make_loss
-from jnd_jax.training.loop import initial_params, load_data, step_of
+from jnd_jax.training.loop import initial_params, load_data
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import create_state
+from jnd_jax.training.step import step_of
 
 Batches = Iterator[Mapping[str, np.ndarray]]
 
@@ -36,14 +37,14 @@ Batches = Iterator[Mapping[str, np.ndarray]]
 def trainer(config: ConfigDict) -> Callable[[Batches], float]:
     """A function that takes a batch, trains on it and returns the seconds of both."""
     model = codec.build(config.model.to_dict())
-    optimizer, step = step_of(config, model, make_loss(config.loss), config.train.steps)
+    optimizer, step = step_of(config, model, make_loss(config.loss))
     runner = parallelize(step)
     state = runner.replicate(create_state(initial_params(config, model), optimizer))
 
     def take(feed: Batches) -> float:
         nonlocal state
         start = time.perf_counter()
-        state, metrics = runner.step(state, runner.shard(next(feed)))
+        state, metrics = runner.step(state, runner.shard(next(feed)), np.float32(1e-3))
         jax.block_until_ready(metrics)
         return time.perf_counter() - start
 

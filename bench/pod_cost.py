@@ -17,14 +17,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from configs import pod
 from jnd_jax import codec
 from jnd_jax.losses import make_loss
-from jnd_jax.training.loop import step_of
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import create_state
+from jnd_jax.training.step import step_of
 
 _CROP = 128
 
@@ -36,7 +37,7 @@ _OF_A_PROCESS = 9136.0
 def counted(config: ConfigDict) -> dict[str, float]:
     """Operations per pixel and per step as XLA counts them, parameters, and the bytes of the state."""
     model = codec.build(config.model.to_dict())
-    optimizer, step = step_of(config, model, make_loss(config.loss), 1000)
+    optimizer, step = step_of(config, model, make_loss(config.loss))
     sample = jnp.zeros((1, 64, 64, 3)), jnp.zeros(1)
     params = jax.eval_shape(lambda key: model.init(key, *sample, None)["params"], jax.random.key(0))
     state = jax.eval_shape(lambda p: create_state(p, optimizer), params)
@@ -45,7 +46,7 @@ def counted(config: ConfigDict) -> dict[str, float]:
     def operations(crops: int) -> float:
         image = jax.ShapeDtypeStruct((crops, _CROP, _CROP, 3), jnp.uint8)
         cost: Any = run.lower(
-            state, {"image": image, "index": jax.ShapeDtypeStruct((crops,), jnp.int32)}
+            state, {"image": image, "index": jax.ShapeDtypeStruct((crops,), jnp.int32)}, np.float32(0)
         ).cost_analysis()
         return cost["flops"]
 

@@ -22,9 +22,10 @@ from configs import base
 from jnd_jax import codec
 from jnd_jax.losses import make_loss
 from jnd_jax.training.log import read_metrics
-from jnd_jax.training.loop import step_of, train_and_evaluate
+from jnd_jax.training.loop import train_and_evaluate
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import create_state
+from jnd_jax.training.step import step_of
 
 _ADAM = dict(optimizer="adam", learning_rate=1e-3, betas=(0.9, 0.999))
 ROWS = {
@@ -40,14 +41,14 @@ ROWS = {
 def temporary_bytes(config: ConfigDict) -> int:
     """Of one step on one device."""
     model = codec.build(config.model.to_dict())
-    optimizer, step = step_of(config, model, make_loss(config.loss), config.train.steps)
+    optimizer, step = step_of(config, model, make_loss(config.loss))
     x = jnp.zeros((1, 64, 64, 3))
     params = jax.eval_shape(lambda key: model.init(key, x, jnp.zeros(1), None)["params"], jax.random.key(0))
     state = jax.eval_shape(lambda p: create_state(p, optimizer), params)
     image = jax.ShapeDtypeStruct((config.data.batch, config.data.crop, config.data.crop, 3), jnp.uint8)
     batch = {"image": image, "index": jax.ShapeDtypeStruct(image.shape[:1], jnp.int32)}
     run = parallelize(step, "shard_map", jax.devices()[:1]).step
-    return run.lower(state, batch).compile().memory_analysis().temp_size_in_bytes
+    return run.lower(state, batch, np.float32(0)).compile().memory_analysis().temp_size_in_bytes
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from configs import base
@@ -25,6 +26,8 @@ from jnd_jax.losses import make_loss
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import create_state
 from jnd_jax.training.step import make_objective, make_train_step
+
+_RATE = np.float32(1e-4)
 
 BASE = {"batch": 4, "crop": 128, "width": 1.0}
 CASES = [
@@ -43,11 +46,11 @@ def compiled_step(batch: int, crop: int, width: float) -> tuple[Any, Any, Any, i
     optimizer = optax.chain(optax.scale_by_adam(), optax.scale(-1.0))
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros(1))["params"]
     loss = make_loss(base.get_config().loss)
-    step = make_train_step(make_objective(model, loss, seed=0), optimizer, lambda _: jnp.float32(1e-4), ema=0.99)
+    step = make_train_step(make_objective(model, loss, seed=0), optimizer, ema=0.99)
     runner = parallelize(step, "shard_map", jax.local_devices()[:1])
     state = runner.replicate(create_state(params, optimizer))
     shard = runner.shard({"image": jnp.full((batch, crop, crop, 3), 128, jnp.uint8), "index": jnp.arange(batch)})
-    return runner.step.lower(state, shard).compile(), state, shard, sum(a.size for a in jax.tree.leaves(params))
+    return runner.step.lower(state, shard, _RATE).compile(), state, shard, sum(a.size for a in jax.tree.leaves(params))
 
 
 def measure(case: dict[str, float], rounds: int) -> dict[str, float]:
@@ -56,7 +59,7 @@ def measure(case: dict[str, float], rounds: int) -> dict[str, float]:
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
-        state, metrics = step(state, batch)
+        state, metrics = step(state, batch, _RATE)
         jax.block_until_ready(metrics)
         times.append(time.perf_counter() - start)
     memory, pixels = step.memory_analysis(), case["batch"] * case["crop"] ** 2

@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
                 decay=0.15,  # the last fraction of the run, over which the learning rate falls to zero
                 decay_from_step=-1,  # in place of `decay`, where it is not negative
                 betas=(0.95, 0.95),
+                soap_every=10,  # steps between turns of SOAP's eigenbasis, which take long on a GPU
                 weight_decay=0.0,
                 clip=1.0,
                 freeze=(),  # regular expressions on parameter paths
@@ -49,6 +50,7 @@ def get_config() -> ConfigDict:
                 init_from="",  # a model (name or file) or a workdir to take parameters from
                 branch_from="",  # a workdir whose last checkpoint, optimizer and all, this run starts from
                 parallel="pmap",
+                compiled="",  # a step that `jnd_jax.training.ahead` compiled, for parallel="shard_map"
             ),
             eval=dict(every=500, images=8, max_size=512, qualities=(100, 300, 500, 700, 900)),
             checkpoint=dict(every_steps=0, every_minutes=10.0, keep=2),  # beside the best by validation score

@@ -20,7 +20,9 @@ _STEPS = 100_000
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.model.update(analysis_depths=(2, 12), masked_share=0.95)
-    config.loss = ConfigDict(losses.settings("rate_distortion", distance={"masked-dct": 0.95, "mse": 0.05}))
+    config.loss = ConfigDict(
+        losses.settings("rate_distortion", distance={"cvvdp": 0.35, "masked-dct": 0.6, "mse": 0.05})
+    )
     config.train.update(
         stages=((_STEPS, 128, 16),),
         learning_rate=1.5e-3,

@@ -179,9 +179,23 @@ def _pad(x: jax.Array, pads: Sequence[tuple[int, int]]) -> jax.Array:
 def _convolve(
     x: jax.Array, kernel: jax.Array, pads: Sequence[tuple[int, int]], *, stride: int = 1, dilation: int = 1
 ) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), pads, lhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS
-    )
+    def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, lhs_dilation=(dilation, dilation), dimension_numbers=_DIMENSIONS
+        )
+
+    if stride > 1 or dilation > 1:
+        return direct(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cuda=partial(_product_of_patches, pads), default=direct)
+
+
+def _product_of_patches(pads: Sequence[tuple[int, int]], x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A stride-1 convolution by im2col: cuDNN's are slow until they are tuned, which takes minutes a program."""
+    rows, columns, _, features = kernel.shape
+    x = _pad(x, pads)
+    height, width = x.shape[1] - rows + 1, x.shape[2] - columns + 1
+    shifted = [x[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
+    return jnp.concatenate(shifted, -1) @ kernel.reshape(-1, features)
 
 
 def _dense(x: jax.Array, kernel: jax.Array, pads: Sequence[tuple[int, int]]) -> jax.Array:

@@ -112,9 +112,14 @@ def restore(manager: ocp.CheckpointManager, like: TrainState, config: dict[str, 
     return jax.tree.map(lambda a: a.addressable_shards[0].data, saved.state), meta["examples"]
 
 
+# What a model does without owning parameters for it: a branch may change that.
+_FREE = {"masked_share"}
+
+
 def _check_same(written: Mapping[str, Any], asked: Mapping[str, Any], what: str) -> None:
     """Raises JndError where the two configs differ in what a state is made of."""
-    for part, keys in (("model", written["model"].keys() & asked["model"].keys()), ("train", ("optimizer", "freeze"))):
+    both = (written["model"].keys() & asked["model"].keys()) - _FREE
+    for part, keys in (("model", both), ("train", ("optimizer", "freeze"))):
         for key in sorted(keys):
             old, new = written[part].get(key), asked[part].get(key)
             if old != new:

@@ -42,6 +42,7 @@ _TYPICAL = -0.5
 _RATES = {
     "optimizer": "soap",
     "betas": (0.95, 0.95),
+    "soap_every": 10,
     "weight_decay": 0.0,
     "clip": 1.0,
     "freeze": ("^(?!scale_|mean_)",),
@@ -211,9 +212,9 @@ def train(args: argparse.Namespace) -> None:
     model, params, latents, held_out = prepare(source, train_images, validation, args.masked_share, args.seed)
     rates = _RATES | {"steps": args.steps, "learning_rate": args.learning_rate, "decay": 0.3, "decay_from_step": -1}
     config = json.loads(json.dumps({"model": codec.describe(model), "train": rates}))
-    optimizer = make_optimizer(rates)
+    optimizer, rate = make_optimizer(rates), learning_rate(rates)
     objective = make_objective(model, args.seed)
-    runner = parallelize(make_train_step(objective, optimizer, learning_rate(rates), ema=_EMA))
+    runner = parallelize(make_train_step(objective, optimizer, ema=_EMA))
     state, validate = create_state(params, optimizer), make_validation(model, held_out)
     with checkpoint.open_manager(args.workdir, keep=2, by_step={}) as manager:
         if manager.latest_step() is not None:
@@ -221,7 +222,8 @@ def train(args: argparse.Namespace) -> None:
         first, state = int(state.step), runner.replicate(state)
         began, window = time.time(), []
         for step in range(first + 1, args.steps + 1):
-            state, metrics = runner.step(state, runner.shard(batch_of(latents, args.batch, args.seed, step - 1)))
+            batch = runner.shard(batch_of(latents, args.batch, args.seed, step - 1))
+            state, metrics = runner.step(state, batch, rate(step - 1))
             window.append(runner.fetch(metrics)["bpp"])
             if step % 20 == 0:
                 speed = len(window) / (time.time() - began)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import json
 import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
 from flax import traverse_util
 from jax.experimental import multihost_utils
@@ -27,12 +27,12 @@ from jnd_jax.data import cache, pipeline
 from jnd_jax.errors import JndError
 from jnd_jax.losses import make_loss
 from jnd_jax.losses.combine import Loss
-from jnd_jax.training import checkpoint, packaging, settings
+from jnd_jax.training import ahead, checkpoint, packaging, settings
 from jnd_jax.training.log import Log, scores
-from jnd_jax.training.optimizers import learning_rate, make_optimizer
+from jnd_jax.training.optimizers import learning_rate
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import TrainState, create_state
-from jnd_jax.training.step import Metrics, make_objective, make_train_step
+from jnd_jax.training.step import step_of
 from jnd_jax.training.validate import choose, make_evaluator
 
 log = logging.getLogger(__name__)
@@ -50,13 +50,16 @@ def initial_params(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
     Raises:
         JndError: a parameter of the same path has another shape.
     """
-    x, quality = jnp.zeros((1, 64, 64, 3)), jnp.zeros((1,))
-    params = jax.jit(lambda key: model.init(key, x, quality, None)["params"])(jax.random.key(config.seed))
+    x, quality, key = jnp.zeros((1, 64, 64, 3)), jnp.zeros((1,)), jax.random.key(config.seed)
+
+    def init(key: jax.Array) -> dict[str, Any]:
+        return model.init(key, x, quality, None)["params"]
+
     if not config.train.init_from:
-        return params
+        return jax.jit(init)(key)
     source = Path(config.train.init_from).expanduser()
     given = checkpoint.load_params(source) if source.is_dir() else packaging.load_model_params(source)
-    ours: Any = traverse_util.flatten_dict(params, sep="/")
+    ours: Any = traverse_util.flatten_dict(jax.eval_shape(init, key), sep="/")
     theirs: Any = traverse_util.flatten_dict(given, sep="/")
     for path in sorted(ours.keys() & theirs.keys()):
         if ours[path].shape != theirs[path].shape:
@@ -64,10 +67,13 @@ def initial_params(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
                 f"{path} is {theirs[path].shape} in {source} and {ours[path].shape} in the model; "
                 "give the config the sizes of that model."
             )
-    for side, extra in (("new", ours.keys() - theirs.keys()), ("unused", theirs.keys() - ours.keys())):
+    new, unused = ours.keys() - theirs.keys(), theirs.keys() - ours.keys()
+    for side, extra in (("new", new), ("unused", unused)):
         if extra:
             log.warning("%s parameters beside %s: %s", side, source, ", ".join(sorted(extra)))
-    merged = ours | {path: jnp.asarray(theirs[path]) for path in ours.keys() & theirs.keys()}
+    if new:  # compiling the initialisation takes a while: only where something is left to it
+        ours = traverse_util.flatten_dict(jax.jit(init)(key), sep="/")
+    merged = {path: jnp.asarray(theirs[path]) if path in theirs else value for path, value in ours.items()}
     return traverse_util.unflatten_dict(merged, sep="/")
 
 
@@ -103,33 +109,13 @@ def load_data(config: ConfigDict) -> tuple[tuple[cache.ImageSet, cache.ImageSet 
     return tuple(zip(cache.split(images, data.validation_every), cache.split(partners, data.validation_every)))
 
 
-def step_of(
-    config: ConfigDict, model: nn.Module, loss: Loss, total: int
-) -> tuple[optax.GradientTransformation, Callable[[TrainState, Any], tuple[TrainState, Metrics]]]:
-    """The optimizer of a config, and the per-device step of a run of `total` steps."""
-    train = config.train
-    rates = train.to_dict() | {"steps": total}
-    optimizer = make_optimizer(rates)
-    objective = make_objective(
-        model,
-        loss,
-        seed=config.seed,
-        quality=tuple(train.quality),
-        lmbda=train.lmbda,
-        bfloat16=train.bfloat16,
-        remat=train.remat,
-    )
-    return optimizer, make_train_step(
-        objective, optimizer, learning_rate(rates), ema=train.ema, accumulate=train.accumulate
-    )
-
-
 class Run:
     """A run in its workdir: what it trains, and where it stands.
 
     Attributes:
         model: see `train_and_evaluate`.
         state: replicated over all devices.
+        rate: step -> learning rate.
         step, examples: steps done, and examples drawn for them.
         scores: of the validations, by step.
     """
@@ -141,7 +127,8 @@ class Run:
         self.settings = json.loads(config.to_json_best_effort())
         self.settings["model"] = json.loads(json.dumps(codec.describe(self.model)))
         self.training, self.validation = load_data(config)
-        optimizer, step = step_of(config, self.model, loss, self.plan[-1].last)
+        optimizer, step = step_of(config, self.model, loss)
+        self.rate = learning_rate(config.train.to_dict() | {"steps": self.plan[-1].last})
         self.runner = parallelize(step, config.train.parallel)
         evaluation = config.eval
         self.evaluate = make_evaluator(
@@ -217,7 +204,7 @@ class Run:
                 self._compile(stage, batch)
                 now = stage
                 clock.restart()
-            self.state, metrics = self.runner.step(self.state, batch)
+            self.state, metrics = self.runner.step(self.state, batch, self.rate(self.step))
             self.step, self.examples = self.step + 1, self.examples + stage.batch
             window.append(metrics)
             pending.append(metrics["loss"])
@@ -247,7 +234,11 @@ class Run:
         self.logger.line(
             f"compiling for crops of {stage.crop}: minutes the first time, cached afterwards", passing=True
         )
-        self.runner.compile(self.state, batch)
+        if file := self.config.train.compiled:
+            step = ahead.load_step(file, self.state, batch, jax.devices())
+            self.runner = dataclasses.replace(self.runner, step=step)
+        else:
+            self.runner.compile(self.state, batch)
         self.logger.line(f"compiled for crops of {stage.crop} in {time.time() - began:.0f} s")
 
     def _report(self, fetched: list[dict[str, float]], clock: Clock) -> None:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jnd_jax.errors import JndError
 from jnd_jax.training.soap import scale_by_soap
 
 
-def learning_rate(config: Mapping[str, Any]) -> Callable[[jax.Array], jax.Array]:
+def learning_rate(config: Mapping[str, Any]) -> Callable[[int], np.float32]:
     """step -> learning rate: linear warm-up, constant, linear decay to zero.
 
     Reads `learning_rate`, `warmup` (steps), `steps` (of the whole run) and `decay` (the fraction of the run that
@@ -27,10 +27,10 @@ def learning_rate(config: Mapping[str, Any]) -> Callable[[jax.Array], jax.Array]
     steps, warmup = config["steps"], config["warmup"]
     start = config["decay_from_step"] if config["decay_from_step"] >= 0 else round(steps * (1 - config["decay"]))
 
-    def schedule(step: jax.Array) -> jax.Array:
-        rise = jnp.minimum(1.0, (step + 1) / max(1, warmup))
-        fall = jnp.clip((steps - step) / max(1, steps - start), 0.0, 1.0)
-        return config["learning_rate"] * rise * fall
+    def schedule(step: int) -> np.float32:
+        rise = min(1.0, (step + 1) / max(1, warmup))
+        fall = min(max((steps - step) / max(1, steps - start), 0.0), 1.0)
+        return np.float32(config["learning_rate"] * rise * fall)
 
     return schedule
 
@@ -92,7 +92,7 @@ def make_optimizer(config: Mapping[str, Any]) -> optax.GradientTransformation:
             optax.scale(-1.0),
         )
     elif name == "soap":
-        core = scale_by_soap(b1, b2)
+        core = scale_by_soap(b1, b2, every=config["soap_every"])
     elif name == "sgd":
         core = optax.identity()
     else:

@@ -21,20 +21,20 @@ class Parallel:
     """A data-parallel step and what is around it. State and optimizer state are replicated, not sharded.
 
     Attributes:
-        step: (state, batch) -> (state, metrics), jitted; donates its state.
+        step: (state, batch, learning rate) -> (state, metrics), jitted; donates its state.
         replicate: puts one state on all devices.
         shard: splits this process's part of a batch among its devices.
         local: takes one copy of the state back, which shares no buffer with it.
     """
 
-    step: Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]
+    step: Callable[[Any, Any, Any], tuple[Any, dict[str, jax.Array]]]
     replicate: Callable[[Any], Any]
     shard: Callable[[Any], Any]
     local: Callable[[Any], Any]
 
     def compile(self, state: Any, batch: Any) -> None:
         """Compile `step` for arguments of these shapes; returns when all processes have it."""
-        self.step.lower(state, batch).compile()
+        self.step.lower(state, batch, np.float32(0)).compile()
         wait_for_all(f"compiled {jax.tree.map(jnp.shape, batch)}")
 
     @staticmethod
@@ -87,7 +87,7 @@ def wait_for_all(name: str) -> None:
 
 
 def parallelize(
-    step: Callable[[Any, Any], tuple[Any, Any]], kind: str = "pmap", devices: Sequence[Any] | None = None
+    step: Callable[[Any, Any, Any], tuple[Any, Any]], kind: str = "pmap", devices: Sequence[Any] | None = None
 ) -> Parallel:
     """Run the per-device `step` on `devices` (default: all of all hosts), by "pmap" or "shard_map", with equal results."""
     devices = list(devices or jax.devices())
@@ -96,7 +96,7 @@ def parallelize(
         stack = lambda a: np.broadcast_to(np.asarray(a), (len(here), *np.shape(a)))
         spread = jax.pmap(lambda tree: tree, AXIS, devices=devices)
         return Parallel(
-            step=jax.pmap(step, AXIS, devices=devices, donate_argnums=0),
+            step=jax.pmap(step, AXIS, in_axes=(0, 0, None), devices=devices, donate_argnums=0),
             replicate=lambda state: spread(jax.tree.map(stack, state)),
             shard=lambda batch: {k: v.reshape(len(here), -1, *v.shape[1:]) for k, v in batch.items()},
             local=lambda state: jax.tree.map(lambda a: jnp.copy(a.addressable_shards[0].data[0]), state),
@@ -110,7 +110,11 @@ def parallelize(
         # check_vma=False: with it on, the gradient of a replicated input is already summed over devices, and the
         # step's own pmean would count it twice.
         mapped = jax.shard_map(
-            step, mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec(AXIS)), out_specs=PartitionSpec(), check_vma=False
+            step,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS), PartitionSpec()),
+            out_specs=PartitionSpec(),
+            check_vma=False,
         )
         return Parallel(
             step=jax.jit(mapped, donate_argnums=0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,11 +11,14 @@ import jax.numpy as jnp
 import optax
 
 Sides = dict[str, jax.Array]
+_T = functools.partial(jnp.swapaxes, axis1=-1, axis2=-2)
 
 
 class SoapState(NamedTuple):
-    """Per parameter leaf, in flattening order: `mean` in the parameter's own basis, `square` in the eigenbasis, and
-    the second moments and eigenvectors of each side ("left", "right") that is preconditioned.
+    """Leaves of one shape are stacked, which leaves few operations to compile and to launch.
+
+    For each shape of k leaves: `mean` (k, n, m) in the parameters' own basis, `square` in the eigenbasis, and the second
+    moments and eigenvectors (k, n, n) of each side ("left", "right") that is preconditioned. Vectors and scalars have no sides.
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  a tuple's method, which nobody calls here
@@ -23,32 +28,44 @@ class SoapState(NamedTuple):
     basis: tuple[Sides, ...]
 
 
-def _matrix(leaf: jax.Array) -> jax.Array:
-    """A kernel as (fan-in, fan-out); vectors and scalars as they are."""
-    return leaf.reshape(-1, leaf.shape[-1]) if leaf.ndim >= 2 else leaf
+def _groups(leaves: Sequence[jax.Array]) -> dict[tuple[int, ...], list[int]]:
+    """Which leaves have each shape as a matrix: (fan-in, fan-out) of a kernel, vectors and scalars as they are."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        shape = (leaf.size // leaf.shape[-1], leaf.shape[-1]) if leaf.ndim >= 2 else leaf.shape
+        groups.setdefault(shape, []).append(i)
+    return groups
+
+
+def _stacked(leaves: Sequence[jax.Array]) -> list[jax.Array]:
+    return [jnp.stack([leaves[i].reshape(shape) for i in group]) for shape, group in _groups(leaves).items()]
+
+
+def _unstacked(stacks: Sequence[jax.Array], like: Sequence[jax.Array]) -> list[jax.Array]:
+    flat = {i: part for stack, group in zip(stacks, _groups(like).values()) for i, part in zip(group, stack)}
+    return [flat[i].reshape(leaf.shape) for i, leaf in enumerate(like)]
 
 
 def _rotate(matrix: jax.Array, basis: Sides) -> jax.Array:
     if "left" in basis:
-        matrix = basis["left"].T @ matrix
+        matrix = _T(basis["left"]) @ matrix
     return matrix @ basis["right"] if "right" in basis else matrix
 
 
 def _rotate_back(matrix: jax.Array, basis: Sides) -> jax.Array:
     if "left" in basis:
         matrix = basis["left"] @ matrix
-    return matrix @ basis["right"].T if "right" in basis else matrix
+    return matrix @ _T(basis["right"]) if "right" in basis else matrix
 
 
 def _turn(moment: Sides, basis: Sides, square: jax.Array) -> tuple[Sides, jax.Array]:
     """One step of power iteration per side, directions in falling order of their eigenvalues; `square` follows."""
     turned = {}
-    for axis, side in enumerate(("left", "right")):
-        if side in basis:
-            estimate = jnp.sum(basis[side] * (moment[side] @ basis[side]), 0)
-            order = jnp.argsort(-estimate)
-            square = jnp.take(square, order, axis)
-            turned[side] = jnp.linalg.qr(moment[side] @ basis[side][:, order])[0]
+    for side, q in basis.items():
+        order = jnp.argsort(-jnp.sum(q * (moment[side] @ q), -2))
+        along = order[:, :, None] if side == "left" else order[:, None, :]
+        square = jnp.take_along_axis(square, along, 1 if side == "left" else 2)
+        turned[side] = jnp.linalg.qr(moment[side] @ jnp.take_along_axis(q, order[:, None, :], 2))[0]
     return turned, square
 
 
@@ -61,45 +78,47 @@ def scale_by_soap(
     step only measures: its update is zero.
     """
 
-    def sides(matrix: jax.Array) -> dict[str, int]:
-        if matrix.ndim < 2:
+    def sides(stack: jax.Array) -> dict[str, int]:
+        if stack.ndim < 3:
             return {}
-        return {side: n for side, n in zip(("left", "right"), matrix.shape) if 1 < n <= largest}
+        return {side: n for side, n in zip(("left", "right"), stack.shape[1:]) if 1 < n <= largest}
 
     def init(params: Any) -> SoapState:
-        matrices = [_matrix(leaf) for leaf in jax.tree.leaves(params)]
-        zeros = lambda: tuple(jnp.zeros_like(m) for m in matrices)
-        moment = tuple({side: jnp.zeros((n, n), m.dtype) for side, n in sides(m).items()} for m in matrices)
-        basis = tuple({side: jnp.eye(n, dtype=m.dtype) for side, n in sides(m).items()} for m in matrices)
+        stacks = _stacked(jax.tree.leaves(params))
+        zeros = lambda: tuple(jnp.zeros_like(s) for s in stacks)
+        square = lambda s, n: jnp.zeros((len(s), n, n), s.dtype)
+        moment = tuple({side: square(s, n) for side, n in sides(s).items()} for s in stacks)
+        basis = tuple({side: square(s, n) + jnp.eye(n, dtype=s.dtype) for side, n in sides(s).items()} for s in stacks)
         return SoapState(jnp.zeros((), jnp.int32), zeros(), zeros(), moment, basis)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, SoapState]:
         del params
         leaves, tree = jax.tree.flatten(updates)
-        matrices = [_matrix(leaf) for leaf in leaves]
+        stacks = _stacked(leaves)
         first = state.count == 0
         t = jnp.maximum(state.count, 1).astype(jnp.float32)
 
-        def measured(matrix: jax.Array, moment: Sides) -> Sides:
-            product = {"left": lambda: matrix @ matrix.T, "right": lambda: matrix.T @ matrix}
+        def measured(stack: jax.Array, moment: Sides) -> Sides:
+            product = {"left": lambda: stack @ _T(stack), "right": lambda: _T(stack) @ stack}
             return {side: b2 * old + (1 - b2) * product[side]() for side, old in moment.items()}
 
-        moment = tuple(measured(g, old) for g, old in zip(matrices, state.moment))
+        moment = tuple(measured(g, old) for g, old in zip(stacks, state.moment))
         # The first gradient fixes the basis and leaves Adam's moments alone.
         average = lambda b, old, new: jnp.where(first, old, b * old + (1 - b) * new)
-        mean = tuple(average(b1, m, g) for m, g in zip(state.mean, matrices))
-        square = tuple(average(b2, v, _rotate(g, q) ** 2) for v, g, q in zip(state.square, matrices, state.basis))
+        mean = tuple(average(b1, m, g) for m, g in zip(state.mean, stacks))
+        square = tuple(average(b2, v, _rotate(g, q) ** 2) for v, g, q in zip(state.square, stacks, state.basis))
 
         def direction(m: jax.Array, v: jax.Array, q: Sides) -> jax.Array:
             root = jnp.sqrt(v / (1 - b2**t))
             # Relative to the leaf: in directions no gradient has had, rounding noise must not be blown up to unit size.
-            scaled = _rotate(m, q) / (1 - b1**t) / (root + eps * jnp.sqrt(jnp.mean(root**2)) + 1e-16)
+            floor = eps * jnp.sqrt(jnp.mean(root**2, range(1, root.ndim), keepdims=True))
+            scaled = _rotate(m, q) / (1 - b1**t) / (root + floor + 1e-16)
             return jnp.where(first, 0.0, _rotate_back(scaled, q))
 
-        updates = [direction(m, v, q).reshape(leaf.shape) for m, v, q, leaf in zip(mean, square, state.basis, leaves)]
+        updates = _unstacked([direction(m, v, q) for m, v, q in zip(mean, square, state.basis)], leaves)
 
         def initial() -> tuple[tuple[Sides, ...], tuple[jax.Array, ...]]:
-            vectors = lambda m: {side: jnp.linalg.eigh(value)[1][:, ::-1] for side, value in m.items()}
+            vectors = lambda m: {side: jnp.linalg.eigh(value)[1][..., ::-1] for side, value in m.items()}
             return tuple(vectors(m) for m in moment), square
 
         def turned() -> tuple[tuple[Sides, ...], tuple[jax.Array, ...]]:

@@ -9,17 +9,21 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from ml_collections import ConfigDict
 
 from jnd_jax import codec
 from jnd_jax.codec.layers import BLOCK_OUTPUT, compute_in
 from jnd_jax.codec.types import Forward
 from jnd_jax.losses.combine import Loss
+from jnd_jax.training.optimizers import make_optimizer
 from jnd_jax.training.state import TrainState, example_keys
 
 AXIS = "data"
 Metrics = dict[str, jax.Array]
 Batch = Mapping[str, jax.Array]
 Objective = Callable[[Any, Batch, jax.Array], tuple[jax.Array, Metrics]]
+# (state, batch, learning rate) -> (state, metrics)
+Step = Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]
 
 
 def to_float(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -102,19 +106,17 @@ def _in_parts(gradient: Callable[..., tuple[Any, Metrics]], parts: int) -> Calla
 def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    schedule: Callable[[jax.Array], jax.Array],
     *,
     ema: float,
     accumulate: int = 1,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """A step over this device's share of the batch.
+) -> Step:
+    """A step over this device's share of the batch, at a learning rate that it is given: a schedule compiles nothing new.
 
     A step whose objective or gradient is not finite leaves parameters, average and optimizer as they are and is counted.
 
     Args:
         objective: see `make_objective`.
         optimizer: its updates are for a learning rate of 1.
-        schedule: step -> learning rate.
         ema: decay of the average of the parameters.
         accumulate: take the gradient in so many equal parts of the batch, to save memory.
     """
@@ -122,9 +124,9 @@ def make_train_step(
     if accumulate > 1:
         gradient = _in_parts(gradient, accumulate)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, Metrics]:
         grads, metrics = jax.lax.pmean(gradient(state.params, batch, state.step), AXIS)
-        norm, rate = optax.global_norm(grads), schedule(state.step)
+        norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
         # The average forgets the initial parameters at once: after t steps it spans about t/9 of them, up to `ema`.
@@ -147,3 +149,19 @@ def make_train_step(
         return state, metrics | {"grad_norm": norm, "lr": rate} | counts
 
     return train_step
+
+
+def step_of(config: ConfigDict, model: nn.Module, loss: Loss) -> tuple[optax.GradientTransformation, Step]:
+    """The optimizer of a config, and its per-device step."""
+    train = config.train
+    optimizer = make_optimizer(train)
+    objective = make_objective(
+        model,
+        loss,
+        seed=config.seed,
+        quality=tuple(train.quality),
+        lmbda=train.lmbda,
+        bfloat16=train.bfloat16,
+        remat=train.remat,
+    )
+    return optimizer, make_train_step(objective, optimizer, ema=train.ema, accumulate=train.accumulate)

@@ -10,6 +10,7 @@ import re
 import jax
 import jax.export
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -17,9 +18,9 @@ import configs
 from configs import jnd_arms, pod
 from jnd_jax import codec
 from jnd_jax.losses import make_loss
-from jnd_jax.training.loop import step_of
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import create_state
+from jnd_jax.training.step import step_of
 from tests.models import CONFIG
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
@@ -47,14 +48,14 @@ CONFIGS = every_config()
 def lowered(config, platforms):
     """StableHLO of the step on one device."""
     model, loss = codec.build(config.model.to_dict()), make_loss(config.loss)
-    optimizer, step = step_of(config, model, loss, 1000)
+    optimizer, step = step_of(config, model, loss)
     sample = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
     params = jax.eval_shape(lambda key, x, q: model.init(key, x, q, None)["params"], jax.random.key(0), *sample)
     state = jax.eval_shape(lambda p: create_state(p, optimizer), params)
     image = jax.ShapeDtypeStruct((2 * config.train.accumulate, 128, 128, 3), jnp.uint8)
     batch = {"image": image, "jnd": image, "index": jax.ShapeDtypeStruct(image.shape[:1], jnp.int32)}
     run = parallelize(step, "shard_map", jax.devices()[:1]).step
-    return jax.export.export(run, platforms=platforms)(state, batch).mlir_module()
+    return jax.export.export(run, platforms=platforms)(state, batch, np.float32(0)).mlir_module()
 
 
 @pytest.mark.slow

@@ -1,0 +1,135 @@
+"""The train step compiled on one machine for the GPU of another, so that a rented GPU does not wait for its compiler.
+
+    python -m jnd_jax.training.ahead --config configs/jnd_perceptual.py -o step.h100 --crop 256 --batch 16
+    python train.py --config configs/jnd_perceptual.py --workdir runs/trunk --config.train.stages='((100_000,256,16),)' \\
+        --config.train.parallel=shard_map --config.train.compiled=step.h100          # on the machine with the GPU
+
+Both need the same version of jax with its CUDA packages (`pip install "jax[cuda13]"`); the first needs no GPU. A step takes
+its learning rate as an argument: one file serves a run, its branches and any schedule. Nothing is tuned to the GPU. That
+costs little, since here convolutions are products of matrices on a GPU (`codec.layers`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jax.experimental import serialize_executable, topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict, config_flags
+
+from jnd_jax import codec
+from jnd_jax.errors import JndError
+from jnd_jax.losses import make_loss
+from jnd_jax.training.parallel import parallelize
+from jnd_jax.training.state import create_state
+from jnd_jax.training.step import AXIS, Step, step_of
+
+# What XLA must know of a GPU to compile for it: an NVIDIA H100 (SXM). Its code runs on an H200 as well.
+H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
+  threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128 block_dim_limit_x: 2147483647 block_dim_limit_y: 65535
+  block_dim_limit_z: 65535 memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98
+  device_memory_size: 84929347584 shared_memory_per_block_optin: 232448 cuda_compute_capability { major: 9 }
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+}
+platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } runtime_version { major: 13 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+
+# Tuning measures on the GPU itself.
+_XLA_FLAGS = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+
+
+def _shapes(batch: Mapping[str, Any]) -> dict[str, list[int]]:
+    return {name: list(array.shape) for name, array in sorted(batch.items())}
+
+
+def compile_step(config: ConfigDict, crop: int, batch: int, devices: Sequence[Any]) -> bytes:
+    """The step of a config, for a global batch of (crop, crop) images on `devices`, which need not be here.
+
+    Returns:
+        A file: one line of JSON (the jax that made it, the shapes of a batch, the names of the metrics), then the program.
+    """
+    model = codec.build(config.model.to_dict())
+    optimizer, step = step_of(config, model, make_loss(config.loss))
+    sample = jnp.zeros((1, 64, 64, 3)), jnp.zeros(1)
+    params = jax.eval_shape(lambda key: model.init(key, *sample, None)["params"], jax.random.key(0))
+    state = jax.eval_shape(lambda p: create_state(p, optimizer), params)
+    image = jax.ShapeDtypeStruct((batch, crop, crop, 3), jnp.uint8)
+    example = {"image": image, "index": jax.ShapeDtypeStruct((batch,), jnp.int32)}
+    if config.data.jnd_path:
+        example["jnd"] = image
+    mesh = Mesh(np.array(devices), (AXIS,))
+
+    def on(spec: PartitionSpec, tree: Any) -> Any:
+        place = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=NamedSharding(mesh, spec))
+        return jax.tree.map(place, tree)
+
+    whole, split = PartitionSpec(), PartitionSpec(AXIS)
+    rate = jax.ShapeDtypeStruct((), jnp.float32)
+    lowered = parallelize(step, "shard_map", devices).step.lower(on(whole, state), on(split, example), on(whole, rate))
+    program, _, _ = serialize_executable.serialize(lowered.compile())
+    header = {"jax": jax.__version__, "batch": _shapes(example), "metrics": sorted(lowered.out_info[1])}
+    return json.dumps(header).encode() + b"\n" + program
+
+
+def load_step(path: str | Path, state: Any, batch: Mapping[str, jax.Array], devices: Sequence[Any]) -> Step:
+    """The step in a file of `compile_step`, for arguments like these. The program is trusted: load only your own.
+
+    Raises:
+        JndError: the file is none, or was made by another jax or for another batch.
+    """
+    try:
+        line, program = Path(path).read_bytes().split(b"\n", 1)
+        header = json.loads(line)
+        made_by, shapes, names = header["jax"], header["batch"], header["metrics"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JndError(f"{path} holds no compiled step; write one with `python -m jnd_jax.training.ahead`.") from error
+    if made_by != jax.__version__:
+        raise JndError(
+            f"{path} was compiled by jax {made_by}, and this is {jax.__version__}; compile it with this one."
+        )
+    if shapes != _shapes(batch):
+        raise JndError(f"{path} was compiled for a batch {shapes}, not {_shapes(batch)}; give both the same stage.")
+    given = jax.tree.structure(((state, dict(batch), np.float32(0)), {}))
+    back = jax.tree.structure((state, dict.fromkeys(names, 0)))
+    compiled = serialize_executable.deserialize_and_load(
+        program, given, back, backend=devices[0].client, execution_devices=devices
+    )
+    whole = NamedSharding(Mesh(np.array(devices), (AXIS,)), PartitionSpec())
+    return lambda state, batch, rate: compiled(state, batch, jax.device_put(np.float32(rate), whole))
+
+
+def main() -> None:
+    config = config_flags.DEFINE_config_file("config", None, "The experiment's config file.", lock_config=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--crop", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True, help="global")
+    parser.add_argument("--gpus", type=int, default=1, help="of one machine (default: %(default)s)")
+    parser.add_argument("--target", type=Path, help="XLA's description of another GPU, as text (default: H100)")
+    args, rest = parser.parse_known_args()
+    flags.FLAGS(["ahead", *rest])
+    try:
+        text = args.target.read_text() if args.target else H100
+        topology = topologies.get_topology_desc(platform="cuda", topology=f"1x1x{args.gpus}", target_config=text)
+    except (NotImplementedError, RuntimeError, OSError) as error:
+        parser.exit(2, f"ahead: {str(error).splitlines()[0]}; install jax with CUDA: pip install 'jax[cuda13]'\n")
+    args.output.write_bytes(compile_step(config.value, args.crop, args.batch, topology.devices))
+
+
+if __name__ == "__main__":
+    # The driver's own checks would fail where there is no GPU.
+    os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_XLA_FLAGS}"
+    main()
