@@ -1,8 +1,8 @@
 """The default model trained on: transforms and entropy model together, with the loss that weighs what people see.
 
 It keeps its learning rate: a run to go on with whenever there is time. A branch of it whose learning rate falls
-(`train.branch_from`, `train.decay_from_step`) is what ships. Its analysis is larger than the shipped one, which costs
-nothing when files are decoded, and it rounds by visible errors, as the encoder then does. trunks/ keeps what it has
+(`train.branch_from`, `train.decay_from_step`) is what ships. Its analysis is larger than that of `base.py`, which
+costs nothing when files are decoded, and it rounds by visible errors, as the encoder then does. trunks/ keeps what it has
 reached, without the optimizer's state.
 
 python train.py --config configs/jnd_perceptual.py --workdir runs/trunk --config.data.path=photos/,cid22/
