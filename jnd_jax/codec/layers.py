@@ -1,10 +1,11 @@
-"""Convolutions in two lowerings, and generalised divisive normalisation.
+"""Convolutions in three lowerings, and generalised divisive normalisation.
 
 A strided convolution equals space_to_depth followed by a stride-1 convolution, a transposed one equals a stride-1
 convolution followed by depth_to_space. XLA's CPU back end has no fast path for the dilated convolutions that the
 direct form needs (in a transposed convolution and in the gradient of a strided one), so there the polyphase form is
 several times faster; on other back ends the direct form is. For the same reason the kernels of wide layers get their
-gradients as products of matrices on CPUs. Parameters are the same, numbers agree within float error. The platform that
+gradients as products of matrices on CPUs. On CUDA a stride-1 convolution is a product of matrices too: cuDNN's are slow
+until they are tuned, which takes minutes a program. Parameters are the same, numbers agree within float error. The platform that
 runs a program decides, not the one that traces it.
 
 Everything is NHWC with HWIO kernels of odd size k. Padding is k // 2 zeros on each side (a stride-s convolution maps H
@@ -27,7 +28,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jnd_jax.entropy.densities import lower_bound
 from jnd_jax.errors import JndError
 
-Lowering = Literal["polyphase", "strided"]
+Lowering = Literal["polyphase", "strided", "product"]
 
 _forced_lowering: contextvars.ContextVar[Lowering | None] = contextvars.ContextVar("lowering", default=None)
 _compute_dtype: contextvars.ContextVar[Any] = contextvars.ContextVar("compute_dtype", default=None)
@@ -53,12 +54,12 @@ _PATCHES_MAX = 2**24
 
 @contextlib.contextmanager
 def use_lowering(lowering: Lowering) -> Iterator[None]:
-    """Traces convolutions inside the block in this form, whatever the platform.
+    """Traces convolutions inside the block in this form, whatever the platform; "product" is polyphase where there are strides.
 
     The choice is made at trace time: a function that was already jitted keeps the form it was traced with.
     """
-    if lowering not in ("polyphase", "strided"):
-        raise JndError(f"No lowering is named {lowering!r}; use polyphase or strided.")
+    if lowering not in ("polyphase", "strided", "product"):
+        raise JndError(f"No lowering is named {lowering!r}; use polyphase, strided or product.")
     token = _forced_lowering.set(lowering)
     try:
         yield
@@ -81,7 +82,7 @@ def _by_platform(polyphase: Callable[..., jax.Array], strided: Callable[..., jax
     forced = _forced_lowering.get()
     if forced is None:
         return jax.lax.platform_dependent(*args, cpu=polyphase, default=strided)
-    return (polyphase if forced == "polyphase" else strided)(*args)
+    return (strided if forced == "strided" else polyphase)(*args)
 
 
 def space_to_depth(x: jax.Array, block: int) -> jax.Array:
@@ -186,11 +187,14 @@ def _convolve(
 
     if stride > 1 or dilation > 1:
         return direct(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cuda=partial(_product_of_patches, pads), default=direct)
+    forced, product = _forced_lowering.get(), partial(_product_of_patches, pads)
+    if forced is None:
+        return jax.lax.platform_dependent(x, kernel, cuda=product, default=direct)
+    return (product if forced == "product" else direct)(x, kernel)
 
 
 def _product_of_patches(pads: Sequence[tuple[int, int]], x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A stride-1 convolution by im2col: cuDNN's are slow until they are tuned, which takes minutes a program."""
+    """A stride-1 convolution by im2col and a product of matrices."""
     rows, columns, _, features = kernel.shape
     x = _pad(x, pads)
     height, width = x.shape[1] - rows + 1, x.shape[2] - columns + 1

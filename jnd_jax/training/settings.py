@@ -46,6 +46,8 @@ def check(config: ConfigDict) -> None:
         raise JndError(f"train.betas is {train.betas!r}; give it two numbers, such as (0.9, 0.999).")
     if not isinstance(train.freeze, (tuple, list)):
         raise JndError(f"train.freeze is {train.freeze!r}; give it a tuple of patterns, such as ('synthesis',).")
+    if train.compiled and train.parallel != "shard_map":
+        raise JndError(f"train.compiled needs train.parallel=shard_map, not {train.parallel}; set both.")
     for name, least in (("train.accumulate", 1), ("log_every", 1), ("data.threads", 1), ("eval.images", 1)):
         value: Any = config
         for part in name.split("."):

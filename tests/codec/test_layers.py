@@ -41,7 +41,7 @@ def _direct_conv_transpose(x, kernel, stride):
 CASES = [(k, s) for k in (1, 3, 5) for s in (1, 2, 4)]
 
 
-@pytest.mark.parametrize("lowering", ["polyphase", "strided"])
+@pytest.mark.parametrize("lowering", ["polyphase", "strided", "product"])
 @pytest.mark.parametrize("size,stride", CASES)
 @pytest.mark.parametrize("height,width", [(8, 12), (7, 9)])
 def test_conv_is_its_definition(size, stride, height, width, lowering):
@@ -51,7 +51,7 @@ def test_conv_is_its_definition(size, stride, height, width, lowering):
     np.testing.assert_allclose(out, _direct_conv(x, kernel, stride), atol=2e-5)
 
 
-@pytest.mark.parametrize("lowering", ["polyphase", "strided"])
+@pytest.mark.parametrize("lowering", ["polyphase", "strided", "product"])
 @pytest.mark.parametrize("size,stride", CASES)
 def test_conv_transpose_is_its_definition(size, stride, lowering):
     x, kernel = _random(0, 2, 3, 4, 5), _random(1, size, size, 5, 3)
@@ -122,6 +122,9 @@ def test_use_lowering_decides_what_is_traced():
 def test_the_platform_that_runs_decides_not_the_one_that_traces():
     assert not strides("cpu")
     assert strides("tpu") and strides("cuda")
+    x, kernel = _random(0, 1, 8, 8, 3), _random(1, 3, 3, 3, 4)
+    lowered = lambda platform: jax.export.export(jax.jit(layers.conv), platforms=[platform])(x, kernel).mlir_module()
+    assert "stablehlo.convolution" in lowered("cpu") and "stablehlo.convolution" not in lowered("cuda")
 
 
 def test_space_to_depth_orders_row_column_channel_and_is_inverted():

@@ -40,6 +40,9 @@ def test_a_step_for_another_batch_is_refused(config, step, tmp_path):
     config.train.update(compiled=str(step), stages=((6, 64, 4),))
     with pytest.raises(JndError, match="compiled for a batch"):
         loop.train_and_evaluate(config, tmp_path)
-    config.train.compiled = __file__
+    config.train.parallel = "pmap"
+    with pytest.raises(JndError, match="shard_map"):
+        loop.train_and_evaluate(config, tmp_path)
+    config.train.update(compiled=__file__, parallel="shard_map")
     with pytest.raises(JndError, match="no compiled step"):
         loop.train_and_evaluate(config, tmp_path)
