@@ -1,6 +1,11 @@
 """The pure codec: transforms, quantisation, model definitions. Nothing here does I/O.
 
-`hyper`, `coding` and `linear` are NumPy alone: they need no jax.
+- `lapped`: the family of the shipped models. `LappedCodec.rate` estimates the bits that training minimises.
+- `hyperprior`: the field's two reference codecs. `contract`: what a model of one's own provides.
+- `hyper`: scale indexes and means of latents. The same code runs in training and in files.
+- `coding`: latents to bytes and back, for lapped codecs; `float_coding` for all others.
+
+`hyper`, `coding` and `linear` use NumPy alone: they need no jax.
 """
 
 from __future__ import annotations
@@ -34,11 +39,12 @@ def _class(name: Any) -> type[nn.Module]:
         return known[name]
     if not is_import_path(name):
         raise JndError(
-            f"No model is named {name!r}; use one of {', '.join(known)}, or the import path of your own: package.module:Class."
+            f"No model is named {name!r}; use one of {', '.join(known)}, or the import path of your own: "
+            "package.module:Class."
         )
     found = imported(name)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise JndError(f"{name} is no flax.linen.Module; a model has to be one.")
+        raise JndError(f"{name} is no flax.linen.Module; make your model a subclass of it.")
     return found
 
 
@@ -65,9 +71,10 @@ def build(config: Mapping[str, Any]) -> nn.Module:
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """The config that `build` makes `model` of, every attribute written down.
+    """The config from which `build` makes `model`, with every attribute.
 
-    A default that changes one day must not change what old files mean; and a subclass of a model is not that model.
+    Defaults are written too, so that a new default never changes what old files mean. A subclass of a model of this
+    package is named by its own import path.
 
     Raises:
       JndError: a class that cannot be imported.
@@ -78,5 +85,5 @@ def describe(model: nn.Module) -> dict[str, Any]:
 
 
 def settings(name: str) -> dict[str, Any]:
-    """The config of a model with every option at its default: what an experiment's config starts from."""
+    """The config of a model with every option at its default. An experiment's config starts from it."""
     return describe(build({"name": name}))

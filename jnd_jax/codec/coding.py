@@ -1,4 +1,4 @@
-"""Latents to bytes and back, in NumPy: the only place where the integer scale path decides what a bit means."""
+"""Latents to bytes and back, in NumPy. The integer scale path decides which frequency table codes each symbol."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from jnd_jax.entropy.tables import PRECISION
 from jnd_jax.errors import JndError
 from jnd_jax.threads import single_blas_thread
 
-# Of each group; the first group has neither of the first two.
+# Layers of each group. The first group has no `embed` and no `context`.
 _GROUP_LAYERS = ("embed", "context", "own1", "own2", "merge", "mid", "out")
 
-# Of y: one integer 0..1000, or (h, w) of them by position. The hyper-latents know one quality only.
+# Quality of y: one integer 0..1000, or (h, w) integers, one for each position. Hyper-latents have one for all.
 Quality = int | np.ndarray
 
 # (rows of cells, channels, half) -> distortion of a unit error in these latents, see `hyper.distortion_weight`.
 Energy = Callable[[slice, slice, int], np.ndarray]
 
-# Rows of hyper-latents on either side whose latents a hyper-latent depends on.
+# A hyper-latent depends on the latents of so many rows of hyper-latents above and below its own.
 _ANALYSIS_HALO = 2
 
 
 @dataclass(frozen=True)
 class LatentCoder:
-    """All that coding needs, as NumPy arrays; built by `latent_coder`.
+    """All that coding needs, as NumPy arrays. `latent_coder` builds it.
 
     Attributes:
       hyper_analysis, mean: float parameters of those paths.
@@ -42,8 +42,10 @@ class LatentCoder:
       scale_offset: (nodes, M) int8.
       log_inverse_gain: (nodes, M) float.
       synthesis: (M, 768) basis functions of the linear synthesis before the post-filter, in pixels of [0, 1].
-      y_tables: per scale level the frequencies of -k..k and the escape symbol.
-      y_start, y_half_width, y_bits: where each level's -k stands in the flat table, its k, and the bits of each entry.
+      y_tables: for each scale level, the frequencies of -k..k and of the escape symbol.
+      y_start: (levels,) where each level's -k stands in `y_bits`.
+      y_half_width: (levels,) k of each level.
+      y_bits: bits of each symbol of all `y_tables`, one table after the other.
       z_tables: (nodes, Cz, 255) frequencies of -127..127.
     """
 
@@ -75,11 +77,11 @@ class LatentCoder:
 
     @property
     def passes(self) -> int:
-        """In which y is coded."""
+        """How many passes code y."""
         return 2 * len(self.mean["groups"])
 
     def check_size(self, size: int, positions: int, quality: int) -> None:
-        """Raises JndError where `size` bytes cannot hold `positions` hyper-latents: a bound on what a file may ask for."""
+        """Raises JndError if `size` bytes cannot hold `positions` hyper-latents, so that none claims a huge image."""
         symbols.check_size(size, positions, self.z_tables[hyper.nearest_node(quality)])
 
     @single_blas_thread
@@ -104,19 +106,22 @@ class LatentCoder:
         coder: str = "constriction",
         energy: Energy | None = None,
     ) -> tuple[np.ndarray, bytes]:
-        """Hyper-latents (h/4, w/4, Cz), and the bytes of the latents, see `encode_y`, of an image of any height.
+        """Encodes latents strip by strip, so that working memory does not grow with the image's height.
 
         Args:
-          strips: of rows of gained latents, each (n, w, M), in all (h, w, M).
+          strips: rows of gained latents from the top, each strip (n, w, M), together (h, w, M).
           height, width: h and w, multiples of 4.
           quality, coder, energy: as in `encode_y`.
+
+        Returns:
+          Hyper-latents (h/4, w/4, Cz), and the bytes of the latents as `encode_y` writes them.
         """
         latents, arrived = (Rows(), Rows()), 0
         z = np.empty((height // GRID, width // GRID, self.z_tables.shape[1]), np.float32)
         known, strips = 0, _in_fours(strips)
 
         def prepare(rows: slice, keep: int) -> np.ndarray:
-            """Takes in latents until the hyper-latents are known that this strip's features depend on."""
+            """Reads strips until z holds all hyper-latents on which the features of `rows` depend."""
             nonlocal known, arrived
             last = min(-(-rows.stop // 2) + FEATURE_HALO, len(z))
             if known == last:
@@ -136,15 +141,15 @@ class LatentCoder:
     def encode_y(
         self, y: np.ndarray, z: np.ndarray, quality: Quality, coder: str = "constriction", energy: Energy | None = None
     ) -> bytes:
-        """Bytes of gained latents.
+        """Bytes of gained latents, by rate-distortion optimised quantisation.
 
-        A symbol moves one step towards zero where that lowers bits + lambda * distortion (rate-distortion optimised
-        quantisation), the distortion that of the linear synthesis alone.
+        A symbol moves one step towards zero where that lowers bits + lambda * distortion. The distortion is that of the
+        linear synthesis alone.
 
         Args:
           y: (h, w, M).
           z: (h/4, w/4, Cz) hyper-latents.
-          quality: of all, or (h, w) of each position.
+          quality: 0..1000, one for all positions, or (h, w), one for each.
           coder: as in `entropy.coder.back_end`.
           energy: distortion of a unit error in latents, see `Energy`; None: squared error.
         """
@@ -154,7 +159,7 @@ class LatentCoder:
     def _encode(
         self, prepare: Callable, latents: Any, height: int, width: int, quality: Quality, coder: str, energy: Any
     ) -> bytes:
-        """`encode_y`; `prepare(rows, keep)` gives the hyper-latents of a strip before it is coded, and fills `latents`."""
+        """As `encode_y`. `prepare(rows, keep)` runs before each strip: it fills `latents` and returns hyper-latents."""
         at, (level, offset) = _by_half(quality), self._scale_inputs(quality)
         energy = energy or (lambda rows, channels, half: self.synthesis_energy[channels])
         shape = height // 2, width // 2, 2
@@ -178,7 +183,7 @@ class LatentCoder:
         writer = back_end(coder)[0](self.y_tables)
         for _ in self.group_channels:
             for half in (0, 1):
-                # Each is freed once it is coded.
+                # Popped, so that each is freed once it is coded.
                 coded, levels = all_symbols[half].pop(0), indexes[half].pop(0)
                 symbols.encode_by_index(writer, coded, levels, self.y_half_width)
         return writer.finish()
@@ -223,7 +228,7 @@ class LatentCoder:
         return hyper.Coded(whole(decoded).astype(np.float32), y_hat, whole(indexes))
 
     def recode_y(self, data: bytes, z: np.ndarray, quality: Quality, coder: str, new_coder: str) -> bytes:
-        """The bytes that `encode_y` with `new_coder` would have written in place of its `data` with `coder`.
+        """Transcodes `data`, which `encode_y` wrote with `coder`, to what it would have written with `new_coder`.
 
         Raises:
           JndError: the data is damaged.
@@ -240,7 +245,7 @@ class LatentCoder:
         return writer.finish()
 
     def _decode_symbols(self, data, z, quality: Quality, coder: str, groups: int | None, partial: bool, indexes):
-        """Symbols of each group, by half; to `indexes`, unless it is None, go their scale indexes."""
+        """Symbols of each half and group. Their scale indexes are appended to `indexes`, unless it is None."""
         reader = (PartialRangeDecoder if partial else back_end(coder)[1])(data, self.y_tables)
 
         def code(group: int, half: int, index: np.ndarray) -> np.ndarray:
@@ -264,7 +269,7 @@ class LatentCoder:
             yield hyper.interleave(np, *wave.advance(z, rows.stop, code))
 
     def log_inverse_gain_at(self, quality: Quality, channels: slice = slice(None)) -> np.ndarray:
-        """(M,) or (h, w, M): `log_inverse_gain` at one quality 0..1000 or at (h, w), linear between the nodes."""
+        """`log_inverse_gain`, linear between the nodes: (M,) at one quality in 0..1000, (h, w, M) at (h, w) of them."""
         quality, table = np.asarray(quality)[..., None], self.log_inverse_gain[:, channels]
         low = np.minimum(quality[..., 0] // hyper.NODE_SPACING, hyper.NODES - 2)
         t = quality / hyper.NODE_SPACING - low[..., None]
@@ -303,7 +308,7 @@ def _by_half(quality: Quality) -> Callable[[int, slice], np.ndarray]:
 
 
 def _in_fours(strips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same rows in strips of multiples of four."""
+    """The same rows, in strips whose heights are multiples of four."""
     rest = np.empty(0)
     for strip in strips:
         rest = np.concatenate([rest, strip]) if len(rest) else strip
@@ -340,7 +345,7 @@ def latent_coder(params: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarr
     """The coder of a model file's `params` and `tables` (see `freeze.coding_tables`).
 
     Raises:
-      JndError: they are not those of a lapped codec that can code.
+      JndError: the tables are not those of a lapped codec.
     """
     if "scale_offset" not in tables:
         raise JndError("The model has no integer tables to code with: use a model of the 'lapped' family.")

@@ -14,15 +14,15 @@ from jnd_jax.codec.linear import BLOCK
 
 _SIDE = 512  # of the image for which multiply-adds are counted
 
-# How often a layer of the hyper-synthesis runs for each block, where it is not once.
+# Runs of a hyper-synthesis layer for each block. Layers that are not listed run once.
 _RUNS = {"up1": 1 / 16, "up2": 1 / 4, "own1": 1 / 2, "own2": 1 / 2}
 
 
 def multiply_adds(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, float]:
     """Thousands of multiply-adds a pixel (kMAC/px) of each part.
 
-    Those of the hyper-synthesis are counted from the sizes of its layers, the others by XLA in the compiled functions,
-    where a multiply-add is two operations.
+    The hyper-synthesis is counted from the sizes of its layers. XLA counts the operations of the other parts in their
+    compiled functions; two operations are one multiply-add.
 
     Returns:
         "analysis", "hyper-analysis", "hyper-synthesis", "synthesis" and the sums "encode" (all but the synthesis) and
@@ -47,7 +47,7 @@ def multiply_adds(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, fl
 
 
 def multiply_adds_of_parts(model: HyperpriorCodec, params: Mapping[str, Any]) -> dict[str, float]:
-    """As `multiply_adds`, of a model of parts, whose `predict` runs once in each pass."""
+    """As `multiply_adds`, for a `HyperpriorCodec`, whose `predict` runs once in each pass."""
 
     def count(method: str, *arrays: Any) -> tuple[float, Any]:
         function = jax.jit(lambda p, *a: model.apply({"params": p}, *a, method=method))

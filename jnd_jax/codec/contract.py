@@ -1,16 +1,17 @@
 """What a codec is made of: the parts that a research model swaps, and what training and files ask of each.
 
-Three contracts. A model that keeps them trains, is exported, and codes real files; a config names it by its import path.
+There are three contracts. A model that keeps them trains, is exported and codes real files. A config names the model
+by its import path.
 
 Transforms      `analysis` and `synthesis`, between pixels and latents at 1/16 of their resolution.
 Entropy model   `hyper_analysis`, from latents to hyper-latents at 1/64; `passes`, which latents are coded when; and
-                `predict`, the mean and scale of every latent from hyper-latents and the latents decoded so far, for the
-                conditional `density`.
+                `predict`, which gives the conditional `density` the mean and scale of every latent, from hyper-latents
+                and the latents decoded so far.
 Loss            a function (batch, x_hat) -> D, see `jnd_jax.losses`.
 
-Two ways to use them. A subclass of `LappedCodec` that overrides the transforms keeps its integer entropy model: its files
-decode on every machine. A subclass of `HyperpriorCodec` has all parts of its own; its scales are floating-point numbers,
-so that its files decode on the same machine and software only, and say so elsewhere (`codec.float_coding`).
+There are two ways to keep them. A subclass of `LappedCodec` overrides the transforms and keeps the integer entropy
+model: its files decode on every machine. A subclass of `HyperpriorCodec` brings all parts. Its scales are floats: its
+files decode only on the machine and software that wrote them; elsewhere they are refused (`codec.float_coding`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ DENSITIES = {"gaussian": conditional_gaussian_bits, "laplacian": conditional_lap
 class HyperpriorCodec(nn.Module):
     """A codec with hyper-latents, to be completed by `analysis`, `synthesis`, `hyper_analysis` and `predict`.
 
-    A subclass makes its layers in `setup`, after super().setup(). Attributes of the class, which it may change:
+    A subclass makes its layers in `setup`, after super().setup(). It may override the class's attributes.
 
     Attributes:
         hyper_channels: Cz, channels of the hyper-latents.
@@ -52,7 +53,10 @@ class HyperpriorCodec(nn.Module):
         self.prior = self.param("prior", factorized_init, self.hyper_channels)
 
     def analysis(self, x: jax.Array, quality: jax.Array) -> jax.Array:
-        """x (B, H, W, 3) in [0, 1], quality (B,) in 0..1000 -> latents (B, H/16, W/16, M), rounded to integers around means."""
+        """x (B, H, W, 3) in [0, 1], quality (B,) in 0..1000 -> latents (B, H/16, W/16, M).
+
+        Latents are later rounded to integers around their means.
+        """
         raise NotImplementedError
 
     def synthesis(self, y_hat: jax.Array, quality: jax.Array) -> jax.Array:
@@ -60,7 +64,7 @@ class HyperpriorCodec(nn.Module):
         raise NotImplementedError
 
     def hyper_analysis(self, y: jax.Array) -> jax.Array:
-        """Latents -> hyper-latents (B, H/64, W/64, Cz), rounded to integers in -127..127 around `hyper_centre`."""
+        """Latents -> hyper-latents (B, H/64, W/64, Cz), later rounded to integers in +-127 around `hyper_centre`."""
         raise NotImplementedError
 
     def predict(self, z_hat: jax.Array, y_hat: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -74,11 +78,11 @@ class HyperpriorCodec(nn.Module):
         raise NotImplementedError
 
     def passes(self, height: int, width: int) -> list[np.ndarray]:
-        """Which latents each pass codes: booleans, broadcastable to (h, w, M), of which one is true for each latent."""
+        """For each pass, which latents it codes: booleans that broadcast to (h, w, M). Each latent is in one pass."""
         return [np.ones((height, width, 1), bool)]
 
     def hyper_centre(self) -> jax.Array:
-        """(Cz,) around which hyper-latents are rounded."""
+        """(Cz,) centres around which hyper-latents are rounded."""
         return jnp.zeros(self.hyper_channels)
 
     def hyper_bits(self, z: jax.Array) -> jax.Array:
@@ -91,7 +95,7 @@ class HyperpriorCodec(nn.Module):
         Args:
             x: (B, H, W, 3) in [0, 1], H and W multiples of 64.
             quality: (B,) in 0..1000.
-            keys: (B,) typed PRNG keys: uniform noise takes the place of rounding. None: rounded as in files.
+            keys: (B,) typed PRNG keys: uniform noise takes the place of rounding. None: it rounds as files do.
         """
         keys_y, keys_z = (None, None) if keys is None else jax.vmap(jax.random.split, out_axes=1)(keys)
         y = self.analysis(x, quality).astype(x.dtype)
@@ -108,7 +112,7 @@ class HyperpriorCodec(nn.Module):
         )
 
     def _code(self, y: jax.Array, z_hat: jax.Array, noise: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Latents as they are decoded, pass by pass, and the bits of each."""
+        """Latents as the decoder will see them, coded pass by pass, and the estimated bits of each."""
         y_hat, bits, known = jnp.zeros_like(y), jnp.zeros_like(y), np.zeros((*y.shape[1:3], 1), bool)
         for now in self.passes(*y.shape[1:3]):
             mean, scale = self.predict(z_hat, y_hat, jnp.asarray(known[None], y.dtype))

@@ -1,8 +1,10 @@
 """What an error in one latent costs, as rate-distortion optimised quantisation weighs it.
 
-An encoder may round a latent towards zero where that saves more bits than it costs distortion. The distortion is that of
-the linear synthesis alone: squared error, or for models that were trained with it partly masked DCT error, which weighs
-an error by how visible it is at its place in the image (`perception.masked_dct`). Decoders need none of this.
+An encoder may round a latent towards zero where that saves more bits than it costs distortion. The distortion is that
+of the linear synthesis alone. It is squared error. In models that were trained with masked DCT error, a share of it is
+masked DCT error, which weighs an error by how visible it is at its place in the image (`perception.masked_dct`).
+
+Decoders need none of this.
 
 `xp` is the array namespace, numpy or jax.numpy.
 """
@@ -21,17 +23,17 @@ from jnd_jax.perception.dct import DCT
 
 _CELLS = BLOCK // DCT_BLOCK
 
-# Coefficients of one order are masked alike.
+# Coefficients with one order (exponent of masking, see `masked_dct.visibility`) are masked alike.
 _ORDERS, _ORDER_OF = np.unique(masked_dct.masking_order(), return_inverse=True)
 
 
 def log_activity(x: jax.Array) -> jax.Array:
-    """What masks errors in the four 8x8 blocks of each block: x (B, H, W, 3) in [0, 1] -> (B, H/16, W/16, 4)."""
+    """`masked_dct.log_activity` of each block's four 8x8 blocks: x (B, H, W, 3) in [0, 1] -> (B, H/16, W/16, 4)."""
     return space_to_depth(masked_dct.log_activity(x)[..., None], _CELLS)
 
 
 def masked_energy(xp, synthesis):
-    """What each basis function puts into each set of DCT coefficients that are masked alike, weighed by sensitivity.
+    """Energy of each basis function in each set of DCT coefficients that are masked alike, weighted by sensitivity.
 
     Args:
       xp: numpy or jax.numpy.
@@ -39,8 +41,8 @@ def masked_energy(xp, synthesis):
         of [0, 1].
 
     Returns:
-      (n, M): one row for each of the block's four 8x8 blocks and each order of masking, in the scale of
-      their squared norms.
+      (n, M): one row for each of the block's four 8x8 blocks and each order of masking, in the scale of the basis
+      functions' squared norms.
     """
     pixels = synthesis.reshape(-1, BLOCK, BLOCK, 3)
     size = DCT_BLOCK
@@ -57,7 +59,7 @@ def energy(xp, share: float, squared, masked, log_activity):
 
     Args:
       xp: numpy or jax.numpy.
-      share: of masked DCT error, 0..1; the rest is squared error.
+      share: share of masked DCT error, 0..1; the rest is squared error.
       squared: (M,) squared norms of the basis functions, in pixels of [0, 1].
       masked: (n, M) from `masked_energy`.
       log_activity: (..., 4) from `log_activity`.

@@ -1,8 +1,9 @@
 """Files of models whose scales are floating-point numbers.
 
-Encoder and decoder must choose the same table for each latent, and floating-point scales may differ in the last bits
-between machines, where the choice falls the other way and the rest of the file is garbage. So the chunk of latents
-begins with a hash of the choices of each pass, and a decoder that comes to others refuses before it decodes the pass.
+Encoder and decoder must choose the same table for each latent. Floating-point scales may differ in their last bits
+between machines. A decoder may then choose another table, and would decode the rest of the file to garbage. So the
+chunk of latents begins with a hash of each pass's choices. A decoder whose choices differ refuses before it decodes the
+pass.
 """
 
 from __future__ import annotations
@@ -78,11 +79,11 @@ class FloatCoder:
 
     @property
     def passes(self) -> int:
-        """In which y is coded."""
+        """How many passes code y."""
         return len(self._model.passes(4, 4))
 
     def check_size(self, size: int, positions: int, quality: int) -> None:
-        """Raises JndError where `size` bytes cannot hold `positions` hyper-latents: a bound on what a file may ask for."""
+        """Raises JndError if `size` bytes cannot hold `positions` hyper-latents, so that none claims a huge image."""
         symbols.check_size(size, positions, self._z_tables)
 
     def hyper_latents(self, y: np.ndarray) -> np.ndarray:
@@ -100,7 +101,7 @@ class FloatCoder:
     def encode_strips(
         self, strips: Iterable[np.ndarray], height: int, width: int, quality: Any, coder: str, energy: None = None
     ) -> tuple[np.ndarray, bytes]:
-        """Hyper-latents, and the bytes of the latents, of strips of rows, which are put together."""
+        """As `coding.LatentCoder.encode_strips`, but joins the strips before it codes them."""
         y = np.concatenate(list(strips))
         z = self.hyper_latents(y)
         return z, self.encode_y(y, z, quality, coder)
@@ -114,7 +115,7 @@ class FloatCoder:
     def encode_y(
         self, y: np.ndarray, z: np.ndarray, quality: Any, coder: str = "constriction", energy: None = None
     ) -> bytes:
-        """A hash of each pass's scale indexes, then the bytes of the latents y (h, w, M), rounded to the nearest."""
+        """A hash of each pass's scale indexes, then the bytes of latents y (h, w, M), rounded around their means."""
         writer, hashes = back_end(coder)[0](self._y_tables), []
 
         def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -144,8 +145,8 @@ class FloatCoder:
         def code(index: np.ndarray, mean: np.ndarray, at: np.ndarray) -> np.ndarray:
             if _hash(index) != expected.pop(0):
                 raise JndError(
-                    "This file decodes on the same machine and software only: its model predicts scales by floating-point "
-                    "numbers, and they come out otherwise here; decode it where it was written."
+                    "This file decodes only on the same machine and software that wrote it: its model predicts "
+                    "scales by floating-point numbers, which differ here; decode it where it was written."
                 )
             return symbols.decode_by_index(reader, index, self._half_width)
 
@@ -160,7 +161,13 @@ class FloatCoder:
         return jax.eval_shape(analyse, self._params, x, quality).shape[-1]
 
     def _passes(self, z: np.ndarray, channels: int, code: Callable) -> np.ndarray:
-        """Runs `code(scale index, mean, where) -> symbols`, each (n,), over the passes; latents (h, w, M)."""
+        """Latents (h, w, M), from the symbols (n,) that `code` gives in each pass.
+
+        Args:
+          z: (h/4, w/4, Cz) hyper-latents.
+          channels: M.
+          code: (scale indexes (n,), means (n,), mask (h, w, M) of the pass's n latents) -> symbols (n,).
+        """
         h, w = 4 * z.shape[0], 4 * z.shape[1]
         z_hat, y_hat = z[None] + self._centre, np.zeros((h, w, channels), np.float32)
         known = np.zeros((h, w, 1), bool)

@@ -23,7 +23,7 @@ def coding_tables(
 
     Args:
       model: the codec.
-      params: of it.
+      params: its parameters.
       counts: (SCALE_LEVELS, m) how often magnitudes of y's symbols occur, see `entropy.tables.laplacian_tables`.
 
     Raises:

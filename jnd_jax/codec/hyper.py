@@ -1,19 +1,20 @@
-"""The hyper path of the lapped codec: hyper-latents, and from them and decoded latents scale indexes and means.
+"""The hyper path of the lapped codec: hyper-latents, then scale indexes and means from them and decoded latents.
 
 Every function takes the array namespace `xp` (numpy or jax.numpy) and explicit parameters, so that the very same code
 trains under jit and codes in NumPy. Arrays are (..., h, w, channels) at 1/16 resolution unless noted.
 
-**Gained latents** are latents times the gain of their channel at the quality asked for: the unit in which they are
-rounded, coded and predicted.
+**Gained latents** are latents times the gain of their channel at the quality asked for. They are rounded, coded and
+predicted in this unit.
 
-**Passes.** The channels form groups, the strongest first; each group is coded in two passes over a checkerboard: the
-anchors (blocks with even row + column), then the other blocks. A pass sees the hyper-latents, all groups before its
-own and, in its second half, the anchors of its own group (He et al., "Checkerboard Context Model", CVPR 2021; "ELIC",
-CVPR 2022). Arrays of one pass are halves: (..., h/2, w/2, 2, channels), see `halves`.
+**Passes.** The channels form groups, the strongest first. Each group is coded in two passes over a checkerboard: first
+the anchors (blocks with even row + column), then the other blocks. Each pass sees the hyper-latents and all groups
+before its own. A group's second pass also sees the group's anchors (He et al., "Checkerboard Context Model", CVPR 2021;
+"ELIC", CVPR 2022). The arrays of one pass are halves: (..., h/2, w/2, 2, channels), see `halves`.
 
-**The scale path is an integer network.** Activations are integers 0..255, weights integers so small that no sum can
-reach 2^24; float32 carries such integers exactly whatever the order of summation, so every runtime computes the same
-scale indexes. One unit of the float network is ACTIVATION_UNIT. The means are floats: they move pixels, never bits.
+**The scale path is an integer network.** Activations are integers 0..255. Weights are integers so small that no sum can
+reach 2^24. float32 carries such integers exactly in any order of summation, so every runtime computes the same scale
+indexes. An activation of 1 in the float network is ACTIVATION_UNIT here. The means are floats: they move pixels, never
+bits.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ QUALITY_MAX = 1000
 NODES = 9
 NODE_SPACING = QUALITY_MAX // (NODES - 1)
 
-# round(16 * log2(1 + n)) for |symbol| n: how a decoded symbol enters the integer network.
+# round(16 * log2(1 + n)) for |symbol| n: the input of the integer network for a decoded symbol.
 _MAGNITUDE_LEVELS = 64
 MAGNITUDE = np.round(ACTIVATION_UNIT * np.log2(1.0 + np.arange(_MAGNITUDE_LEVELS))).astype(np.float32)
 
@@ -58,7 +59,8 @@ def lmbda(quality):
 def distortion_weight(xp, quality, log_inverse_gain, energy):
     """Weight, in bits, of a squared error in one gained latent in rate-distortion optimised quantisation.
 
-    RDO_DISTORTION_FACTOR * lambda * 255^2 * (mean squared error, or what stands for it, of an error of 1).
+    RDO_DISTORTION_FACTOR * lambda * 255^2 * d, where d is the mean squared error in pixels of an error of 1 in that
+    latent, or what stands for it (see `energy`).
 
     Args:
       xp: numpy or jax.numpy.
@@ -73,7 +75,7 @@ def distortion_weight(xp, quality, log_inverse_gain, energy):
 
 
 def scale_table() -> np.ndarray:
-    """(64,) standard deviations, log-spaced from .05 to 256 (as Balle et al., ICLR 2018, who start at .11)."""
+    """(64,) standard deviations, log-spaced from .05 to 256 (as Ballé et al., ICLR 2018, who start at .11)."""
     return scale(np, np.arange(SCALE_LEVELS))
 
 
@@ -112,19 +114,19 @@ def interleave(xp, anchors, others):
 
 
 def _in_place(xp, function: Callable, x, *others):
-    """function(x, *others), which NumPy writes over x: fresh memory costs it more than the arithmetic."""
+    """function(x, *others). NumPy overwrites x: new memory costs more than the arithmetic."""
     return function(x, *others, out=x) if xp is np else function(x, *others)
 
 
 def _product(x, weight):
-    # As one product of matrices: NumPy would make many small ones of more than two axes.
+    # One product of matrices: with more than two axes NumPy would compute many small products.
     return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], -1)
 
 
 def _joint_layer(layer: Params, inputs):
-    """A linear layer of inputs (..., channels) side by side, which are not copied together.
+    """A linear layer on the concatenation of inputs (..., channels), computed without concatenating them.
 
-    Inputs after the first are broadcast. The last ones may be left out where they are zero.
+    Inputs after the first are broadcast. Trailing inputs may be left out if they are zero.
     """
     total, end = 0.0, 0
     for x in inputs:
@@ -149,7 +151,7 @@ def _convolution(xp, layer: Params, x):
 
 
 def _columns(xp, x):
-    """(..., h + 2, w, 3 c): x, edge-padded on all sides, beside its left and its right neighbours."""
+    """(..., h + 2, w, 3 c): channels of the left neighbour, of x itself and of the right one; x is edge-padded."""
     if xp is np:
         *lead, h, w, c = x.shape
         columns = np.empty((*lead, h + 2, w, 3, c), x.dtype)
@@ -164,14 +166,14 @@ def _columns(xp, x):
 
 
 def neighbours(xp, anchors):
-    """The anchors above, below, left and right of each other block, 0 beyond the border.
+    """The four anchors around each block that is no anchor: above, below, left, right; 0 beyond the border.
 
     Args:
       xp: numpy or jax.numpy.
       anchors: (..., h/2, w/2, 2, c).
 
     Returns:
-      (..., h/2, w/2, 2, 4, c), for the other blocks in the order of `halves`.
+      (..., h/2, w/2, 2, 4, c), for the blocks that are no anchors, in the order of `halves`.
     """
     even, odd = anchors[..., 0, :], anchors[..., 1, :]
     if xp is np:
@@ -239,8 +241,9 @@ def folded(path: Params) -> dict[str, Any]:
     """The integer scale path with each layer's shift in its weights: floor(x @ weight + bias), still exact.
 
     Args:
-      path: layers {"weight", "bias", "unit"} of integers carried by float32, unit = 2^-shift, which stand for
-        (x @ weight + bias + 2^(shift - 1)) >> shift; those of the groups in "groups".
+      path: layers {"weight", "bias", "unit"} by name, and under "groups" the layers of each group. Weights and biases
+        are integers carried by float32; unit = 2^-shift. A layer stands for
+        (x @ weight + bias + 2^(shift - 1)) >> shift.
     """
     fold = lambda layer: {
         "weight": layer["weight"] * layer["unit"],
@@ -250,7 +253,7 @@ def folded(path: Params) -> dict[str, Any]:
 
 
 def _integers(xp, x, floor: Callable):
-    """Activations of the integer network, from sums."""
+    """Activations 0..255 of the integer network, from a layer's sums."""
     return _in_place(xp, xp.clip, _in_place(xp, floor, x), 0.0, float(ACTIVATION_MAX))
 
 
@@ -261,17 +264,17 @@ def scale_features(xp, q: Params, z, floor: Callable = np.floor):
 
 
 def magnitude(xp, symbols):
-    """How symbols of any type enter the scale path: integers 0..255, float32."""
+    """The scale path's inputs for symbols of any type: integers 0..255, float32."""
     return xp.take(xp.asarray(MAGNITUDE), xp.abs(symbols).astype(xp.int32), mode="clip")
 
 
 def scale_lower(xp, q: Params, magnitudes, floor: Callable = np.floor):
-    """Integer features of the groups before one.
+    """Integer features of all groups before a group, for its scale path.
 
     Args:
       xp: numpy or jax.numpy.
       q: integer parameters of the group's scale path.
-      magnitudes: halves (..., 2, channels before the group's) from `magnitude`, of the symbols.
+      magnitudes: both halves (..., 2, channels before the group's) of the symbols' `magnitude`.
       floor: numpy.floor, or one with a straight-through gradient.
 
     Returns:
@@ -282,12 +285,12 @@ def scale_lower(xp, q: Params, magnitudes, floor: Callable = np.floor):
 
 
 def scale_near(xp, q: Params, own, floor: Callable = np.floor):
-    """Integer features of a group's anchors around its other blocks.
+    """Integer features of a group's anchors, at the blocks that are no anchors.
 
     Args:
       xp: numpy or jax.numpy.
       q: integer parameters of the group's scale path.
-      own: (..., h/2, w/2, 2, c) from `magnitude`, of the symbols of the anchors.
+      own: (..., h/2, w/2, 2, c) `magnitude` of the anchors' symbols.
       floor: numpy.floor, or one with a straight-through gradient.
 
     Returns:
@@ -303,7 +306,7 @@ def scale_indexes(xp, q: Params, features, level, lower, near, offset, floor: Ca
     Args:
       xp: numpy or jax.numpy.
       q: integer parameters of the group's scale path.
-      features: (..., 2, C), of the hyper-latents.
+      features: (..., 2, C) features of the hyper-latents.
       level: `quality_level`, broadcastable to (..., 2, 1).
       lower: (..., 2, E) from `scale_lower`; None in the first group.
       near: (..., 2, O) from `scale_near`; None for the anchors.
@@ -324,14 +327,14 @@ def scale_indexes(xp, q: Params, features, level, lower, near, offset, floor: Ca
 
 
 def quality_level(quality):
-    """How a quality in 0..1000 enters the scale path: an integer 0..250, for integers of any shape."""
+    """The scale path's input for a quality in 0..1000: an integer 0..250. Takes integers of any shape."""
     return quality // 4
 
 
 def scale_offset(table: np.ndarray, quality) -> np.ndarray:
     """Integer offsets of the scale index at `quality` (0..1000) from the (nodes, M) integer table.
 
-    (M,) for an integer, (h, w, M) for (h, w) integers. Linear between nodes, rounded, in integer arithmetic.
+    Linear between nodes, rounded, in integer arithmetic. Gives (M,) for one quality, (h, w, M) for (h, w) of them.
     """
     quality = np.asarray(quality)
     node = np.minimum(quality // NODE_SPACING, NODES - 2)
@@ -352,7 +355,7 @@ def mean_features(xp, p: Params, z):
 
 
 def compress(xp, y):
-    """arcsinh of gained latents; NumPy's own takes eight times as long as this form."""
+    """arcsinh of gained latents. NumPy's own arcsinh takes eight times as long as this form."""
     if xp is not np:
         return xp.arcsinh(y)
     magnitude = np.abs(y)
@@ -364,12 +367,12 @@ def compress(xp, y):
 
 
 def mean_lower(xp, p: Params, compressed):
-    """Float features of the groups before one.
+    """Float features of all groups before a group, for its mean path.
 
     Args:
       xp: numpy or jax.numpy.
       p: parameters of the group's mean path.
-      compressed: halves (..., 2, channels before the group's) from `compress`, of the gained latents.
+      compressed: both halves (..., 2, channels before the group's) of the gained latents, from `compress`.
 
     Returns:
       Halves (..., 2, E).
@@ -379,16 +382,16 @@ def mean_lower(xp, p: Params, compressed):
 
 
 def mean_near(xp, p: Params, own, compressed):
-    """Float features of a group's anchors around its other blocks, and what the anchors add to the means there.
+    """Float features of a group's anchors, at the blocks that are no anchors, and what they add to the means there.
 
     Args:
       xp: numpy or jax.numpy.
       p: parameters of the group's mean path.
       own: (..., h/2, w/2, 2, c) gained latents of the anchors.
-      compressed: (..., h/2, w/2, 2, c) from `compress`, of `own`.
+      compressed: (..., h/2, w/2, 2, c), `compress` of `own`.
 
     Returns:
-      (..., h/2, w/2, 2, O) and (..., h/2, w/2, 2, c).
+      Features (..., h/2, w/2, 2, O), and the addition to the means (..., h/2, w/2, 2, c).
     """
     x = _relu(xp, _layer(p["own1"], compressed))
     around = neighbours(xp, own)
@@ -404,7 +407,7 @@ def means(xp, p: Params, features, lower, near, linear):
     Args:
       xp: numpy or jax.numpy.
       p: parameters of the group's mean path.
-      features: (..., 2, C), of the hyper-latents.
+      features: (..., 2, C) features of the hyper-latents.
       lower: (..., 2, E) from `mean_lower`; None in the first group.
       near, linear: from `mean_near`; None for the anchors.
 
@@ -434,17 +437,17 @@ class Coded(NamedTuple):
 
 
 def passes(xp, q: Params, p: Params, z, level, offset, code: Callable, floor: Callable = np.floor) -> Coded:
-    """Runs all passes over the latents, in the order in which they are coded; `wavefront` does so in strips.
+    """Runs all passes over the latents, in the order of coding. `wavefront` does the same in strips.
 
     Args:
       xp: numpy or jax.numpy.
-      q: integer parameters of the scale path, `folded`; those of its groups in "groups".
+      q: integer parameters of the scale path, `folded`; its groups are in "groups".
       p: parameters of the mean path, likewise.
       z: (..., h/4, w/4, Cz) integer hyper-latents.
       level: `quality_level`, (..., h, w, 1) or (..., 1, 1, 1).
       offset: `scale_offset`, (..., h, w, M) or (..., 1, 1, M).
-      code: (channels, half, scale indexes, means) -> symbols: codes or decodes one pass. `channels` is a slice, `half` 0
-        for the anchors and 1 for the other blocks; arrays are halves of those channels.
+      code: (channels, half, scale indexes, means) -> symbols: codes or decodes one pass. `channels` is a slice. `half`
+        is 0 for the anchors, 1 for the other blocks. Arrays are halves of these channels.
       floor: numpy.floor, or one with a straight-through gradient.
     """
     split = lambda x: (x[..., None, :],) * 2 if x.shape[-3] == 1 else halves(xp, x)
@@ -474,12 +477,12 @@ def passes(xp, q: Params, p: Params, z, level, offset, code: Callable, floor: Ca
 
 
 def joined(xp, groups: Sequence[Coded]) -> Coded:
-    """One of all channels from those of consecutive groups."""
+    """Concatenates the channels of consecutive groups."""
     return Coded(*(xp.concatenate(parts, axis=-1) for parts in zip(*groups)))
 
 
 def gained_latents(xp, p: Params, z, symbols):
-    """Gained latents (..., h, w, M) of all symbols, once they are known: those of `passes`, by the mean path alone."""
+    """Gained latents (..., h, w, M) from symbols that are all known: those of `passes`, by the mean path alone."""
     features, symbols = halves(xp, mean_features(xp, p, z)), halves(xp, symbols)
     y_hat: tuple[list[Any], list[Any]] = [], []
     for channels, group in zip(group_channels(p), p["groups"]):

@@ -38,9 +38,13 @@ class ScaleHyperprior(HyperpriorCodec):
               └───┘
         EB = factorized density ("entropy bottleneck"), GC = conditional Gaussian
 
-    g_a: 5x5 convolutions 3-N-N-N-M of stride 2 with GDN between; g_s its mirror with inverse GDN. h_a: |y|, 3x3 to N,
-    then two 5x5 of stride 2; h_s: two 5x5 transposed of stride 2, then 3x3 to M; ReLU between.
-    One rate a model: `quality` is ignored. N: width of the networks and channels of z. M: channels of y.
+    g_a: 5x5 convolutions 3-N-N-N-M of stride 2 with GDN between. g_s: its mirror with inverse GDN.
+    h_a: |y|, 3x3 to N, then two 5x5 of stride 2. h_s: two 5x5 transposed of stride 2, then 3x3 to M. ReLU between.
+    A model has one rate: `quality` is ignored.
+
+    Attributes:
+        N: width of the networks, and channels of z.
+        M: channels of y.
     """
 
     N: int = 128
@@ -163,10 +167,16 @@ _BUFFERS = re.compile(
 def from_compressai(source: Mapping[str, Any] | str | Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Config and parameters of a reference codec from CompressAI's weights.
 
-    source: a CompressAI state dict (arrays by key, of any release: "entropy_bottleneck._matrix0" or
-      "entropy_bottleneck.matrices.0"), or the path of a torch file that holds one, alone or under "state_dict". name: "bmshj2018-hyperprior" or "mbt2018-mean".
-    Returns ({"name", "N", "M"}, params): N and M are read from the weights; params are float32 NumPy arrays.
-    Raises JndError for an unknown name, and for keys that are missing, unknown or of a wrong shape.
+    Args:
+        source: a CompressAI state dict, arrays by key, of any release (with "entropy_bottleneck._matrix0" or
+            "entropy_bottleneck.matrices.0"); or the path of a torch file that holds one, alone or under "state_dict".
+        name: "bmshj2018-hyperprior" or "mbt2018-mean".
+
+    Returns:
+        ({"name", "N", "M"}, params): N and M are read from the weights; params are float32 NumPy arrays.
+
+    Raises:
+        JndError: an unknown name, or keys that are missing, unknown or of a wrong shape.
     """
     if name not in MODELS:
         raise JndError(f"There is no reference codec {name!r}; choose one of {', '.join(MODELS)}.")
@@ -174,7 +184,7 @@ def from_compressai(source: Mapping[str, Any] | str | Path, name: str) -> tuple[
     state = {_modern_key(key): np.asarray(value) for key, value in state.items()}
     last = state.get("g_a.6.weight")
     if last is None or last.ndim != 4:
-        raise JndError(f"This is not a CompressAI state dict of {name}: it has no 4-D array g_a.6.weight.")
+        raise JndError(f"The state dict has no 4-D array g_a.6.weight; give one of {name} from CompressAI.")
     M, N = last.shape[:2]
     model = MODELS[name](N=N, M=M)
     sample = jnp.zeros((1, DOWNSAMPLING, DOWNSAMPLING, 3))
@@ -184,14 +194,16 @@ def from_compressai(source: Mapping[str, Any] | str | Path, name: str) -> tuple[
     for path, leaf in leaves.items():
         key = _compressai_key(path)
         if key not in state:
-            raise JndError(f"The state dict has no {key}, so it is not one of {name}.")
+            raise JndError(f"The state dict has no {key}, which {name} has; give one of {name}.")
         value = _to_flax_layout(key, state.pop(key))
         if value.shape != leaf.shape:
-            raise JndError(f"{key} does not have the shape it has in {name} with N={N} and M={M}.")
+            raise JndError(f"{key} does not have the shape it has in {name} with N={N}, M={M}; give one of {name}.")
         params[path] = value.astype(np.float32)
     unknown = sorted(key for key in state if not _BUFFERS.fullmatch(key))
     if unknown:
-        raise JndError(f"The state dict has keys that {name} does not have: {', '.join(unknown[:5])}.")
+        raise JndError(
+            f"The state dict has keys that {name} does not have: {', '.join(unknown[:5])}; give one of {name}."
+        )
     return {"name": name, "N": N, "M": M}, traverse_util.unflatten_dict(params)
 
 

@@ -1,4 +1,7 @@
-"""The `jnd` codec: a lapped linear transform with residual networks, one model for all rates."""
+"""The lapped codec, the family of the shipped models: a lapped linear transform with residual networks.
+
+One model serves all rates. `LappedCodec.rate` estimates the bits that training minimises.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ from jnd_jax.codec.types import Forward
 from jnd_jax.entropy.densities import conditional_laplacian_bits, factorized_bits, factorized_init
 from jnd_jax.errors import JndError
 
-# A latent of 1 is one quantiser step of this size in pixel units at the reference lambda.
+# At the reference lambda, a latent of 1 is one quantiser step of this size in pixel units.
 _STEP = 0.2
 _REFERENCE_LAMBDA = 0.0067
 
-# Photographs vary: the typical deviation of a coefficient lies this far (in nats) below its global one.
+# Photographs vary: in one, a coefficient's typical deviation lies this far (in nats) below that over all photographs.
 _LOG_SCALE_TYPICAL = -0.5
 
 
@@ -36,7 +39,7 @@ def _interpolate(table: jax.Array, quality: jax.Array) -> jax.Array:
 
 
 def _spread(quality: jax.Array, height: int) -> jax.Array:
-    """(B, h, w) qualities repeated to so many rows, and as many times as many columns; (B,) ones as they are."""
+    """Nearest-neighbour upsampling of (B, h, w) qualities to `height` rows, the width alike; (B,) is left unchanged."""
     if quality.ndim == 1:
         return quality
     factor = height // quality.shape[1]
@@ -48,7 +51,7 @@ def _conv(features: int, size: int, kernel_init: nn.initializers.Initializer = n
 
 
 class Bottleneck(nn.Module):
-    """Residual block: 1x1 down, 3x3, 1x1 up (He et al., CVPR 2016), last layer scaled down at the start."""
+    """Residual block: 1x1 down, 3x3, 1x1 up (He et al., CVPR 2016). Its last layer starts small."""
 
     width: int
 
@@ -76,7 +79,8 @@ class Modulation(nn.Module):
 class AnalysisNet(nn.Module):
     """Residual part of the analysis transform, from pixels (B, H, W, 3) to (B, H/16, W/16, M).
 
-    s2d 4 - conv 3x3 - modulation - bottlenecks (1/4) - s2d 2 - conv 1x1 - bottlenecks (1/8) - s2d 2 - conv 1x1, zero at the start
+    s2d 4 - conv 3x3 - modulation - bottlenecks (1/4) - s2d 2 - conv 1x1 - bottlenecks (1/8) - s2d 2 - conv 1x1, which
+    starts at zero. s2d: space to depth.
     """
 
     latents: int
@@ -98,7 +102,8 @@ class AnalysisNet(nn.Module):
 class SynthesisNet(nn.Module):
     """Residual part of the synthesis transform, from latents (B, h, w, M) to (B, 16 h, 16 w, 3).
 
-    conv 1x1 - d2s 2 - modulation - bottlenecks (1/8) - conv 1x1 - d2s 2 - bottlenecks (1/4) - conv 3x3, zero at the start - d2s 4
+    conv 1x1 - d2s 2 - conv 1x1 - modulation - bottlenecks (1/8) - conv 1x1 - d2s 2 - modulation - bottlenecks (1/4) -
+    conv 3x3, which starts at zero - d2s 4. d2s: depth to space.
     """
 
     widths: tuple[int, int]
@@ -121,12 +126,12 @@ class SynthesisNet(nn.Module):
 def _border_filter(x: jax.Array, matrix: jax.Array, axis: int, blocks: jax.Array | None) -> jax.Array:
     """Applies (16, 16) `matrix` to the 16 samples around every block border along `axis` (1 or 2) of (B, H, W, C).
 
-    The outermost border of the image is left alone: that of the array, or of its first `blocks` blocks.
+    The outer border of the image is not filtered: the border of the array, or of its first `blocks` blocks.
     """
     half, (batch, height, width, channels) = linear.BLOCK // 2, x.shape
     length = x.shape[axis]
     first, inner, last = jnp.split(x, [half, length - half], axis)
-    # Both axes as products with a matrix, without moving an axis, which takes longer than the product.
+    # Both branches multiply by a matrix without moving an axis: moving one takes longer than the product.
     if axis == 1:
         groups = inner.reshape(batch, -1, linear.BLOCK, width * channels)
         filtered = jnp.einsum("oi,bnis->bnos", matrix, groups)
@@ -140,7 +145,7 @@ def _border_filter(x: jax.Array, matrix: jax.Array, axis: int, blocks: jax.Array
 
 
 class LappedCodec(nn.Module):
-    """Lapped linear transform + residual networks, gains for all rates, conditional Laplacian latents in several passes.
+    """Lapped linear transform + residual networks, gains for all rates, conditional Laplacian latents in passes.
 
           x --> g_a: linear + net --> y --gain--> y' --round(y' - mu)--> symbols
                                       |                      ^  ^ scale index
@@ -151,13 +156,14 @@ class LappedCodec(nn.Module):
     Attributes:
       latents: M, channels of y.
       hyper_latents: Cz, channels of z.
-      hyper_width: width of the features of the hyper-latents; the means have half of it.
+      hyper_width: width of the features of the hyper-latents; the mean path has half of it.
       widths: widths of the residual networks at 1/4 and 1/8 resolution.
       analysis_depths, synthesis_depths: bottleneck blocks at 1/4 and 1/8 resolution.
       groups: channels of each group but the last, which has the rest of the latents; see `hyper`.
-      context_width, own_width: widths of the features of the groups before one, and of a group's own anchors.
+      context_width: width of the features of all groups before a group.
+      own_width: width of the features of a group's own anchors.
       hidden_width: width of the layers that see all features of a pass.
-      masked_share: of masked DCT error in the distortion that rounding weighs, see `distortion`.
+      masked_share: share of masked DCT error in the distortion that rounding weighs, see `distortion`.
     """
 
     latents: int = 448
@@ -265,7 +271,7 @@ class LappedCodec(nn.Module):
     def analysis(self, x, quality, blocks=(None, None)):
         """Gained latents: x (B, H, W, 3) in [0, 1], quality (B,) or (B, H/16, W/16) in 0..1000 -> (B, H/16, W/16, M).
 
-        `blocks`: rows and columns of 16x16 blocks that belong to the image, where x is padded beyond it.
+        `blocks`: how many rows and columns of 16x16 blocks belong to the image, if x is padded beyond it.
         """
         x = x - 0.5
         y = self.analysis_net(x, quality)
@@ -309,10 +315,10 @@ class LappedCodec(nn.Module):
         Args:
           x: (B, H, W, 3) in [0, 1], H and W multiples of 64.
           quality: (B,) in 0..1000.
-          keys: (B,) PRNG keys: the rate is that of latents with uniform noise (Balle et al., ICLR 2017), the
-            reconstruction that of rounded ones (Minnen & Singh, ICIP 2020). None: both of rounded ones. Rounding is
-            rate-distortion optimised, as when files are written. The gradient with respect to the scales is that of the
-            rounded symbols' rate in either case, for these are what the scales have to code.
+          keys: (B,) PRNG keys. With keys, the rate is that of latents with uniform noise (Ballé et al., ICLR 2017) and
+            the reconstruction is that of rounded latents (Minnen & Singh, ICIP 2020). None: both are of rounded ones.
+            Rounding is rate-distortion optimised, as when files are written. In either case the scales learn from the
+            rate of the rounded symbols, which they have to code.
         """
         y = self.analysis(x, quality)
         z = jnp.clip(self.hyper_analysis(y), -hyper.Z_MAX, hyper.Z_MAX)
@@ -327,10 +333,10 @@ class LappedCodec(nn.Module):
         return Forward(self.synthesis(coded.y_hat, quality), total(bits_y), total(bits_z), jnp.sum(bits_y, -1))
 
     def rate(self, y, z_hat, quality, log_activity, noise=None) -> tuple[hyper.Coded, jax.Array]:
-        """Gained latents y (B, h, w, M) as they are coded, and the estimated bits of each; see `__call__`.
+        """The rate in training: the latents as they are coded, and the estimated bits of each. See `__call__`.
 
         Args:
-          y: gained latents.
+          y: (B, h, w, M) gained latents.
           z_hat: (B, h/4, w/4, Cz) integer hyper-latents.
           quality: (B,) in 0..1000.
           log_activity: (B, h, w, 4) from `distortion.log_activity`.
@@ -340,13 +346,13 @@ class LappedCodec(nn.Module):
         scale = hyper.scale(jnp, coded.indexes)
         bits = conditional_laplacian_bits(fixed(coded.symbols), 0.0, scale)
         if noise is not None:
-            # Analysis and means learn from noisy latents, whose rate has a gradient; the scales from the symbols in the file.
+            # Analysis and means learn from noisy latents, whose rate has a gradient; scales from the symbols in files.
             means = coded.y_hat - coded.symbols
             bits += conditional_laplacian_bits(y + noise - means, 0.0, fixed(scale)) - fixed(bits)
         return coded, bits
 
     def code(self, y, z_hat, quality, log_activity) -> hyper.Coded:
-        """All passes over gained latents y (B, h, w, M), as the decoder will see them; arguments as in `rate`."""
+        """Runs all passes over gained latents y; gives them as the decoder will see them. Arguments as in `rate`."""
         per_image = quality[:, None, None, None]
         energy = distortion.energy(
             jnp,
@@ -374,9 +380,9 @@ class LappedCodec(nn.Module):
 def quantise_layer(layer, input_unit: int):
     """Integer weight, bias and 2^-shift, carried by float32, of a layer {"weight": (K, C), "bias": (C,)}.
 
-    Activations of the integer network are ACTIVATION_UNIT times the float network's, those of the input
-    ACTIVATION_UNIT / `input_unit` times. Each column's shift uses the most of the range that
-    `hyper.weight_limit` allows. Gradients are straight-through.
+    The integer network's activations are ACTIVATION_UNIT times the float network's. The layer's inputs are
+    ACTIVATION_UNIT / `input_unit` times the float ones. Each column's shift is the largest that
+    `hyper.weight_limit` and SHIFT_MAX allow. Gradients are straight-through.
     """
     weight = layer["weight"] * input_unit
     limit = hyper.weight_limit(weight.shape[0])

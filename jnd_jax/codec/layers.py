@@ -1,15 +1,17 @@
 """Convolutions in three lowerings, and generalised divisive normalisation.
 
-A strided convolution equals space_to_depth followed by a stride-1 convolution, a transposed one equals a stride-1
-convolution followed by depth_to_space. XLA's CPU back end has no fast path for the dilated convolutions that the
-direct form needs (in a transposed convolution and in the gradient of a strided one), so there the polyphase form is
-several times faster; on other back ends the direct form is. For the same reason the kernels of wide layers get their
-gradients as products of matrices on CPUs. On CUDA a stride-1 convolution is a product of matrices too: cuDNN's are slow
-until they are tuned, which takes minutes a program. Parameters are the same, numbers agree within float error. The platform that
-runs a program decides, not the one that traces it.
+The polyphase form of a strided convolution is space_to_depth, then a stride-1 convolution. That of a transposed
+convolution is a stride-1 convolution, then depth_to_space. The direct form ("strided") needs dilated convolutions for a
+transposed convolution and for the gradient of a strided one, and XLA's CPU back end has no fast path for them. So the
+polyphase form is several times faster on CPUs; on other back ends the direct form is faster. For the same reason the
+kernel gradients of wide layers are products of matrices on CPUs. On CUDA a stride-1 convolution is a product of
+matrices too: cuDNN's are slow until they are tuned, which takes minutes a program.
 
-Everything is NHWC with HWIO kernels of odd size k. Padding is k // 2 zeros on each side (a stride-s convolution maps H
-to ceil(H / s), a transposed one H to s * H), which is CompressAI's `conv` and `deconv`.
+All forms have the same parameters, and their numbers agree within float error. The platform that runs a program chooses
+the form, not the one that traces it.
+
+Everything is NHWC with HWIO kernels of odd size k. Padding is k // 2 zeros on each side, as in CompressAI's `conv` and
+`deconv`: a stride-s convolution maps H to ceil(H / s), a transposed one maps H to s * H.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ Lowering = Literal["polyphase", "strided", "product"]
 _forced_lowering: contextvars.ContextVar[Lowering | None] = contextvars.ContextVar("lowering", default=None)
 _compute_dtype: contextvars.ContextVar[Any] = contextvars.ContextVar("compute_dtype", default=None)
 
-# Name, for `jax.checkpoint_policies`, of what a block of layers gives: rematerialisation keeps these alone.
+# Name of a block's output for `jax.checkpoint_policies`. Rematerialisation keeps only these outputs.
 BLOCK_OUTPUT = "block_output"
 
 # Torch's default for convolutions: uniform in +-1/sqrt(fan_in).
@@ -54,7 +56,9 @@ _PATCHES_MAX = 2**24
 
 @contextlib.contextmanager
 def use_lowering(lowering: Lowering) -> Iterator[None]:
-    """Traces convolutions inside the block in this form, whatever the platform; "product" is polyphase where there are strides.
+    """Convolutions that are traced inside the block have this form on every platform.
+
+    "product" is polyphase where there are strides.
 
     The choice is made at trace time: a function that was already jitted keeps the form it was traced with.
     """
@@ -78,7 +82,7 @@ def compute_in(dtype: Any) -> Iterator[None]:
 
 
 def _by_platform(polyphase: Callable[..., jax.Array], strided: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
-    """`polyphase(*args)` where it runs on a CPU, else `strided(*args)`, which is equal."""
+    """`polyphase(*args)` if the program runs on a CPU, else `strided(*args)`, which gives the same."""
     forced = _forced_lowering.get()
     if forced is None:
         return jax.lax.platform_dependent(*args, cpu=polyphase, default=strided)
@@ -160,7 +164,7 @@ def _polyphase_conv_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> j
 def _half_width(kernel: jax.Array) -> int:
     height, width = kernel.shape[:2]
     if height != width or height % 2 == 0:
-        raise JndError(f"A kernel of {height} x {width} cannot be; make it square and of odd size.")
+        raise JndError(f"A kernel of {height} x {width} does not fit; make it square and of odd size.")
     return height // 2
 
 
@@ -210,8 +214,9 @@ def _dense(x: jax.Array, kernel: jax.Array, pads: Sequence[tuple[int, int]]) -> 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _convolve_densely(pads: tuple[tuple[int, int], ...], x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A stride-1 convolution whose gradient in the kernel is a product of matrices on a CPU, where XLA's own takes three
-    times as long if there are many channels.
+    """A stride-1 convolution whose kernel gradient is a product of matrices on a CPU.
+
+    With many channels XLA's own gradient takes three times as long there.
     """
     return _convolve(x, kernel, pads)
 
@@ -236,7 +241,7 @@ def _kernel_gradient(
     """Gradient (k, k, I, O) of a stride-1 convolution in its kernel, by im2col and a product of matrices."""
     rows, columns, features_in, features = shape
     inverse = [(n - 1 - low, n - 1 - high) for n, (low, high) in zip((rows, columns), pads)]
-    # Patches are made of the one with fewer channels.
+    # Patches are made of the array with fewer channels.
     if features_in > features:
         wide, narrow, size = x, _pad(gradient, inverse), x.shape[1:3]
         offsets = [(rows - 1 - i, columns - 1 - j) for i in range(rows) for j in range(columns)]

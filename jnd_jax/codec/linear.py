@@ -1,9 +1,9 @@
 """The linear half of the transforms: a lapped, colour-decorrelating 16x16 block transform.
 
-A block DCT of luma and chroma is where every photo codec starts from. Two additions make it a better
-start for learning: a trainable pre-filter across block borders (a time-domain lapped transform), and a
-choice of the coefficients that matter, so that the latents stay few. Everything here is NumPy and runs
-once, when parameters are initialised.
+Every photo codec starts from a block DCT of luma and chroma. Two additions make it a better start for
+learning: a trainable pre-filter across block borders (a time-domain lapped transform), and a choice of
+the coefficients that matter, so that the latents stay few. Everything here is NumPy and runs once, when
+parameters are initialised.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from jnd_jax.perception.colour import YCBCR_TO_RGB
 
 BLOCK = 16
 
-# In blocks. A hyper-latent stands for GRID x GRID of them; tiles are at most TILE blocks a side, and smaller ones come
-# in steps of BUCKET, so that few shapes are ever compiled.
+# All in blocks. A hyper-latent stands for GRID x GRID blocks. Tiles are at most TILE blocks a side. The sides of
+# smaller tiles are multiples of BUCKET, so that few shapes are ever compiled.
 GRID, BUCKET, TILE = 4, 8, 64
 
 # Pixels a side of a hyper-latent's footprint: sides are padded to a multiple of it.
@@ -32,8 +32,8 @@ def round_up(length: int, unit: int = FOOTPRINT) -> int:
     return -(-length // unit) * unit
 
 
-# Linear parameters are stored in these units, so that their entries are about 1 and an optimizer that moves
-# every parameter by the same amount (Adam) neither shakes nor freezes them.
+# Linear parameters are stored in these units, so that their entries are about 1. An optimizer that moves every
+# parameter by the same amount (Adam) then neither shakes nor freezes them.
 LINEAR_UNITS = {"analysis": 0.4, "synthesis": 0.004, "prefilter": 0.25, "postfilter": 0.25}
 
 # Variance of Y, Cb, Cr relative to luma in photographs, after the normalisation of `colour_basis`.
@@ -50,7 +50,7 @@ def colour_basis() -> np.ndarray:
 
 def _dct(size: int, kind: int) -> np.ndarray:
     """(size, size) orthonormal DCT of type 2 or 4: row k holds basis function k."""
-    # Readers of files get by without scipy, which takes half of their start.
+    # Imported here because scipy takes half of the start-up time of programs that read files, which do not need it.
     from scipy.fft import dct
 
     return np.asarray(dct(np.eye(size), type=kind, norm="ortho", axis=0))
@@ -112,10 +112,10 @@ def coefficient_variance(prefilter: np.ndarray) -> np.ndarray:
 
 
 def initial_basis(channels: int, step: float) -> dict[str, np.ndarray]:
-    """Parameters of the linear path with which it is a lapped transform codec of quantiser step `step`.
+    """Initial parameters of the linear path, which make it a lapped transform codec of quantiser step `step`.
 
     Args:
-      channels: M, how many of the 768 coefficients of a block are kept: those of largest model variance, in that order.
+      channels: M of the 768 coefficients of a block are kept: those of largest model variance, in that order.
       step: quantiser step in pixel units ([0, 1] range) that a latent of 1 stands for.
 
     Returns:

@@ -1,8 +1,8 @@
-"""Small pictures from the linear synthesis alone, in NumPy: block means of the lapped transform, without its pixels.
+"""Small previews by the linear synthesis alone, in NumPy: means over cells of pixels, without computing the pixels.
 
-Each latent's basis function is averaged over cells of `scale` x `scale` pixels once, its post-filtered tails in
-the neighbouring blocks included; a preview is then one small matrix product a block and an overlap-add. The
-residual network is left out.
+Each latent's basis function is averaged once over cells of `scale` x `scale` pixels, with its post-filtered tails in
+the neighbouring blocks. A preview is then one small matrix product for each block and an overlap-add. The residual
+network is left out.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def _kernel(synthesis: np.ndarray, rows: np.ndarray, columns: np.ndarray, scale:
 
 
 def kernels(synthesis: np.ndarray, postfilter: np.ndarray, scale: int) -> np.ndarray:
-    """(3, 3, M, 3 n, 3 n, 3), n = 16 / scale: what a latent adds to the cells of its block and of those around.
+    """(3, 3, M, 3 n, 3 n, 3), n = 16 / scale: what a latent adds to the cells of its block and of the blocks around it.
 
-    The first axes are the block's place in its column and row: first, inner, last.
+    The first two axes are the block's place in its column and in its row: first, inner, last.
 
     Args:
       synthesis: (M, 768) basis functions of a block, in (row, column, RGB) order.
@@ -56,7 +56,7 @@ def kernels(synthesis: np.ndarray, postfilter: np.ndarray, scale: int) -> np.nda
 
 
 def preview(y: np.ndarray, kernels: np.ndarray) -> np.ndarray:
-    """Means over cells of pixels of what latents synthesise linearly.
+    """Means over cells of pixels of the linear synthesis of latents.
 
     Args:
       y: (h, w, M) latents with their gain undone.

@@ -1,6 +1,6 @@
 """Quality by region: an integer quality 0..1000 for each block of 16x16 pixels, from masks and to bytes.
 
-Everything here is NumPy and the standard library; docs/format.md has the normative form of the bytes.
+This module needs NumPy and the standard library alone. docs/format.md is normative for the bytes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _DAMAGED = "The file's map of regions is damaged: get a fresh copy of it."
 def from_mask(mask: np.ndarray, quality: int, region_quality: int, height: int, width: int) -> np.ndarray:
     """(height, width) qualities of the blocks of an image, from a greyscale mask.
 
-    A block takes the largest grey level among the 32x32 pixels that its lapped basis functions reach, so that every
-    marked pixel is made of marked blocks alone.
+    A block takes the largest grey level among the 32x32 pixels that its lapped basis functions reach. So only marked
+    blocks contribute to a marked pixel.
 
     Args:
-      mask: (H, W) uint8, 255 in the region, 0 in the background, linear in quality between them.
-      quality: 0..1000, of the background.
-      region_quality: 0..1000, of the region, which is never coded below the background.
-      height, width: of the grid, in blocks; it covers the mask.
+      mask: (H, W) uint8, 255 in the region, 0 in the background; quality is linear in the levels between.
+      quality: quality of the background, 0..1000.
+      region_quality: quality of the region, 0..1000. The region is never coded below the background.
+      height, width: size of the grid in blocks; the grid covers the mask.
     """
     half = BLOCK // 2
     sides = [(half, BLOCK * (blocks + 1) - half - side) for blocks, side in zip((height, width), mask.shape)]
@@ -38,7 +38,7 @@ def from_mask(mask: np.ndarray, quality: int, region_quality: int, height: int, 
 
 
 def pack(levels: np.ndarray) -> bytes:
-    """Bytes of (h, w) qualities of at most 256 values."""
+    """Bytes of (h, w) qualities with at most 256 different values."""
     palette, index = np.unique(levels, return_inverse=True)
     return (
         bytes([len(palette) - 1]) + palette.astype("<u2").tobytes() + zlib.compress(index.astype(np.uint8).tobytes(), 9)
@@ -46,7 +46,7 @@ def pack(levels: np.ndarray) -> bytes:
 
 
 def unpack(data: bytes, height: int, width: int) -> np.ndarray:
-    """(height, width) int64 qualities from the bytes of `pack`; raises JndError where these are damaged."""
+    """(height, width) int64 qualities from the bytes of `pack`; raises JndError if they are damaged."""
     count = data[0] + 1 if data else 0
     palette = np.frombuffer(data[1 : 1 + 2 * count], np.uint8)
     reader = zlib.decompressobj()
@@ -68,7 +68,7 @@ def unpack(data: bytes, height: int, width: int) -> np.ndarray:
 
 
 def of_file(header: Header, chunks: Mapping[str, bytes]) -> int | np.ndarray:
-    """The quality of y in an unpacked file: the header's, or (h, w) of its blocks; raises JndError for a damaged map."""
+    """The quality of y in an unpacked file: the header's, or (h, w) by block. Raises JndError for a damaged map."""
     if "regions" not in chunks:
         return header.quality
     return unpack(chunks["regions"], *(round_up(side) // BLOCK for side in (header.height, header.width)))

@@ -25,19 +25,19 @@ ste_floor.defjvp(lambda primals, tangents: (jnp.floor(primals[0]), tangents[0]))
 def ste_rdo_round(x: jax.Array, scale: jax.Array, weight: jax.Array) -> jax.Array:
     """Rate-distortion optimised rounding: nearest integer, or the next one towards zero where that costs less.
 
-    The cost is bits + weight * squared error, the bits those of a rounded Laplacian of standard deviation `scale`: what
-    `coding.LatentCoder.encode_y` does with the bits of its tables, but for symbols beyond these, which it leaves as they are. The
-    gradient is that of the identity.
+    The cost is bits + weight * squared error. The bits are those of a rounded Laplacian of standard deviation `scale`.
+    `coding.LatentCoder.encode_y` rounds alike, but with the bits of its frequency tables, and it leaves symbols outside
+    these tables unchanged. The gradient is that of the identity.
 
     Args:
         x: residuals of any shape.
-        scale: > 0, that of x.
-        weight: of the squared error, in bits; broadcasts to x.
+        scale: standard deviation of each residual, > 0.
+        weight: weight of the squared error, in bits; broadcasts to x.
     """
     rate = 2.0**0.5 / scale
     magnitude = jnp.abs(x)
     nearest = jnp.round(magnitude)
-    # -log2 of the masses exp(-rate n) sinh(rate / 2) of n > 0 and 1 - exp(-rate / 2) of 0, and their differences.
+    # Differences of -log2 of the masses: exp(-rate n) sinh(rate / 2) for n > 0, and 1 - exp(-rate / 2) for 0.
     of_one = (rate / 2 - jnp.log(0.5 * -jnp.expm1(-rate)) + jnp.log(-jnp.expm1(-rate / 2))) / jnp.log(2.0)
     saved = jnp.where(nearest > 1, rate / jnp.log(2.0), of_one)
     lower = (nearest > 0) & (saved > weight * (2 * (magnitude - nearest) + 1))

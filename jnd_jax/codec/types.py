@@ -8,12 +8,13 @@ import jax
 
 
 class Forward(NamedTuple):
-    """One pass through a codec, as training and evaluation see it.
+    """One pass through a codec, as training and evaluation see it. The rate of an image is bits_y + bits_z.
 
-    x_hat: (B, H, W, 3) reconstruction, nominally in [0, 1], not clipped.
-    bits_y: (B,) estimated bits of the latents, the whole image.
-    bits_z: (B,) estimated bits of the hyper-latents, the whole image.
-    bits_map: (B, h, w) estimated bits of the latents by position, to be looked at; None: the codec has no such map.
+    Attributes:
+        x_hat: (B, H, W, 3) reconstruction, nominally in [0, 1], not clipped.
+        bits_y: (B,) estimated bits of the latents of the whole image.
+        bits_z: (B,) estimated bits of the hyper-latents of the whole image.
+        bits_map: (B, h, w) estimated bits of the latents by position, for display; None: the codec has no such map.
     """
 
     x_hat: jax.Array

@@ -1,8 +1,8 @@
 """The passes of `hyper` over strips of rows, in NumPy, so that working memory does not grow with an image's height.
 
-A pass reads one row of cells (2x2 blocks, see `hyper.halves`) beyond its own, of what the passes before it gave.
-So each pass stays one row of cells behind the pass before it, and only the last rows of each array are kept. The symbols
-are those of `hyper.passes`. Rows are numbered in cells from the top of the image.
+A row of cells is a row of 2x2 blocks, see `hyper.halves`. A pass needs the results of the passes before it one row of
+cells further than its own rows. So each pass stays one row behind the pass before it, and only the last rows of each
+array are kept. The symbols are those of `hyper.passes`. Rows are numbered in cells from the top of the image.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import numpy as np
 from jnd_jax.codec import hyper
 from jnd_jax.threads import single_blas_thread
 
-# Blocks of a strip: enough to keep matrix products efficient. A block takes about 8 kB of working memory.
+# Blocks in a strip: enough to keep matrix products efficient. A block takes about 8 kB of working memory.
 STRIP_BLOCKS = 8192
 
-# Rows of cells of a hyper-latent.
+# Rows of cells that a hyper-latent covers.
 _CELLS_OF_Z = 2
 
-# Rows of hyper-latents above and below that the features of one depend on: one each at 1/64 and at 1/32 resolution.
+# The features of a hyper-latent depend on so many rows of hyper-latents above and below it: one for the convolution at
+# 1/64 resolution, one for that at 1/32.
 FEATURE_HALO = 2
 
 
 class Rows:
-    """The last rows of an array that grows downwards, under their numbers in the whole."""
+    """The last rows of an array that grows downwards. Rows are indexed by their numbers in the whole array."""
 
     def __init__(self):
         self._rows: Any = None
@@ -43,7 +44,7 @@ class Rows:
 
     @property
     def stop(self) -> int:
-        """Number of rows in the whole."""
+        """Number of rows in the whole array so far."""
         return 0 if self._rows is None else self._first + len(self._rows)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
@@ -51,7 +52,10 @@ class Rows:
 
 
 def strips(height: int, width: int, passes: int) -> Iterator[slice]:
-    """Rows of cells of each strip of (2 height, 2 width) blocks: even in number, and more than there are passes."""
+    """The rows of cells of each strip of (2 height, 2 width) blocks.
+
+    Each strip has an even number of rows. All but the last have more rows than there are passes.
+    """
     step = max(STRIP_BLOCKS // (4 * width), passes + 1)
     step += step % 2
     starts = range(0, height, step)
@@ -59,13 +63,13 @@ def strips(height: int, width: int, passes: int) -> Iterator[slice]:
 
 
 def around(rows: slice, by: int, height: int) -> tuple[slice, slice]:
-    """The rows with `by` more on either side, where there are so many, and where the rows lie among these."""
+    """`rows` with `by` more on either side, as far as 0..height goes, and where `rows` lie in that wider slice."""
     wide = slice(max(rows.start - by, 0), min(rows.stop + by, height))
     return wide, slice(rows.start - wide.start, rows.stop - wide.start)
 
 
 def features(make: Callable, path: Mapping[str, Any], z: Rows | np.ndarray, rows: slice, height: int) -> Sequence[Any]:
-    """Halves of the features of hyper-latents in some rows; `make` is `hyper.scale_features` or `hyper.mean_features`."""
+    """Halves of the features of hyper-latents in `rows`. `make` is `hyper.scale_features` or `hyper.mean_features`."""
     of_z = slice(rows.start // _CELLS_OF_Z, rows.stop // _CELLS_OF_Z)
     wide, inner = around(of_z, FEATURE_HALO, height // _CELLS_OF_Z)
     cells = slice(inner.start * _CELLS_OF_Z, inner.stop * _CELLS_OF_Z)
@@ -73,7 +77,7 @@ def features(make: Callable, path: Mapping[str, Any], z: Rows | np.ndarray, rows
 
 
 class _Path:
-    """What the passes of the scale path or of the mean path see: features, and what they made of latents before."""
+    """What the passes of one path (scale or mean) see: features of hyper-latents, values of latents coded before."""
 
     def __init__(self, parameters: Mapping[str, Any], functions: Sequence[Callable], channels: int, dtype: Any):
         self._parameters, (self._make, self._lower, self._near) = parameters, functions
@@ -83,13 +87,13 @@ class _Path:
         self._of_lower = [(Rows(), Rows()) for _ in self.groups]
 
     def extend(self, z: Any, rows: slice, height: int, keep: int) -> None:
-        """Appends the features of a strip, and room for what its latents will give."""
+        """Appends the features of a strip, and empty rows for the values of its latents."""
         for half, x in enumerate(features(self._make, self._parameters, z, rows, height)):
             self._features[half].extend(x, keep)
             self.values[half].extend(np.empty((*x.shape[:-1], self._channels), self._dtype), keep)
 
     def context(self, group: int, half: int, channels: slice, rows: slice, height: int, *own: Rows) -> list[Any]:
-        """Features of the hyper-latents, of the groups before, and what the anchors give, each None where it is not."""
+        """Inputs of a pass: features of hyper-latents, of the groups before, of the anchors; None if there are none."""
         wide, inner = around(rows, 1, height)
         if not half and group:
             made = self._lower(np, self.groups[group], [values[wide][..., : channels.start] for values in self.values])
@@ -108,10 +112,10 @@ class Wavefront:
     def __init__(
         self, scale: Mapping[str, Any] | None, mean: Mapping[str, Any], height: int, level: Callable, offset: Callable
     ):
-        """Before the first strip.
+        """Starts above the first strip.
 
         Args:
-          scale: integer parameters of the scale path, `hyper.folded`; None: the symbols are known.
+          scale: integer parameters of the scale path, `hyper.folded`; None: the symbols are known already.
           mean: parameters of the mean path.
           height: rows of cells of the image.
           level: (half, rows) -> `hyper.quality_level` of these blocks, float32, broadcastable to (rows, w/2, 2, 1).
@@ -132,7 +136,7 @@ class Wavefront:
         """Takes in the strip that ends at row `end`, and returns the latents of the rows that are now complete.
 
         Args:
-          z: what `z[rows of hyper-latents]` gives, up to two rows beyond the strip.
+          z: hyper-latents, which `z[rows]` must give up to two rows beyond the strip.
           end: the next end of `strips`.
           code: (rows, group, half, scale indexes or None, means) -> symbols of one pass in these rows.
 
@@ -180,7 +184,7 @@ def scale_passes(
     offset: Callable,
     code: Callable,
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The scale path alone, each pass over the whole image before the next: the order of the symbols in a file.
+    """Runs the scale path alone. Each pass covers the whole image before the next, as symbols are ordered in a file.
 
     Args:
       scale, level, offset: as in `Wavefront`.
@@ -189,7 +193,7 @@ def scale_passes(
       code: (group, half, scale indexes) -> the symbols of a pass, both (h/2, w/2, 2, c); indexes are uint8.
 
     Returns:
-      For both halves the symbols of each group, as `code` gave them.
+      For each half, the symbols of each group as `code` gave them.
     """
     height, width = (_CELLS_OF_Z * side for side in z.shape[:2])
     in_strips = list(strips(height, width, 2 * len(channels)))

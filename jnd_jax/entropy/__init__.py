@@ -1,1 +1,1 @@
-"""Densities of latents, the integer tables made from them, and the range coders that spend their bits."""
+"""Densities of latents, which give the rate in training; integer tables made from them; range coders."""

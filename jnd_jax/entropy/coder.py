@@ -1,8 +1,8 @@
 """Range coding of integer symbols with integer tables, by the `constriction` library.
 
 `jnd_jax.entropy.tfc` has the same classes for TensorFlow Compression's range coder; `back_end` chooses.
-`constriction` takes float probabilities; multiples of 2^-16 are exact in every float arithmetic, so that its
-own quantisation of them is the same everywhere.
+`constriction` takes float probabilities. Multiples of 2^-16 are exact in every float arithmetic, so it quantises
+them alike everywhere.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _model(frequency: np.ndarray):
 
 
 def _models(tables: Sequence[np.ndarray]) -> Callable[[int], Any]:
-    """table number -> `_model`, made once for each; the table after the last codes bytes."""
+    """Table number -> its `_model`, made once. The number after the last is that of the table for bytes."""
     return cache(lambda table: _model(tables[table] if table < len(tables) else BYTE))
 
 
@@ -102,9 +102,9 @@ class RangeDecoder:
 
 
 class PartialRangeDecoder:
-    """As `RangeDecoder`, of words that may end too soon: what they do not decide is decoded as the likeliest symbol.
+    """As `RangeDecoder`, for data that may end too soon. Symbols that it does not decide become the likeliest symbol.
 
-    The missing words lie between zeros and ones only: symbols are decided as long as both decode to the same.
+    The missing bits lie between all zeros and all ones. Symbols are decided as long as both decode to the same.
     """
 
     _MISSING = 4

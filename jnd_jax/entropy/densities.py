@@ -1,7 +1,7 @@
 """Densities of latents and hyper-latents, integrated over the unit interval of a rounded symbol.
 
-Pure functions; the network that predicts a mean and a scale, and the code that turns a density into a table,
-live elsewhere. Ballé et al., "Variational image compression with a scale hyperprior" (ICLR 2018), eq. 11 and
+Their bits are the rate in training. Pure functions: `codec` predicts means and scales, `tables` turns densities
+into frequency tables. Ballé et al., "Variational image compression with a scale hyperprior" (ICLR 2018), eq. 11 and
 appendix 6.1; parametrisation and bounds as in CompressAI, so that its weights give the same numbers.
 """
 
@@ -54,15 +54,16 @@ def conditional_gaussian_bits(y: jax.Array, mean: jax.Array, scale: jax.Array) -
 def conditional_laplacian_bits(y: jax.Array, mean: jax.Array | float, scale: jax.Array) -> jax.Array:
     """Bits of each latent: -log2 of the mass that a Laplacian of standard deviation `scale` puts on [y - 1/2, y + 1/2].
 
-    Latents given the scale that a network predicts for them have heavier tails than a Gaussian: they are a mixture over
-    what the network does not know (Andrews & Mallows 1974: with exponentially distributed variances, a Laplacian).
+    Given the scale that a network predicts for them, latents have heavier tails than a Gaussian. They are a mixture
+    over what the network does not know (Andrews & Mallows 1974: with exponentially distributed variances, a Laplacian).
+
     y, mean, scale: arrays that broadcast together, scale > 0; the mass is bounded below by LIKELIHOOD_MIN. Returns an
     array of the broadcast shape.
     """
     rate = 2.0**0.5 / scale
     distance = jnp.abs(y - mean)
-    # exp(-rate |d|) sinh(rate / 2) where the mean is outside the interval, the rest of 1 where it is inside; each of
-    # the branches is kept from overflowing where the other is taken.
+    # The mass is exp(-rate |d|) sinh(rate / 2) if the mean is outside the interval, and 1 less both tails if it is
+    # inside. Each branch is clipped, so that it does not overflow where the other is taken.
     outside = jnp.maximum(distance, 0.5)
     tail = 0.5 * jnp.exp(-rate * (outside - 0.5)) * -jnp.expm1(-rate)
     inside = jnp.minimum(distance, 0.5)

@@ -1,7 +1,8 @@
-"""Symbols of latents and hyper-latents by a range coder: which table codes each, and what lies beyond the tables.
+"""Codes symbols of latents and hyper-latents by a range coder: which table codes each, and what lies beyond the tables.
 
 Latents are coded by scale index: all of index 0, then those of 1, and so on. A table of half width k codes -k..k and an
-escape; the values that escape follow, as 16-bit integers. Hyper-latents are coded channel by channel, by a table each.
+escape symbol. The values that escape follow at the end, as 16-bit integers. Hyper-latents are coded channel by channel,
+with a table for each.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def decode_by_index(reader: Any, index: np.ndarray, half_width: np.ndarray) -> n
 
 
 class _Parts:
-    """Symbols by scale index, a part of them at a time: to sort all at once would take eight bytes for each."""
+    """Sorts symbols by scale index, a part at a time: sorting all at once would take eight bytes a symbol."""
 
     def __init__(self, index: np.ndarray, levels: int):
         self._flat, self._levels = index.reshape(-1), levels
@@ -76,18 +77,21 @@ class _Parts:
         self._ends = np.cumsum(self._counts.sum(axis=0))
 
     def spread(self, values: np.ndarray) -> np.ndarray:
-        """int16 values of the levels, one for each symbol, in their order."""
+        """The int16 value of each symbol's level; symbols are in the order of levels."""
         return np.repeat(values.astype(np.int16), self._counts.sum(axis=0))
 
     def runs(self) -> Iterator[tuple[int, slice]]:
-        """Levels that occur, and where in their order the symbols of each stand, at most _PART of them in one run."""
+        """Each level that occurs, with slices of its symbols in the order of levels, at most _PART symbols a slice."""
         for level, count in enumerate(self._counts.sum(axis=0).tolist()):
             end = int(self._ends[level])
             for start in range(end - count, end, _PART):
                 yield level, slice(start, min(start + _PART, end))
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray, list[slice]]]:
-        """Each part: where it lies, the order that groups it by level, and where in the order of all these groups lie."""
+        """For each part: where it lies, the order that groups it by level, and where its groups lie.
+
+        The last are slices in the order of levels of all symbols.
+        """
         starts = self._ends - self._counts.sum(axis=0)
         for part, counts in zip(self._parts, self._counts):
             runs = [slice(*pair) for pair in zip(starts.tolist(), (starts + counts).tolist()) if pair[0] < pair[1]]
@@ -96,7 +100,13 @@ class _Parts:
 
 
 def encode_channels(z: np.ndarray, tables: np.ndarray, coder: str) -> bytes:
-    """Bytes of integers (h, w, C), channel by channel; `tables` (C, 2 k + 1) code -k..k, `coder` as in `coder.back_end`."""
+    """Bytes of integers (h, w, C), channel by channel.
+
+    Args:
+      z: the integers.
+      tables: (C, 2 k + 1) frequencies of -k..k in each channel.
+      coder: as in `coder.back_end`.
+    """
     writer = back_end(coder)[0](list(tables))
     for channel in range(z.shape[-1]):
         writer.encode(z[..., channel].reshape(-1) + len(tables[channel]) // 2, channel)
@@ -104,7 +114,7 @@ def encode_channels(z: np.ndarray, tables: np.ndarray, coder: str) -> bytes:
 
 
 def decode_channels(data: bytes, height: int, width: int, tables: np.ndarray, coder: str) -> np.ndarray:
-    """(height, width, C) float32 integers from the bytes of `encode_channels`; JndError where these are damaged."""
+    """(height, width, C) float32 integers from the bytes of `encode_channels`; JndError if they are damaged."""
     reader = back_end(coder)[1](data, list(tables))
     z = [reader.decode(height * width, channel) - len(table) // 2 for channel, table in enumerate(tables)]
     reader.finish()
@@ -112,6 +122,6 @@ def decode_channels(data: bytes, height: int, width: int, tables: np.ndarray, co
 
 
 def check_size(size: int, positions: int, tables: np.ndarray) -> None:
-    """Raises JndError where `size` bytes cannot hold `positions` of all channels: a bound on what a file may ask for."""
+    """Raises JndError if `size` bytes cannot hold `positions` of all channels, so that none claims a huge image."""
     if positions * np.sum(PRECISION - np.log2(tables.max(axis=-1))) > 8 * size + 64:
         raise JndError("The coded data is too short for the declared image size; get a fresh copy of the file.")

@@ -1,7 +1,7 @@
 """Integer frequency tables for range coding, built once from a model's densities and stored with it.
 
-A table lists the frequencies of consecutive symbols; they are at least 1 and sum to 2^16. Building them is
-float arithmetic, so it happens once, at export; coding reads the integers only.
+A table lists the frequencies of consecutive symbols. They are at least 1 and sum to 2^16. Tables are built by
+float arithmetic, so they are built once, at export; coding reads the integers only.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ TOTAL = 1 << PRECISION
 # The table that codes bytes as they are.
 BYTE = np.full(256, TOTAL // 256)
 
-# A conditional Laplacian's table ends where both tails together fall under this; the escape symbol stands for them. An
-# escape costs about as many bits as these and the 16 of its value, so it must stay rarer than the frequencies' own limit.
+# A conditional Laplacian's table ends where both tails together fall below this; the escape symbol stands for them. An
+# escape costs about 32 bits, 16 of them for its value, so it must stay rarer than the smallest frequency, 2^-16.
 _TAIL = 2.0**-PRECISION
 _LARGEST_HALF_WIDTH = 1023
 
-# So many symbols of its own a density adds to those that were counted.
+# The density counts as much as so many symbols that were counted.
 _PRIOR = 200
 
 
@@ -38,8 +38,8 @@ def quantise_pmf(pmf: np.ndarray) -> np.ndarray:
 def laplacian_tables(scales: np.ndarray, counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Tables of a rounded Laplacian of mean 0 and standard deviation s, for each scale s.
 
-    Table i codes symbols -k..k, k = half_width[i], then the escape symbol; the 2k + 2 frequencies of each
-    follow those of the one before.
+    Table i holds the 2k + 2 frequencies of -k..k, k = half_width[i], and of the escape symbol. The tables
+    follow one another.
 
     Args:
       scales: (n,) standard deviations, as in `hyper.scale_table`.
@@ -70,7 +70,7 @@ def _tables(
     for i, (mass_above, half_width) in enumerate(zip(above, last)):
         k = int(np.clip(half_width, 1, _LARGEST_HALF_WIDTH))
         tail = mass_above(np.arange(k + 1) + 0.5)
-        # Of the magnitudes 0..k, and of all beyond.
+        # Masses of the magnitudes 0..k, then of all larger ones.
         pmf = np.concatenate([[1 - 2 * tail[0]], 2 * (tail[:-1] - tail[1:]), [2 * tail[-1]]])
         if counts is not None:
             seen = np.bincount(np.minimum(np.arange(counts.shape[1]), k + 1), counts[i], k + 2)

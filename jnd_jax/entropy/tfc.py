@@ -1,6 +1,6 @@
 """Range coding by TensorFlow Compression's ops, so that a TensorFlow graph can decode the bytes; see `entropy.coder`.
 
-The ops know their tables from the start and gather many symbols in one call, so the encoder codes when it finishes.
+The ops take all tables at the start and code many symbols in one call, so the encoder codes when it finishes.
 Their own escape (overflow) code is not used: on damaged data it may never end.
 """
 
@@ -47,7 +47,7 @@ class RangeEncoder:
 
 
 class RangeDecoder:
-    """As `entropy.coder.RangeDecoder`, but for damage of which the ops notice little."""
+    """As `entropy.coder.RangeDecoder`, except that the ops notice little damage."""
 
     def __init__(self, data: bytes, tables: Sequence[np.ndarray]):
         self._byte = len(tables)

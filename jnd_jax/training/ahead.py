@@ -1,12 +1,12 @@
-"""The train step compiled on one machine for the GPU of another, so that a rented GPU does not wait for its compiler.
+"""Compiles the train step on one machine for the GPU of another, so that a rented GPU does not wait for its compiler.
 
     python -m jnd_jax.training.ahead --config configs/jnd_perceptual.py -o step.h100 --crop 256 --batch 16
     python train.py --config configs/jnd_perceptual.py --workdir runs/trunk --config.train.stages='((100_000,256,16),)' \\
         --config.train.parallel=shard_map --config.train.compiled=step.h100          # on the machine with the GPU
 
-Both need the same version of jax with its CUDA packages (`pip install "jax[cuda13]"`); the first needs no GPU. A step takes
-its learning rate as an argument: one file serves a run, its branches and any schedule. Nothing is tuned to the GPU. That
-costs little, since here convolutions are products of matrices on a GPU (`codec.layers`).
+Both machines need the same version of jax with its CUDA packages (`pip install "jax[cuda13]"`). The first needs no
+GPU. A step takes its learning rate as an argument, so one file serves a run, its branches and any schedule. The program
+is not tuned to the GPU. That costs little, because convolutions are products of matrices on a GPU (`codec.layers`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } runtime_version { 
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
 
-# Tuning measures on the GPU itself.
+# No tuning: it would have to measure on the GPU itself.
 _XLA_FLAGS = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
 
 
@@ -55,10 +55,10 @@ def _shapes(batch: Mapping[str, Any]) -> dict[str, list[int]]:
 
 
 def compile_step(config: ConfigDict, crop: int, batch: int, devices: Sequence[Any]) -> bytes:
-    """The step of a config, for a global batch of (crop, crop) images on `devices`, which need not be here.
+    """The step of a config, for a global batch of (crop, crop) images on `devices` of any machine.
 
     Returns:
-        A file: one line of JSON (the jax that made it, the shapes of a batch, the names of the metrics), then the program.
+        A file: one line of JSON (version of jax, shapes of a batch, names of the metrics), then the program.
     """
     model = codec.build(config.model.to_dict())
     optimizer, step = step_of(config, model, make_loss(config.loss))
@@ -84,10 +84,10 @@ def compile_step(config: ConfigDict, crop: int, batch: int, devices: Sequence[An
 
 
 def load_step(path: str | Path, state: Any, batch: Mapping[str, jax.Array], devices: Sequence[Any]) -> Step:
-    """The step in a file of `compile_step`, for arguments like these. The program is trusted: load only your own.
+    """The step in a file of `compile_step`, for arguments like these. Load only files of your own: their code is run.
 
     Raises:
-        JndError: the file is none, or was made by another jax or for another batch.
+        JndError: the file holds no step, or a step for another jax or another batch.
     """
     try:
         line, program = Path(path).read_bytes().split(b"\n", 1)
@@ -100,7 +100,7 @@ def load_step(path: str | Path, state: Any, batch: Mapping[str, jax.Array], devi
             f"{path} was compiled by jax {made_by}, and this is {jax.__version__}; compile it with this one."
         )
     if shapes != _shapes(batch):
-        raise JndError(f"{path} was compiled for a batch {shapes}, not {_shapes(batch)}; give both the same stage.")
+        raise JndError(f"{path} was compiled for a batch {shapes}, not {_shapes(batch)}; compile it for this stage's.")
     given = jax.tree.structure(((state, dict(batch), np.float32(0)), {}))
     back = jax.tree.structure((state, dict.fromkeys(names, 0)))
     compiled = serialize_executable.deserialize_and_load(

@@ -15,10 +15,16 @@ _T = functools.partial(jnp.swapaxes, axis1=-1, axis2=-2)
 
 
 class SoapState(NamedTuple):
-    """Leaves of one shape are stacked, which leaves few operations to compile and to launch.
+    """Leaves of one shape are stacked, so that few operations are compiled and launched.
 
-    For each shape of k leaves: `mean` (k, n, m) in the parameters' own basis, `square` in the eigenbasis, and the second
-    moments and eigenvectors (k, n, n) of each side ("left", "right") that is preconditioned. Vectors and scalars have no sides.
+    Each tuple has an item for each shape, of k leaves (n, m). Vectors and scalars have no sides.
+
+    Attributes:
+        count: steps so far.
+        mean: (k, n, m) Adam's first moment, in the parameters' own basis.
+        square: (k, n, m) Adam's second moment, in the eigenbasis.
+        moment: Shampoo's second moments, square matrices (k, ...) by preconditioned side, "left" or "right".
+        basis: their eigenvectors, by side.
     """
 
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]  a tuple's method, which nobody calls here
@@ -29,7 +35,7 @@ class SoapState(NamedTuple):
 
 
 def _groups(leaves: Sequence[jax.Array]) -> dict[tuple[int, ...], list[int]]:
-    """Which leaves have each shape as a matrix: (fan-in, fan-out) of a kernel, vectors and scalars as they are."""
+    """Numbers of the leaves of each shape. A kernel has (fan-in, fan-out); vectors and scalars have their own."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, leaf in enumerate(leaves):
         shape = (leaf.size // leaf.shape[-1], leaf.shape[-1]) if leaf.ndim >= 2 else leaf.shape
@@ -59,7 +65,7 @@ def _rotate_back(matrix: jax.Array, basis: Sides) -> jax.Array:
 
 
 def _turn(moment: Sides, basis: Sides, square: jax.Array) -> tuple[Sides, jax.Array]:
-    """One step of power iteration per side, directions in falling order of their eigenvalues; `square` follows."""
+    """One step of power iteration per side. Directions are sorted by falling eigenvalue, and `square` with them."""
     turned = {}
     for side, q in basis.items():
         order = jnp.argsort(-jnp.sum(q * (moment[side] @ q), -2))
@@ -72,10 +78,16 @@ def _turn(moment: Sides, basis: Sides, square: jax.Array) -> tuple[Sides, jax.Ar
 def scale_by_soap(
     b1: float = 0.95, b2: float = 0.95, eps: float = 1e-4, every: int = 10, largest: int = 1024
 ) -> optax.GradientTransformation:
-    """SOAP's direction, of Adam's magnitude; the eigenbasis turns each `every` steps.
+    """SOAP's direction, of Adam's magnitude.
 
-    A side longer than `largest` keeps its own basis (one-sided SOAP); vectors and scalars get plain Adam. The first
-    step only measures: its update is zero.
+    Vectors and scalars get plain Adam. The first step only measures: its update is zero.
+
+    Args:
+        b1: decay of the first moment.
+        b2: decay of the second moments.
+        eps: floor of the divisor, as a share of the leaf's root mean square.
+        every: steps from one turn of the eigenbasis to the next.
+        largest: a side longer than this keeps its own basis (one-sided SOAP).
     """
 
     def sides(stack: jax.Array) -> dict[str, int]:
@@ -110,7 +122,7 @@ def scale_by_soap(
 
         def direction(m: jax.Array, v: jax.Array, q: Sides) -> jax.Array:
             root = jnp.sqrt(v / (1 - b2**t))
-            # Relative to the leaf: in directions no gradient has had, rounding noise must not be blown up to unit size.
+            # Relative to the leaf, so that rounding noise does not grow to unit size in directions no gradient has had.
             floor = eps * jnp.sqrt(jnp.mean(root**2, range(1, root.ndim), keepdims=True))
             scaled = _rotate(m, q) / (1 - b1**t) / (root + floor + 1e-16)
             return jnp.where(first, 0.0, _rotate_back(scaled, q))
