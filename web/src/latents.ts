@@ -194,9 +194,15 @@ export class LatentDecoder {
    * @param onGroup called after each group with all that is decoded
    */
   decode(range: RangeDecoder, z: Grid, quality: Int32Array, onGroup: (latents: Latents, group: number) => void): Latents {
-    const { kernels } = this.engine, [h, w] = [4 * z.h, 4 * z.w], all = this.channels;
-    const [y, magnitudes, compressed] = [0, 1, 2].map(() => new Grid(this.engine, h, w, all));
-    const latents = { y, symbols: kernels.allocate(2 * h * w * all) };
+    const { kernels } = this.engine, [h, w] = [4 * z.h, 4 * z.w], y = new Grid(this.engine, h, w, this.channels);
+    const latents = { y, symbols: kernels.allocate(2 * h * w * y.channels) };
+    this.engine.scope(() => this.groups(range, z, quality, latents, onGroup));
+    return latents;
+  }
+
+  private groups(range: RangeDecoder, z: Grid, quality: Int32Array, latents: Latents, onGroup: (latents: Latents, group: number) => void): void {
+    const { kernels } = this.engine, { y, symbols: outSymbols } = latents, { h, w, channels: all } = y;
+    const [magnitudes, compressed] = [0, 1].map(() => new Grid(this.engine, h, w, all));
     z.spread();
     const [scale, mean] = [this.scale, this.mean].map((path) => path.inputs(z));
     this.putLevels(quality, h, w, scale);
@@ -220,14 +226,13 @@ export class LatentDecoder {
           const means = this.mean.sums(ofMean, half, rows, mean);
           if (half) kernels.cross(h, w, channels, first, all, y.pointer, this.cross[group], means);
           kernels.place(
-            half, h, w, channels, first, all, symbols, means, this.magnitude, latents.symbols, y.pointer, magnitudes.pointer, compressed.pointer,
+            half, h, w, channels, first, all, symbols, means, this.magnitude, outSymbols, y.pointer, magnitudes.pointer, compressed.pointer,
           );
         });
       }
       first += channels;
       onGroup(latents, group);
     });
-    return latents;
   }
 
   /** The quality, as an input of the scale path. */
