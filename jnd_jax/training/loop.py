@@ -52,7 +52,7 @@ def initial_params(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
     """
     x, quality, key = jnp.zeros((1, 64, 64, 3)), jnp.zeros((1,)), jax.random.key(config.seed)
 
-    def init(key: jax.Array) -> dict[str, Any]:
+    def init(key: jax.Array) -> Any:
         return model.init(key, x, quality, None)["params"]
 
     if not config.train.init_from:
