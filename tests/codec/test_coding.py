@@ -92,14 +92,21 @@ def test_coding_and_training_agree_on_symbols_and_scales(golden_model, shipped, 
         np, share, coder.synthesis_energy[channels], masked[:, channels], halves[half][rows]
     )
     ours = coder.decode_y(coder.encode_y(latents, z, 600, energy=energy), z, 600)
-    coded: hyper.Coded = jax.jit(
-        lambda y, z, activity: network.apply({"params": params}, y, z, jnp.full(1, 600.0), activity, method="code")
-    )(latents[None], z[None], activity[None])
-    # A residual that lies on a half may round either way in two runtimes. One such symbol moves scales and means of the
-    # passes after it by a little, in all channels around it.
-    assert np.mean(np.asarray(coded.symbols[0]) != ours.symbols) < 1e-3
-    assert np.mean(np.asarray(coded.indexes[0]) != ours.indexes) < 1e-2
-    assert np.mean(np.abs(np.asarray(coded.y_hat[0]) - ours.y_hat) > 1e-3) < 1e-2
+
+    def in_training(y: np.ndarray) -> hyper.Coded:
+        code = lambda y: network.apply(
+            {"params": params}, y[None], z[None], jnp.full(1, 600.0), activity[None], method="code"
+        )
+        return jax.tree.map(lambda a: np.asarray(a[0]), jax.jit(code)(y))
+
+    # A decision on an edge may fall either way in two runtimes, and everything after it then follows.
+    assert np.mean(in_training(latents).symbols != ours.symbols) < 1e-3
+    # So scales and means are compared on the latents of the file, which plain rounding gives back.
+    monkeypatch.setattr(hyper, "RDO_DISTORTION_FACTOR", 1e9)
+    again = in_training(ours.y_hat)
+    assert np.mean(again.symbols != ours.symbols) < 1e-3
+    assert np.mean(again.indexes != ours.indexes) < 1e-3
+    assert np.mean(np.abs(again.y_hat - ours.y_hat) > 1e-3) < 1e-3
     assert np.mean(ours.symbols != 0) > 0.05
 
 
