@@ -24,7 +24,7 @@ from configs import pod
 from jnd_jax import codec
 from jnd_jax.losses import make_loss
 from jnd_jax.training.parallel import parallelize
-from jnd_jax.training.state import create_state
+from jnd_jax.training.state import shapes_of_state
 from jnd_jax.training.step import step_of
 
 _CROP = 128
@@ -38,9 +38,7 @@ def counted(config: ConfigDict) -> dict[str, float]:
     """Operations per pixel and per step as XLA counts them, parameters, and the bytes of the state."""
     model = codec.build(config.model.to_dict())
     optimizer, step = step_of(config, model, make_loss(config.loss))
-    sample = jnp.zeros((1, 64, 64, 3)), jnp.zeros(1)
-    params = jax.eval_shape(lambda key: model.init(key, *sample, None)["params"], jax.random.key(0))
-    state = jax.eval_shape(lambda p: create_state(p, optimizer), params)
+    state = shapes_of_state(model, optimizer)
     run = parallelize(step, "shard_map", jax.local_devices()[:1]).step
 
     def operations(crops: int) -> float:
@@ -53,7 +51,7 @@ def counted(config: ConfigDict) -> dict[str, float]:
     few, many = operations(4), operations(8)
     size = lambda tree: sum(a.size for a in jax.tree.leaves(tree))
     per_pixel = (many - few) / (4 * _CROP**2)
-    return {"pixel": per_pixel, "step": 2 * few - many, "parameters": size(params), "state": 4 * size(state)}
+    return {"pixel": per_pixel, "step": 2 * few - many, "parameters": size(state.params), "state": 4 * size(state)}
 
 
 def stage(work: dict[str, float], steps: int, crop: int, batch: int, args: argparse.Namespace) -> list[float]:

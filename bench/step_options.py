@@ -24,7 +24,7 @@ from jnd_jax.losses import make_loss
 from jnd_jax.training.log import read_metrics
 from jnd_jax.training.loop import train_and_evaluate
 from jnd_jax.training.parallel import parallelize
-from jnd_jax.training.state import create_state
+from jnd_jax.training.state import shapes_of_state
 from jnd_jax.training.step import step_of
 
 _ADAM = dict(optimizer="adam", learning_rate=1e-3, betas=(0.9, 0.999))
@@ -42,9 +42,7 @@ def temporary_bytes(config: ConfigDict) -> int:
     """Of one step on one device."""
     model = codec.build(config.model.to_dict())
     optimizer, step = step_of(config, model, make_loss(config.loss))
-    x = jnp.zeros((1, 64, 64, 3))
-    params = jax.eval_shape(lambda key: model.init(key, x, jnp.zeros(1), None)["params"], jax.random.key(0))
-    state = jax.eval_shape(lambda p: create_state(p, optimizer), params)
+    state = shapes_of_state(model, optimizer)
     image = jax.ShapeDtypeStruct((config.data.batch, config.data.crop, config.data.crop, 3), jnp.uint8)
     batch = {"image": image, "index": jax.ShapeDtypeStruct(image.shape[:1], jnp.int32)}
     run = parallelize(step, "shard_map", jax.devices()[:1]).step

@@ -30,7 +30,7 @@ from jnd_jax import codec
 from jnd_jax.errors import JndError
 from jnd_jax.losses import make_loss
 from jnd_jax.training.parallel import parallelize
-from jnd_jax.training.state import create_state
+from jnd_jax.training.state import shapes_of_state
 from jnd_jax.training.step import AXIS, Step, step_of
 
 # What XLA must know of a GPU to compile for it: an NVIDIA H100 (SXM). Its code runs on an H200 as well.
@@ -62,9 +62,7 @@ def compile_step(config: ConfigDict, crop: int, batch: int, devices: Sequence[An
     """
     model = codec.build(config.model.to_dict())
     optimizer, step = step_of(config, model, make_loss(config.loss))
-    sample = jnp.zeros((1, 64, 64, 3)), jnp.zeros(1)
-    params = jax.eval_shape(lambda key: model.init(key, *sample, None)["params"], jax.random.key(0))
-    state = jax.eval_shape(lambda p: create_state(p, optimizer), params)
+    state = shapes_of_state(model, optimizer)
     image = jax.ShapeDtypeStruct((batch, crop, crop, 3), jnp.uint8)
     example = {"image": image, "index": jax.ShapeDtypeStruct((batch,), jnp.int32)}
     if config.data.jnd_path:
@@ -122,8 +120,11 @@ def main() -> None:
     flags.FLAGS(["ahead", *rest])
     try:
         text = args.target.read_text() if args.target else H100
+    except (OSError, UnicodeDecodeError):
+        parser.exit(2, f"ahead: {args.target} cannot be read; give --target a text file.\n")
+    try:
         topology = topologies.get_topology_desc(platform="cuda", topology=f"1x1x{args.gpus}", target_config=text)
-    except (NotImplementedError, RuntimeError, OSError) as error:
+    except (NotImplementedError, RuntimeError) as error:
         parser.exit(2, f"ahead: {str(error).splitlines()[0]}; install jax with CUDA: pip install 'jax[cuda13]'\n")
     args.output.write_bytes(compile_step(config.value, args.crop, args.batch, topology.devices))
 

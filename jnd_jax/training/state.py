@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from flax import struct
 
 
@@ -30,6 +31,13 @@ def create_state(params: Any, optimizer: optax.GradientTransformation) -> TrainS
     zero = lambda: jnp.zeros((), jnp.int32)
     ema = jax.tree.map(jnp.array, params)  # own buffers: the state is donated, and none may be donated twice
     return TrainState(zero(), params, ema, optimizer.init(params), zero(), zero())
+
+
+def shapes_of_state(model: nn.Module, optimizer: optax.GradientTransformation) -> TrainState:
+    """The shapes and types of a state of `model`, which computes nothing."""
+    sample = jnp.zeros((1, 64, 64, 3)), jnp.zeros(1)
+    params = jax.eval_shape(lambda key: model.init(key, *sample, None)["params"], jax.random.key(0))
+    return jax.eval_shape(lambda p: create_state(p, optimizer), params)
 
 
 def example_keys(seed: int, step: jax.Array, index: jax.Array) -> jax.Array:

@@ -124,11 +124,11 @@ def make_train_step(
     if accumulate > 1:
         gradient = _in_parts(gradient, accumulate)
 
-    def train_step(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Batch, learning_rate: jax.Array) -> tuple[TrainState, Metrics]:
         grads, metrics = jax.lax.pmean(gradient(state.params, batch, state.step), AXIS)
         norm = optax.global_norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
+        params = jax.tree.map(lambda p, u: p + learning_rate * u, state.params, updates)
         # The average forgets the initial parameters at once: after t steps it spans about t/9 of them, up to `ema`.
         decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
         # In this form the average of a frozen parameter keeps its very bits.
@@ -146,7 +146,7 @@ def make_train_step(
             skipped_in_row=(state.skipped_in_row + 1) * bad,
         )
         counts = {"skipped": state.skipped, "skipped_in_row": state.skipped_in_row}
-        return state, metrics | {"grad_norm": norm, "lr": rate} | counts
+        return state, metrics | {"grad_norm": norm, "lr": learning_rate} | counts
 
     return train_step
 

@@ -19,7 +19,7 @@ from configs import jnd_arms, pod
 from jnd_jax import codec
 from jnd_jax.losses import make_loss
 from jnd_jax.training.parallel import parallelize
-from jnd_jax.training.state import create_state
+from jnd_jax.training.state import shapes_of_state
 from jnd_jax.training.step import step_of
 from tests.models import CONFIG
 
@@ -49,9 +49,7 @@ def lowered(config, platforms):
     """StableHLO of the step on one device."""
     model, loss = codec.build(config.model.to_dict()), make_loss(config.loss)
     optimizer, step = step_of(config, model, loss)
-    sample = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
-    params = jax.eval_shape(lambda key, x, q: model.init(key, x, q, None)["params"], jax.random.key(0), *sample)
-    state = jax.eval_shape(lambda p: create_state(p, optimizer), params)
+    state = shapes_of_state(model, optimizer)
     image = jax.ShapeDtypeStruct((2 * config.train.accumulate, 128, 128, 3), jnp.uint8)
     batch = {"image": image, "jnd": image, "index": jax.ShapeDtypeStruct(image.shape[:1], jnp.int32)}
     run = parallelize(step, "shard_map", jax.devices()[:1]).step
