@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,6 +52,13 @@ def _unstacked(stacks: Sequence[jax.Array], like: Sequence[jax.Array]) -> list[j
     return [flat[i].reshape(leaf.shape) for i, leaf in enumerate(like)]
 
 
+def _one_by_one(decompose: Callable[[jax.Array], jax.Array], stack: jax.Array) -> jax.Array:
+    """`decompose` of each matrix of a stack. XLA's CPU back end decomposes a stack on the threads that wait for it: with as
+    many stacks as threads, all wait for ever.
+    """
+    return jax.lax.map(decompose, stack)
+
+
 def _rotate(matrix: jax.Array, basis: Sides) -> jax.Array:
     if "left" in basis:
         matrix = _T(basis["left"]) @ matrix
@@ -71,7 +78,8 @@ def _turn(moment: Sides, basis: Sides, square: jax.Array) -> tuple[Sides, jax.Ar
         order = jnp.argsort(-jnp.sum(q * (moment[side] @ q), -2))
         along = order[:, :, None] if side == "left" else order[:, None, :]
         square = jnp.take_along_axis(square, along, 1 if side == "left" else 2)
-        turned[side] = jnp.linalg.qr(moment[side] @ jnp.take_along_axis(q, order[:, None, :], 2))[0]
+        ordered = moment[side] @ jnp.take_along_axis(q, order[:, None, :], 2)
+        turned[side] = _one_by_one(lambda matrix: jnp.linalg.qr(matrix)[0], ordered)
     return turned, square
 
 
@@ -130,8 +138,8 @@ def scale_by_soap(
         updates = _unstacked([direction(m, v, q) for m, v, q in zip(mean, square, state.basis)], leaves)
 
         def initial() -> tuple[tuple[Sides, ...], tuple[jax.Array, ...]]:
-            vectors = lambda m: {side: jnp.linalg.eigh(value)[1][..., ::-1] for side, value in m.items()}
-            return tuple(vectors(m) for m in moment), square
+            vectors = lambda matrix: jnp.linalg.eigh(matrix)[1][:, ::-1]
+            return tuple({side: _one_by_one(vectors, m) for side, m in each.items()} for each in moment), square
 
         def turned() -> tuple[tuple[Sides, ...], tuple[jax.Array, ...]]:
             pairs = [_turn(m, q, v) for m, q, v in zip(moment, state.basis, square)]

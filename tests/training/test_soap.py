@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,3 +67,12 @@ def test_a_side_that_is_too_long_keeps_its_basis():
     p = {"w": jnp.ones((3, 3, 4, 6))}
     state = scale_by_soap(largest=16).init(p)
     assert set(state.basis[0]) == {"right"} and state.basis[0]["right"].shape == (1, 6, 6)
+
+
+def test_no_decomposition_takes_a_stack_which_two_threads_of_a_cpu_would_wait_for_for_ever():
+    p = {name: jnp.zeros((6, 5)) for name in "abc"}
+    transform = scale_by_soap()
+    text = jax.jit(transform.update).lower(p, transform.init(p)).as_text()
+    calls = [line for line in text.splitlines() if re.search(r"custom_call @lapack_s(syevd|geqrf|orgqr)", line)]
+    assert len(calls) >= 3
+    assert not any(re.search(r"tensor<\d+x\d+x\d+x", line) for line in calls)
