@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -500,6 +501,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A name that the terminal cannot show ends no job.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # Of each damaged tag; `warnings.catch_warnings` does not hold among threads.
+    warnings.filterwarnings("ignore", module="PIL")
     files.keep_compiled()
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     try:

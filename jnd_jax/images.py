@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import struct
 import sys
 import warnings
@@ -33,7 +32,7 @@ from PIL import (  # each registers the formats that `FORMATS` names
 from jnd_jax.bitstream import MAX_PIXELS, MAX_SIDE, fits
 from jnd_jax.errors import JndError
 from jnd_jax.files import read_bytes, write_bytes
-from jnd_jax.formats import dicom, exif, icc, png, tiff
+from jnd_jax.formats import dicom, exif, icc, png, pnm, tiff
 
 READ_SUFFIXES = tuple(
     ".png .apng .jpg .jpeg .jpe .jfif .mpo .webp .tif .tiff .bmp .dib .gif .ppm .pgm .pbm .pnm .tga .avif .jp2 .j2k .dcm".split()
@@ -51,6 +50,10 @@ WRITE_SUFFIXES = tuple(_WRITERS)
 # Pillow's other readers start programs (EPS, WMF) or are seldom tested.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF", "JPEG2000")
 MAX_XMP = 16 << 20
+# Tags of TIFF.
+_SAMPLES, _SAMPLE_FORMAT, _IPTC, _PHOTOSHOP = 277, 339, 33723, 34377
+# An image resource of Photoshop that holds an IPTC-IIM block.
+_PHOTOSHOP_IPTC = b"8BIM\4\4"
 _GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"}
 PLAIN_MODES = _GREY_MODES | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"}
 _OTHER = "16B" if sys.byteorder == "little" else "16L"
@@ -60,7 +63,6 @@ _LOW_BYTES = {
     for mode in ("RGB", "RGBX", "RGBA")
     for order, other in (("16B", "16L"), ("16L", "16B"), ("16N", _OTHER))
 }
-_PPM = re.compile(rb"P([56])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,12 +139,35 @@ def check_size(width: int, height: int) -> None:
         )
 
 
+def _left_out(image: Image.Image) -> list[str]:
+    """What a JPEG or TIFF holds that a picture does not keep, a clause for each."""
+    clauses = []
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if _IPTC in image.tag_v2 or _PHOTOSHOP_IPTC in bytes(image.tag_v2.get(_PHOTOSHOP, b"")):
+            clauses.append(png.IPTC_LOST)
+        further = image.tag_v2.get(_SAMPLES, 1) - len([band for band in image.getbands() if band != "X"])
+        if further > 0:
+            clauses.append(f"what it has beyond colours and opacity is left out, {further} of its channels")
+    elif isinstance(image, JpegImagePlugin.JpegImageFile):
+        segments = [content for _, content in image.applist]
+        if any(content.startswith(b"Photoshop") and _PHOTOSHOP_IPTC in content for content in segments):
+            clauses.append(png.IPTC_LOST)
+        if any(content.startswith(b"ICC_PROFILE\0") for content in segments) and not image.info.get("icc_profile"):
+            clauses.append("its colour profile is damaged, and is left out")
+        if any(content.startswith(b"http://ns.adobe.com/xmp/extension/") for content in segments):
+            clauses.append("its extended XMP is left out")
+        if (pictures := getattr(image, "n_frames", 1)) > 1:
+            clauses.append(f"the {pictures - 1} pictures behind its first are left out, such as a depth or a gain map")
+    return clauses
+
+
 def _check(image: Image.Image, source: _Source, convert: bool) -> None:
     bits = _refused_bits(image, source)
-    if bits > 8:
+    signed = isinstance(image, TiffImagePlugin.TiffImageFile) and 2 in image.tag_v2.get(_SAMPLE_FORMAT, ())
+    if bits > 8 or signed:
         raise JndError(
-            f"The image has {bits} bits a sample in a form that is not read: convert the image to a PNG or TIFF of 8 or "
-            "16 bits."
+            f"The image has {'signed samples' if signed else f'{bits} bits a sample'} in a form that is not read: convert "
+            "the image to a PNG or TIFF of 8 or 16 bits."
         )
     # A phone's MPO holds the photo first, then views of it for other displays.
     frames = getattr(image, "n_frames", 1)
@@ -171,6 +196,8 @@ def _deep_samples(image: Image.Image, source: _Source) -> tuple[np.ndarray, np.n
     """uint16 pixels and opacity of a loaded image."""
     if image.mode.startswith("I;16"):
         pixels = np.asarray(image).astype(np.uint16)
+        if source.raw == "I;12":
+            pixels = pixels << 4 | pixels >> 8
         white_is_zero = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0
         return (65535 - pixels if white_is_zero else pixels), None
     if source.raw == "LA;16B":
@@ -193,14 +220,13 @@ def _samples(image: Image.Image, source: _Source) -> tuple[np.ndarray, np.ndarra
             alpha = np.where(hidden, np.uint16(0), np.uint16(65535))
         return pixels, alpha
     if image.mode in _GREY_MODES:
-        alpha = None
         if image.mode in ("LA", "La"):
-            alpha = np.asarray(image.getchannel("A"))
-            image = image.convert("LA").getchannel("L")
-        pixels = np.asarray(image.convert("L"))
+            pixels, alpha = (np.asarray(band) for band in image.convert("LA").split())
+            return pixels, alpha
+        pixels, alpha = np.asarray(image.convert("L")), None
         if key is not None and source.png is not None:
             # Pillow scales samples of 2 and 4 bits, but not their key.
-            key *= {2: 85, 4: 17}.get(source.png.bits, 1)
+            key = (key & {2: 3, 4: 15}.get(source.png.bits, 255)) * {2: 85, 4: 17}.get(source.png.bits, 1)
             alpha = np.where(pixels == key, np.uint8(0), np.uint8(255))
         return pixels, alpha
     if image.has_transparency_data:
@@ -299,21 +325,6 @@ def _to_picture(image: Image.Image, source: _Source) -> Picture:
     return Picture(pixels, alpha, profile, block, metadata["xmp"] or None, density, lost=tuple(source.lost))
 
 
-def _deep_ppm(data: bytes, check: Callable[[int, int], None]) -> Picture | None:
-    """A binary PGM or PPM of more than 8 bits, scaled to 16; None for all other files. `check` as in `parse_image`."""
-    match = _PPM.match(data)
-    if match is None or not 255 < (largest := int(match[4])) < 65536:
-        return None
-    width, height = int(match[2]), int(match[3])
-    check(width, height)
-    shape = (height, width) if match[1] == b"5" else (height, width, 3)
-    size = 2 * int(np.prod(shape))
-    if len(data) < match.end() + size or size == 0:
-        raise JndError("The image is truncated: copy or download the image again.")
-    samples = np.frombuffer(data, ">u2", size // 2, match.end()).reshape(shape)
-    return Picture(((samples.astype(np.uint32) * 65535 + largest // 2) // largest).clip(0, 65535).astype(np.uint16))
-
-
 def read_image(path: str | Path, **options: Any) -> Picture:
     """Reads an image file, with `options` of `parse_image`; raises JndError as that does, or OSError."""
     # A TGA has no mark of its own.
@@ -333,15 +344,16 @@ def _damage_as_error() -> Iterator[None]:
             raise
         except Image.UnidentifiedImageError as error:
             raise JndError(
-                "This is no image of a kind that is read, or damaged at its beginning: give an image of the kinds "
-                f"{', '.join(FORMATS)}."
+                "This is no image of a kind that is read, or of a variant that is not, or damaged at its beginning: give an "
+                f"image of the kinds {', '.join(FORMATS)}, of 8 or 16 bits a sample."
             ) from error
         except Image.DecompressionBombError as error:
             raise JndError(f"The image is too large ({error}): cut the image into parts.") from error
         # The parsers of Pillow's formats raise whatever they meet in a damaged file.
         except Exception as error:
             raise JndError(
-                f"The image is truncated or damaged ({error or type(error).__name__}): copy or download the image again."
+                f"The image is truncated or damaged, or of a variant that is not read ({str(error) or type(error).__name__}): "
+                "copy or download the image again, or convert it."
             ) from error
 
 
@@ -367,17 +379,19 @@ def parse_image(
             frame.
     """
     with _damage_as_error():
-        if (deep := _deep_ppm(data, check)) is not None:
-            return deep
+        if (deep := pnm.read(data, check)) is not None:
+            return Picture(deep)
         if dicom.matches(data):
             samples, attributes = dicom.read(data, check, patient)
             return Picture(samples, dicom=attributes)
         parts = png.take_apart(data) if data.startswith(png.SIGNATURE) else None
         with Image.open(io.BytesIO(parts.pixels if parts else data), formats=formats) as image:
             source = _Source(data, formats, _raw_mode(image), parts)
-            source.lost += parts.lost if parts else ()
+            source.lost += parts.lost if parts else _left_out(image)
             check(*image.size)
             _check(image, source, convert)
+            if parts is not None:
+                png.check_pixels(parts, image.size)
             if image.format == "TIFF":
                 # Pillow closes a TIFF when its pixels are decoded.
                 source.tiff_exif = exif.from_tiff(image)

@@ -271,3 +271,123 @@ def test_lab_is_converted_if_asked():
 
 def test_the_demo_photo_has_nothing_to_lose():
     assert images.read_image(zoo.FOLDER / "chelsea.png").lost == ()
+
+
+def bare_png(width, height, bits, colour, rows, **chunks: bytes) -> bytes:
+    """A PNG of filtered rows."""
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    return png.SIGNATURE + chunk_bytes(IHDR=header, **chunks, IDAT=zlib.compress(rows), IEND=b"")
+
+
+def test_bits_of_a_colour_key_beyond_the_depth_do_not_count():
+    key = struct.pack(">H", 0x0100 | int(RAMP[0, 3, 0]))
+    picture = parse_image(with_chunks(saved(RAMP[..., 0], "PNG"), tRNS=key))
+    np.testing.assert_array_equal(picture.alpha == 0, RAMP[..., 0] == RAMP[0, 3, 0])
+
+
+def test_rows_that_are_missing_are_no_black_ones():
+    with pytest.raises(JndError, match="pixels end too soon"):
+        parse_image(bare_png(4, 40, 8, 2, (b"\0" + bytes(12)) * 39))
+    interlaced = bytearray(bare_png(9, 5, 8, 0, bytes(1 + 2 + 0 + 3 + 3 + 2 * 6 + 3 * 5 + 2 * 10)))
+    interlaced[28] = 1
+    interlaced[29:33] = struct.pack(">I", zlib.crc32(interlaced[12:29]))
+    assert parse_image(bytes(interlaced)).pixels.shape == (5, 9)
+
+
+@pytest.mark.parametrize("kind", ["ABCD", "CgBI"])
+def test_pixels_that_an_unknown_chunk_changes_are_refused(kind):
+    with pytest.raises(JndError, match=f"depend on a chunk {kind}"):
+        parse_image(with_chunks(saved(RAMP, "PNG"), **{kind: b"\0"}))
+
+
+def test_a_damaged_text_leaves_the_image_whole():
+    data = with_chunks(saved(RAMP, "PNG"), tEXt=b"Raw profile type exif\0\nexif\n xx\n00\n")
+    np.testing.assert_array_equal(parse_image(data).pixels, RAMP)
+
+
+IPTC = b"\x1c\x02\x78\0\7caption"
+RESOURCE = b"8BIM\4\4\0\0" + struct.pack(">I", len(IPTC)) + IPTC
+
+
+def segment(data: bytes, marker: int, content: bytes) -> bytes:
+    """A JPEG with a further segment at its beginning."""
+    return data[:2] + bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content + data[2:]
+
+
+def captioned() -> dict[str, bytes]:
+    tifffile = pytest.importorskip("tifffile")
+    text = b"\niptc\n" + str(len(RESOURCE)).encode() + b"\n" + RESOURCE.hex().encode()
+    files = {
+        "JPEG": segment(saved(RAMP, "JPEG"), 0xED, b"Photoshop 3.0\0" + RESOURCE),
+        "PNG": with_chunks(saved(RAMP, "PNG"), zTXt=b"Raw profile type iptc\0\0" + zlib.compress(text)),
+    }
+    for name, tag, content in (("TIFF", 33723, IPTC), ("TIFF of Photoshop", 34377, RESOURCE)):
+        file = io.BytesIO()
+        tifffile.imwrite(file, RAMP, photometric="rgb", extratags=[(tag, 1, len(content), content, True)])
+        files[name] = file.getvalue()
+    return files
+
+
+def test_captions_that_are_not_kept_are_named():
+    for name, data in captioned().items():
+        assert parse_image(data).lost == (png.IPTC_LOST,), name
+
+
+def test_parts_of_a_jpeg_that_are_not_kept_are_named():
+    plain = saved(RAMP, "JPEG")
+    for marker, content, named in (
+        (0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(40), "extended XMP"),
+        (0xE2, b"ICC_PROFILE\0\1\2" + SRGB[:99], "profile is damaged"),  # the first of two parts
+    ):
+        (clause,) = parse_image(segment(plain, marker, content)).lost
+        assert named in clause
+    several = saved(Image.fromarray(RAMP), "MPO", save_all=True, append_images=[Image.fromarray(RAMP)])
+    assert "1 pictures behind its first" in parse_image(several).lost[0]
+
+
+@pytest.mark.parametrize(("extra", "kept"), [("unassalpha", 1), ("assocalpha", 1), ("unspecified", 0)])
+def test_further_channels_of_a_grey_tiff(extra, kept):
+    tifffile, file = pytest.importorskip("tifffile"), io.BytesIO()
+    samples = np.dstack([RAMP[..., 0], np.full_like(RAMP[..., 0], 128)])
+    tifffile.imwrite(file, samples, photometric="minisblack", planarconfig="contig", extrasamples=[extra])
+    picture = parse_image(file.getvalue())
+    assert (picture.alpha is not None) == kept and len(picture.lost) == 1 - kept
+    if extra == "assocalpha":
+        np.testing.assert_allclose(picture.pixels[:, :16], RAMP[:, :16, 0] * 2.0, atol=2)
+    elif kept:
+        np.testing.assert_array_equal(picture.pixels, RAMP[..., 0])
+
+
+def test_signed_samples_are_refused():
+    tifffile, file = pytest.importorskip("tifffile"), io.BytesIO()
+    tifffile.imwrite(file, RAMP[..., 0].astype(np.int8))
+    with pytest.raises(JndError, match="signed samples"):
+        parse_image(file.getvalue())
+
+
+def test_twelve_bits_of_a_tiff_are_as_bright_as_sixteen():
+    tifffile, file = pytest.importorskip("tifffile"), io.BytesIO()
+    levels = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
+    tifffile.imwrite(file, levels, bitspersample=12)
+    np.testing.assert_allclose(parse_image(file.getvalue()).pixels, levels * (65535 / 4095), atol=1)
+
+
+@pytest.mark.parametrize("data", [b"P3\n2 1\n1000\n1000 0 500 # red\n0 0 1000\n", b"P2 1 2 1000 1000\n500"])
+def test_deep_samples_as_text(data):
+    levels = [65535, 0, 32768, 0, 0, 65535] if data.startswith(b"P3") else [65535, 32768]
+    np.testing.assert_array_equal(parse_image(data).pixels.ravel(), levels)
+    with pytest.raises(JndError):
+        parse_image(data[: data.rindex(b"0 0" if data.startswith(b"P3") else b"\n500")])
+
+
+@pytest.mark.parametrize("data", [b"P5\n2 1\n65535\n\xff\xff\1\2", b"P6 1 1 255\nabc\n"])
+def test_a_stream_of_several_images_is_refused(data):
+    assert parse_image(data).pixels.size
+    with pytest.raises(JndError, match="several images"):
+        parse_image(data + data)
+
+
+def test_damaged_tags_cause_no_warnings(recwarn):
+    block = b"II*\0\x08\0\0\0\1\0\x69\x87\4\0\1\0\0\0\x1a\0\0\0\0\0\0\0\xff\xff\1"
+    format_image(Picture(RAMP, exif=block), ".tiff")
+    assert not recwarn.list

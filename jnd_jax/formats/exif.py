@@ -66,10 +66,12 @@ def descriptive(block: bytes | Image.Exif) -> Image.Exif:
     for tag in _DESCRIPTIVE:
         if tag in source:
             tags[tag] = source[tag]
-    for tag in (_EXIF_IFD, _GPS_IFD):
-        below = {key: value for key, value in source.get_ifd(tag).items() if key != _INTEROP_IFD}
-        if below:
-            tags[tag] = below
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for tag in (_EXIF_IFD, _GPS_IFD):
+            below = {key: value for key, value in source.get_ifd(tag).items() if key != _INTEROP_IFD}
+            if below:
+                tags[tag] = below
     return tags
 
 

@@ -14,6 +14,7 @@ from jnd_jax.formats import exif, icc
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_TEXT = 16 << 20
+IPTC_LOST = "its IPTC captions are left out"
 XMP_KEY = "XML:com.adobe.xmp"
 # What Pillow needs to decode pixels and to count frames.
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
@@ -28,6 +29,9 @@ _CURVES = {
     15: icc.BT709_CURVE,
 }
 _PRIMARIES = {1: icc.BT709, 9: icc.BT2020, 12: icc.DISPLAY_P3}
+# First column and row, and the steps, of the passes of an interlaced image (PNG, 8.1).
+_ADAM7 = (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
+_PIECE = 1 << 20
 _HDR = {16: "PQ", 18: "HLG"}
 
 
@@ -109,9 +113,9 @@ def _raw_profile(text: bytes) -> bytes | None:
     words = text.split(maxsplit=2)
     try:
         content = bytes.fromhex(b"".join(words[2].split()).decode("ascii"))
+        return content if len(content) == int(words[1]) else None
     except (IndexError, ValueError):
         return None
-    return content if len(content) == int(words[1]) else None
 
 
 def _stated_profile(chunks: Mapping[bytes, list[bytes]], grey: bool, lost: list[str]) -> bytes | None:
@@ -165,6 +169,10 @@ def take_apart(data: bytes) -> Parts:
             if not intact:
                 raise JndError(f"The PNG's chunk {kind.decode()} has a wrong checksum: copy or download it again.")
             kept.append(_chunk(kind, content))
+        elif not kind[0] & 0x20:
+            raise JndError(
+                f"The PNG's pixels depend on a chunk {kind.decode('latin-1')}, which is not known: save it as a plain PNG."
+            )
         elif intact:
             others.setdefault(kind, []).append(content)
         else:
@@ -181,9 +189,30 @@ def take_apart(data: bytes) -> Parts:
     if raw["APP1"] and raw["APP1"].startswith(exif.PREFIX):
         parts.exif = parts.exif or raw["APP1"]
     parts.xmp = texts.get(XMP_KEY) or raw["xmp"]
+    if {"Raw profile type iptc", "Raw profile type 8bim"} & texts.keys():
+        lost.append(IPTC_LOST)
     if len(physical := others.get(b"pHYs", [b""])[0]) == 9 and physical[8] == 1:
         parts.density = struct.unpack_from(">II", physical)
     return parts
+
+
+def check_pixels(parts: Parts, size: tuple[int, int]) -> None:
+    """Raises JndError for a PNG whose stream of pixels ends before the last of its (width, height) does."""
+    missing, stream = _size_of_rows(parts.pixels, *size), zlib.decompressobj()
+    for kind, content, _ in _chunks(parts.pixels):
+        while kind == b"IDAT" and content and missing > 0 and not stream.eof:
+            missing -= len(stream.decompress(content, _PIECE))
+            content = stream.unconsumed_tail
+    if missing > len(stream.flush()):
+        raise JndError("The PNG is truncated: its pixels end too soon. Copy or download it again.")
+
+
+def _size_of_rows(data: bytes, width: int, height: int) -> int:
+    """Bytes of the filtered rows of a PNG, of all passes of an interlaced one."""
+    bits = data[24] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[data[25]]
+    passes = _ADAM7 if data[28] else ((0, 0, 1, 1),)
+    sides = ((-(-(width - left) // right), -(-(height - top) // down)) for left, top, right, down in passes)
+    return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sides if columns > 0 and rows > 0)
 
 
 def build(samples: np.ndarray, chunks: Mapping[bytes, bytes] | None = None) -> bytes:
