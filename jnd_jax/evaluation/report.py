@@ -109,7 +109,7 @@ def write_png(summary: Summary, path: Path) -> None:
     rows = -(-len(summary.metrics) // columns)
     figure = Figure(figsize=(5.2 * columns, 4.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    colours = ("#0072b2", "#d55e00", "#009e73", "#a6457d", "#8a6d00", "#3a8fc7", "#555555")
+    colours = ("#0072b2", "#d55e00", "#009e73", "#a6457d", "#8a6d00", "#555555", "#7b3fa0")
     for index, name in enumerate(summary.metrics):
         metric = metrics.lookup(name)
         axes = figure.add_subplot(rows, columns, index + 1)
@@ -118,7 +118,7 @@ def write_png(summary: Summary, path: Path) -> None:
             axes.plot(
                 rate,
                 value,
-                marker="os^D"[number // len(colours) % 4],
+                marker="os^DP"[number % 5],
                 label=codec.title,
                 color=colours[number % len(colours)],
                 linewidth=2.6 if codec.learned else 1.4,

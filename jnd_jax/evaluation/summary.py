@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -135,7 +136,7 @@ class Summary:
         jnd: bits at t JND.
         ratios: of bits at t JND, for each pair of codecs that BD-rates compare.
         times: by codec.
-        workers: images measured at once, for judging the times.
+        conditions: under which times were measured, as in "2 images at once on 8 cores".
         missing: metrics that were left out for want of a tool, with what to install.
     """
 
@@ -149,7 +150,7 @@ class Summary:
     jnd: list[JndRow]
     ratios: list[RatioRow]
     times: list[TimeRow]
-    workers: int
+    conditions: str
     missing: list[str]
 
 
@@ -188,6 +189,7 @@ def record(
             "metrics": list(names),
             "t": t,
             "workers": workers,
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "missing": list(missing),
         }
     )
@@ -388,6 +390,14 @@ def _time_row(measured: _Measured, codec: CodecRow) -> TimeRow:
     return TimeRow(codec.name, encode, decode, codec.encode_kmacs, codec.decode_kmacs)
 
 
+def _conditions(run: Mapping[str, Any]) -> str:
+    """`Summary.conditions` of a "run" record; earlier versions did not note the cores."""
+    images = f"{run['workers']} image{'s' if run['workers'] > 1 else ''} at once"
+    if not run.get("cores"):
+        return images
+    return f"{images} on {run['cores']} core{'s' if run['cores'] > 1 else ''}"
+
+
 def summarise(results: Results) -> Summary:
     """The figures of what the last run compared.
 
@@ -422,7 +432,7 @@ def summarise(results: Results) -> Summary:
         jnd=[_jnd_row(measured, codec, *level) for level in measured.levels for codec in codecs],
         ratios=[row for row in ratios if row is not None],
         times=[_time_row(measured, codec) for codec in codecs],
-        workers=measured.run["workers"],
+        conditions=_conditions(measured.run),
         missing=measured.run["missing"],
     )
 

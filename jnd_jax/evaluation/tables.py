@@ -130,8 +130,7 @@ def to_markdown(summary: Summary) -> str:
         *(f"Not measured: {text}." for text in summary.missing),
         *_bd_parts(summary, title),
         *_jnd_parts(summary, title),
-        f"## Time\n\nSeconds a megapixel, median; {summary.workers} image(s) at once on this machine. "
-        + "kMAC: thousand multiply-adds.",
+        f"## Time\n\nSeconds a megapixel, median; {summary.conditions}. kMAC: thousand multiply-adds.",
         _markdown(
             ["", "encode", "decode", "encode, kMAC/pixel", "decode, kMAC/pixel"],
             [[row.title, *time_cells(times[row.name])] for row in summary.codecs],

@@ -59,7 +59,7 @@ class Log:
         """(H, W, 3) uint8 pictures by name, for TensorBoard."""
         if self.active:
             for name, pixels in pictures.items():
-                self.board.add_image(f"original_decode_error_bits/{name}", pixels, step, dataformats="HWC")
+                self.board.add_image(f"original_decode_error_visible_bits/{name}", pixels, step, dataformats="HWC")
 
     def line(self, text: str, passing: bool = False) -> None:
         """Print a line; a passing one is overwritten by the next on a terminal."""

@@ -17,6 +17,7 @@ from jnd_jax.codec.linear import FOOTPRINT, round_up
 from jnd_jax.codec.types import Forward
 from jnd_jax.data.cache import ImageSet
 from jnd_jax.losses.combine import Loss
+from jnd_jax.perception.cvvdp import difference_picture
 from jnd_jax.training.parallel import wait_for_all
 from jnd_jax.training.step import to_float
 
@@ -44,7 +45,8 @@ def _centre(image: np.ndarray, largest: int) -> np.ndarray:
 
 
 def picture(image: np.ndarray, decoded: np.ndarray, bits: np.ndarray | None) -> np.ndarray:
-    """Original, decode, eightfold error around grey and bits by position (white: most), side by side.
+    """Original, decode, eightfold error around grey, visible differences by ColorVideoVDP (see
+    `perception.cvvdp.difference_picture`) and bits by position (white: most), side by side.
 
     Args:
         image: (H, W, 3) uint8.
@@ -55,7 +57,7 @@ def picture(image: np.ndarray, decoded: np.ndarray, bits: np.ndarray | None) -> 
         (H, n W, 3) uint8.
     """
     error = np.clip(128 + 8 * (decoded.astype(np.float32) - image), 0, 255)
-    tiles = [image, decoded, error]
+    tiles = [image, decoded, error, difference_picture(image, decoded)]
     if bits is not None:
         block = image.shape[0] // bits.shape[0]
         large = np.kron(bits / max(float(bits.max()), 1e-9), np.ones((block, block)))

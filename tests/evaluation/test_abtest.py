@@ -180,6 +180,10 @@ def test_works_by_touch_from_a_file(test, tmp_path):
         start(page, (tmp_path / "index.html").as_uri())
         page.wait_for_function("trial !== null")
         assert page.locator("#buttons button").first.is_disabled()
+        # Upright: one above the other, both whole.
+        assert "Upper" in page.locator("#buttons button").first.text_content()
+        upper, lower = (page.locator(".side").nth(i).bounding_box() for i in (0, 1))
+        assert upper["width"] == lower["width"] == 96 and upper["y"] + upper["height"] <= lower["y"]
         page.locator("#buttons button").nth(1).hover()
         page.mouse.down()
         assert page.evaluate("getComputedStyle(document.querySelector('.side img + img')).visibility") == "visible"

@@ -50,6 +50,10 @@ def test_every_plot_and_table_is_drawn(page):
     assert page.locator("#time .scatterlayer .trace").count() == 2
     assert page.locator("#scatter .scatterlayer .trace").count() == 2
     assert page.locator("#verdict li").count() in (2, 3) and "best rival" in page.text_content("#verdict")
+    means = page.text_content("#ratios tbody")
+    page.check("#geometric")
+    assert page.text_content("#ratios tbody") != means
+    assert page.locator("#metric-bar [aria-pressed=true]").text_content() in page.text_content("#curves .ytitle")
     for button in page.locator("#metric-bar button").all():
         button.click()
         assert button.text_content() in page.text_content("#curves .ytitle")

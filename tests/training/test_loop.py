@@ -214,7 +214,7 @@ def test_the_best_checkpoint_stays_beside_the_last_ones(folder, tmp_path, monkey
 def test_validation_shows_pictures(folder, tmp_path):
     run(tiny_config(folder, steps=1), tmp_path)
     written = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
-    assert b"original_decode_error_bits/q500" in written
+    assert b"original_decode_error_visible_bits/q500" in written
 
 
 def test_a_model_file_names_every_size_of_its_model(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from jnd_jax import codec
 from jnd_jax.codec.types import Forward
 from jnd_jax.losses.distances import make_distance
+from jnd_jax.perception.cvvdp import difference_picture
 from jnd_jax.training.validate import make_evaluator
 
 
@@ -35,3 +36,6 @@ def test_the_score_is_rate_and_the_loss_s_own_distance(distance):
     if distance == "mse":
         assert error == pytest.approx(100, rel=1e-4)
     assert set(pictures) == {"q200", "q800"}
+    original, decoded, _, visible = np.split(pictures["q200"], 4, axis=1)
+    assert (original == image).all() and (decoded == image - 10).all()
+    assert (visible == difference_picture(image, decoded)).all()
