@@ -34,6 +34,7 @@ from jnd_jax import cli, zoo
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import savings
 from jnd_jax.jnd import datasets, targets
+from jnd_jax.metrics import levels
 
 ROOT = Path(__file__).resolve().parents[1]
 TUNED = "tuned"
@@ -125,7 +126,8 @@ def make_assumptions(path: Path, today: str, metric: str) -> None:
     """Writes the example of `jnd-jax savings` with this loop's codecs, unless the file is there: then it is somebody's."""
     if not path.exists():
         text = savings.EXAMPLE.read_text()
-        for name, value in (("today", today), ("new", TUNED), ("metric", metric)):
+        scale = levels.AIC if metric in levels.SCALES[levels.AIC].values else levels.KONJND
+        for name, value in (("today", today), ("new", TUNED), ("metric", metric), ("scale", scale)):
             text = re.sub(rf'^{name} = "[^"]*"', f'{name} = "{value}"', text, flags=re.M)
         path.write_text(text)
 

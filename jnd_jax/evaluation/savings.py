@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from jnd_jax import metrics
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import statistics
 from jnd_jax.evaluation.results import Results
 from jnd_jax.evaluation.summary import bits_at
+from jnd_jax.metrics import levels
 
 EXAMPLE = Path(__file__).parent / "templates" / "assumptions.toml"
 SENSITIVITY = 0.25
@@ -38,6 +38,7 @@ class Assumptions:
     new: str
     alternative: str
     metric: str
+    scale: str
     images_stored: float
     new_images_per_month: float
     renditions: float
@@ -74,7 +75,7 @@ class Measured:
         low: lower end of the 95 % interval (the best case), None with too few images for one.
         high: upper end (the worst case), likewise.
         images: number of test images.
-        t: just-noticeable differences allowed.
+        t: just-noticeable differences allowed, on the scale of the assumptions.
         encode_s: seconds a megapixel to encode once.
         decode_s: seconds a megapixel to decode.
     """
@@ -168,35 +169,45 @@ def read_assumptions(path: Path) -> Assumptions:
                 raise JndError(f"{where} is a share: give 0 to 1.")
         elif not isinstance(value, {"str": str, "bool": bool}[kinds[name]]):
             raise JndError(f"{where} must be {kinds[name]}.")
+    if values["scale"] not in levels.SCALES:
+        raise JndError(f"`scale` in {path} must be one of {', '.join(levels.SCALES)}.")
     if not 1 <= values["horizon_months"] <= LONGEST or values["horizon_months"] % 1:
         raise JndError(f"`horizon_months` in {path} must be a whole number from 1 to {LONGEST}.")
     return Assumptions(**values)
 
 
-def _bits(results: Results, name: str, metric: str, t: float) -> dict[str, float]:
+def _bits(results: Results, name: str, metric: str, scale: str, t: float) -> dict[str, float]:
     """Bits per pixel of a codec at the look by the images' digests; JndError unless all images have such a figure."""
     points = [point for point in results.latest("point", name) if metric in point["metrics"]]
     if not points:
         raise JndError(f"The results hold no {metric} of {name}: run `jnd-jax eval` with both.")
-    level = metrics.jnd_threshold(metric, t)
+    level = levels.level(scale, t, metric)[1]
     by_image = results.by_image(name, points[-1]["version"])
     bits = {digest: bits_at(of_image, metric, level) for digest, of_image in by_image.items()}
     missed = sum(not math.isfinite(bpp) for bpp in bits.values())
     if missed:
         raise JndError(
-            f"The files of {name} do not reach {t:g} JND by {metric} on {missed} of {len(bits)} images: no saving at equal "
+            f"The files of {name} do not reach {t:g} JND of the scale {scale} by {metric} on {missed} of {len(bits)} images: no saving at equal "
             "look can be stated."
         )
     return bits
 
 
-def measure(results: Results, name: str, today: str, metric: str, t: float = 1.0) -> Measured:
+def measure(results: Results, name: str, today: str, metric: str, scale: str = levels.AIC, t: float = 1.0) -> Measured:
     """How a codec compares with today's at equal look, image by image.
+
+    Args:
+        results: of a comparison.
+        name: of the codec.
+        today: the codec to compare with.
+        metric: which measure says what looks the same.
+        scale: of JNDs, a name in `levels.SCALES`.
+        t: JNDs at which both codecs stand.
 
     Raises:
         JndError: a codec was not measured, or does not reach the look on every image.
     """
-    of_today, own = _bits(results, today, metric, t), _bits(results, name, metric, t)
+    of_today, own = (_bits(results, codec, metric, scale, t) for codec in (today, name))
     common = sorted(of_today.keys() & own.keys())
     if not common:
         raise JndError("The two codecs were measured on different images: run `jnd-jax eval` with both.")
@@ -220,13 +231,13 @@ def best_alternative(results: Results, assumptions: Assumptions, t: float = 1.0)
     """The named alternative, or of all other conventional codecs the one with the fewest bytes; None without any."""
     a = assumptions
     if a.alternative != BEST:
-        return measure(results, a.alternative, a.today, a.metric, t)
+        return measure(results, a.alternative, a.today, a.metric, a.scale, t)
     found = []
     for name in sorted(results.codecs() - {a.today, a.new}):
         if any(record["learned"] for record in results.latest("codec", name)):
             continue
         try:
-            found.append(measure(results, name, a.today, a.metric, t))
+            found.append(measure(results, name, a.today, a.metric, a.scale, t))
         except JndError:
             continue
     return min(found, key=lambda measured: measured.ratio, default=None)

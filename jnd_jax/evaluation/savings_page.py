@@ -18,6 +18,10 @@ from jnd_jax.evaluation.results import Results
 from jnd_jax.evaluation.savings import Assumptions, Measured, Money
 
 CONDITION_ALONE = "One number at a time, the others as assumed."
+LOOKS = {
+    "aic": "people who compare two pictures closely (JPEG AIC)",
+    "konjnd": "a flicker test (KonJND); people who compare closely see about two there",
+}
 CONDITION = f"First of all, clients that can show the new format. If all could: {CONDITION_ALONE.lower()}"
 SCENARIOS = ("worst", "measured", "best")
 ROWS = (
@@ -59,11 +63,10 @@ def _percent(measured: Measured, today: str, look: str) -> str:
     )
 
 
-def bits(assumptions: Assumptions, measured: Measured) -> str:
-    """What the new codec's files save, in a sentence."""
-    return _percent(
-        measured, assumptions.today, f"{metrics.lookup(assumptions.metric).title}, {measured.images} images"
-    )
+def bits(assumptions: Assumptions, measured: Measured, than: str) -> str:
+    """What a codec's files save against another's, in a sentence."""
+    title = metrics.jnd_title(assumptions.metric, assumptions.scale)
+    return _percent(measured, than, f"{title}, {measured.images} images")
 
 
 def money(assumptions: Assumptions, measured: Measured, scenarios: Mapping[str, Money]) -> str:
@@ -94,6 +97,15 @@ def money(assumptions: Assumptions, measured: Measured, scenarios: Mapping[str, 
     return (
         f"Whether the change pays is NOT settled: over {horizon} the measured interval spans {low} to {high}. More test "
         "images narrow it."
+    )
+
+
+def look(assumptions: Assumptions, t: float) -> str:
+    """What "equal look" means, in two sentences."""
+    return (
+        f"Equal look: the bytes at which each picture is {t:g} just-noticeable difference{'' if t == 1 else 's'} (JND) from its "
+        f"original on the scale of {LOOKS[assumptions.scale]}, as the measure in brackets judges it. The range is a 95 % "
+        "interval over images."
     )
 
 
@@ -140,7 +152,12 @@ def conditions(rows: Sequence[Mapping[str, Any]], pays: bool) -> list[str]:
 
 
 def report(
-    assumptions: Assumptions, measured: Measured, other: Measured | None, people: list[str], command: str
+    assumptions: Assumptions,
+    measured: Measured,
+    other: Measured | None,
+    people: list[str],
+    command: str,
+    against: Measured | None = None,
 ) -> dict[str, Any]:
     """Everything that the page and the Markdown file show, as plain data.
 
@@ -150,6 +167,7 @@ def report(
         other: of the best alternative, None where no other codec was measured.
         people: results of a subject test in sentences, if there was one.
         command: that makes the page.
+        against: the new codec measured against the alternative, image by image.
     """
     a = assumptions
     ratios = (measured.high or measured.ratio, measured.ratio, measured.low or measured.ratio)
@@ -157,16 +175,22 @@ def report(
     expected, alternative = scenarios["measured"], savings.as_alternative(a)
     of_other = None if other is None else savings.calculate(alternative, other)
     texts = {
-        "bits": bits(a, measured),
+        "bits": bits(a, measured, a.today),
         "money": money(a, measured, scenarios),
         "beside": beside(a, measured, scenarios, other),
     }
+    if other is not None and against is not None:
+        texts["beside"] += f" Side by side: {bits(a, against, other.name)}"
     # A line that cannot rise says nothing: without clients it is drawn for all of them.
     shown_share = a.share_clients_new or 1.0
     shown = replace(a, share_clients_new=shown_share)
+    needed = [
+        row for row in savings.break_even(shown, measured) if a.share_clients_new or row["name"] != "share_clients_new"
+    ]
     return {
         **texts,
         "verdict": " ".join(texts.values()),
+        "look": look(a, measured.t),
         "currency": a.currency,
         "assumptions": {name: value if value != [] else None for name, value in asdict(a).items()},
         "meanings": savings.meanings(),
@@ -177,7 +201,7 @@ def report(
         "months": list(range(len(expected.cumulative))),
         "sensitivity": savings.sensitivity(a, measured),
         "condition": CONDITION if not a.share_clients_new else CONDITION_ALONE,
-        "conditions": conditions(savings.break_even(shown, measured), savings.calculate(shown, measured).net > 0),
+        "conditions": conditions(needed, savings.calculate(shown, measured).net > 0),
         "deliveries": savings.by_deliveries(a, measured, shown_share),
         "deliveries_share": shown_share,
         "deliveries_other": None if other is None else savings.by_deliveries(alternative, other),
@@ -202,9 +226,10 @@ def _cell(found: Mapping[str, Any], key: str) -> str:
 def to_markdown(data: Mapping[str, Any]) -> str:
     """The report as Markdown."""
     other = data["other"]["name"] if data["other"] else None
-    columns = [data["scenarios"][name] for name in SCENARIOS] + ([data["alternative"]] if other else [])
-    head = ["worst of the interval", "measured", "best of the interval", *([other] if other else [])]
-    lines = [f"`{data['command']}`", "", data["bits"], "", data["money"], "", data["beside"], ""]
+    worst, middle, best = (data["scenarios"][name] for name in SCENARIOS)
+    columns = [middle, *([data["alternative"]] if other else []), worst, best]
+    head = [data["measured"]["name"], *([other] if other else []), "worst of the interval", "best of the interval"]
+    lines = [f"`{data['command']}`", "", data["bits"], "", data["money"], "", data["beside"], "", data["look"], ""]
     lines += [f"## Money, in {data['currency']}", "", f"| | {' | '.join(head)} |", "|---|" + "---|" * len(head)]
     lines += [f"| {label} | " + " | ".join(_cell(column, key) for column in columns) + " |" for key, label in ROWS]
     lines += ["", "The amounts a month are those of the last month.", "", "## What would have to be true", ""]
@@ -265,13 +290,16 @@ def run(args: argparse.Namespace) -> int:
         for side, name in (("today", assumptions.today), ("new", assumptions.new))
     }
     assumptions = replace(assumptions, **names)
-    measured = savings.measure(results, assumptions.new, assumptions.today, assumptions.metric, args.jnd)
+    look_at = (assumptions.metric, assumptions.scale, args.jnd)
+    measured = savings.measure(results, assumptions.new, assumptions.today, *look_at)
     other = savings.best_alternative(results, assumptions, args.jnd)
+    against = None if other is None else savings.measure(results, assumptions.new, other.name, *look_at)
     words = ["jnd-jax", "savings", "--results", str(args.results), "--assumptions", str(args.assumptions)]
     words += ["--people", str(args.people)] if args.people is not None else []
     words += ["--jnd", f"{args.jnd:g}"] if args.jnd != 1 else []
     command = shlex.join([*words, "-o", str(args.output)])
-    data = report(assumptions, measured, other, _people(args.people) if args.people is not None else [], command)
+    people = _people(args.people) if args.people is not None else []
+    data = report(assumptions, measured, other, people, command, against)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "savings.md").write_text(to_markdown(data), encoding="utf-8")
     (args.output / "savings.html").write_text(

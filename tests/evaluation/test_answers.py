@@ -79,6 +79,7 @@ HOSTILE = {
     "a picture of another image": json.dumps(record(10, {**pair("left"), "left": "j|a"})),
     "a picture against itself": json.dumps(record(11, {**pair("left"), "right": "i|a"})),
     "a missing side": json.dumps(record(12, {k: v for k, v in pair("left").items() if k != "right"})),
+    "half a character": json.dumps(record(13, *SIDES, device="\ud800")),
     "very deep": "[" * 100_000,
     "bytes": b"\xff\xfe\x00",
 }
@@ -116,11 +117,20 @@ def test_answers_that_the_page_never_asked_for_do_not_count(tmp_path):
     test = {
         "id": "t",
         "pairs": [{"image": "i", "first": "i|a", "second": "i|b", "check": False}],
-        "checks": [{"image": "i", "first": "i|original", "second": "i|check", "check": True}],
-        "flickers": [],
+        "checks": [{"image": "i", "first": "i|original", "second": "i|check", "check": True}] * 8,
+        "repeats": 20,
+        "flickers": [{"image": "i", "codec": "webp", "levels": [{"quality": 50}]}],
     }
     claimed = {**pair("left"), "expected": "left"}
-    write(tmp_path, record(1, *SIDES), record(2, *SIDES, claimed), record(3, *SIDES, pair("left", image="other")))
+    flicker = check(True, "flicker", "no")
+    write(
+        tmp_path,
+        record(1, *SIDES, flicker),
+        record(2, *SIDES, claimed),
+        record(3, *SIDES, pair("left", image="other")),
+        record(4, *SIDES, {**flicker, "quality": 1e5}),
+        record(5, *SIDES, pair("left")),
+    )
     found = answers.read(tmp_path, test)
     assert [kept["subject"] for kept in found.kept] == [f"{1:016x}"]
     assert set(found.excluded.values()) == {"answers that the page never asked for"}

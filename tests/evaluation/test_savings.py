@@ -20,6 +20,7 @@ PLAIN = savings.Assumptions(
     new="stub",
     alternative="best",
     metric="ssimulacra2",
+    scale="konjnd",
     images_stored=1_000_000,
     new_images_per_month=0,
     renditions=1,
@@ -135,6 +136,15 @@ def test_the_alternative_stands_beside():
     assert "does not tell from stub" in words(0.6, 0.4, 0.7, OTHER)["beside"]
     assert "it loses 5 EUR; stub is 246 EUR better" in words(0.6, 0.5, 0.7, replace(OTHER, ratio=0.9))["beside"]
     assert "No other codec was measured" in words(0.6, 0.5, 0.7)["beside"]
+    against = savings.Measured("stub", 0.93, 0.9, 0.96, 24, 1.0, 1.0, 0.1)
+    paired = savings_page.report(PLAIN, MEASURED, OTHER, [], "", against)["beside"]
+    assert "Side by side: stub needs 7 % fewer bytes than avif at equal look (4 to 10 %; SSIMULACRA2 (KonJND)" in paired
+
+
+def test_the_page_says_what_equal_look_means():
+    """Nowhere the flicker test's level is called the smallest difference that people see."""
+    assert "closely see about two" in words(0.6, 0.5, 0.7)["look"]
+    assert "compare two pictures closely" in words(0.6, 0.5, 0.7, scale="aic")["look"]
 
 
 def test_what_would_have_to_be_true_does_make_it_pay():
@@ -155,7 +165,7 @@ def test_the_return_on_the_cost_is_shown():
         for line in savings_page.to_markdown(savings_page.report(PLAIN, MEASURED, None, [], "")).splitlines()
         if line.startswith("| return on the cost")
     ]
-    assert line.split(" | ")[2] == "241 %"
+    assert line.split(" | ")[1] == "241 %"
     free = replace(PLAIN, training_cost=0, migration_cost=0)
     data = savings_page.report(free, replace(MEASURED, encode_s=0), None, [], "")
     assert data["scenarios"]["measured"]["return_on_investment"] is None
@@ -240,6 +250,7 @@ def test_assumptions_are_checked_line_by_line(tmp_path):
         (("= true", "= 1"), "bool"),
         (("= 1000.0", "= -5"), "zero or more"),
         (("= 1000.0", "= "), "TOML"),
+        (('"aic"', '"lab"'), "one of aic, konjnd"),
     ):
         (tmp_path / "a.toml").write_text(text.replace(*change))
         with pytest.raises(JndError, match=complaint):

@@ -9,6 +9,7 @@ import json
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,25 +83,50 @@ def check(record: Any) -> dict[str, Any]:
     return record
 
 
-def _expected(test: Mapping[str, Any]) -> dict[tuple, set]:
-    """What the page could ask: (kind, image, sides or codec) -> the right answers that it knows for that."""
-    asked: dict[tuple, set] = {}
+@dataclass(frozen=True)
+class Asked:
+    """What a test's page asks.
+
+    Attributes:
+        trials: (left, right) of a pair, or (image, codec, quality) of a flicker trial -> the right answers that the page
+            knows for it, None where there is none.
+        times: sides of a pair -> how often the page shows it to a subject.
+    """
+
+    trials: Mapping[tuple, set[str | None]]
+    times: Mapping[frozenset, int]
+
+    def could_give(self, answers: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether one subject's answers can come from the page: its questions, with its right answers, no oftener."""
+        shown: Counter[frozenset] = Counter()
+        for answer in answers:
+            if answer["kind"] == "pair":
+                trial = (answer["left"], answer["right"])
+                shown[frozenset(trial)] += 1
+            else:
+                trial = (answer["image"], answer["codec"], answer["quality"])
+            if answer["expected"] not in self.trials.get(trial, ()):
+                return False
+        return all(count <= self.times[sides] for sides, count in shown.items())
+
+
+def asked_by(test: Mapping[str, Any]) -> Asked:
+    """What the page of `abtest build`'s test.json asks.
+
+    Raises:
+        KeyError, TypeError: it is no such file.
+    """
+    trials: dict[tuple, set[str | None]] = {}
+    times: Counter[frozenset] = Counter()
     for pair in [*test["pairs"], *test["checks"]]:
+        times[frozenset((pair["first"], pair["second"]))] += 1 if pair["check"] else test["repeats"]
         for left, right in ((pair["first"], pair["second"]), (pair["second"], pair["first"])):
             right_answer = ("left" if left == pair["first"] else "right") if pair["check"] else None
-            asked.setdefault(("pair", left, right), set()).add(right_answer)
+            trials.setdefault((left, right), set()).add(right_answer)
     for flicker in test["flickers"]:
-        asked[("flicker", flicker["image"], flicker["codec"])] = {None, "no", "yes"}
-    return asked
-
-
-def _of_test(record: Mapping[str, Any], asked: Mapping[tuple, set]) -> bool:
-    """Whether the page could have asked for all these answers, with these right ones; `asked` from `_expected`."""
-    for answer in record["answers"]:
-        rest = (answer["left"], answer["right"]) if answer["kind"] == "pair" else (answer["image"], answer["codec"])
-        if answer["expected"] not in asked.get((answer["kind"], *rest), ()):
-            return False
-    return True
+        for level in flicker["levels"]:
+            trials[(flicker["image"], flicker["codec"], level["quality"])] = {None, "no", "yes"}
+    return Asked(trials, times)
 
 
 def guessing_probability(right: int, total: int) -> float:
@@ -140,9 +166,12 @@ def _read(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
     records, damaged = [], {}
     for path in sorted(folder.glob("*.json")):
         try:
-            records.append(check(json.loads(path.read_text(encoding="utf-8"))))
+            record = check(json.loads(path.read_text(encoding="utf-8")))
+            # Half of a surrogate pair is JSON, but no text.
+            json.dumps(record, ensure_ascii=False).encode()
+            records.append(record)
         except (ValueError, RecursionError) as error:
-            reason = "no JSON" if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)) else str(error)
+            reason = "no JSON" if isinstance(error, (json.JSONDecodeError, UnicodeError)) else str(error)
             damaged[path.name] = f"damaged: {reason}"
     if not records and not damaged:
         raise JndError(f"Put the subjects' answers (JSON files) into {folder}.")
@@ -209,9 +238,9 @@ def read(folder: Path, test: Mapping[str, Any] | None = None, conditions: Condit
     notes = []
     if test is None:
         notes.append("The test's test.json was not given, so nobody checked that its page asked these questions.")
-    kept, asked = [], None if test is None else _expected(test)
+    kept, asked = [], None if test is None else asked_by(test)
     for record in present:
-        foreign = asked is not None and not _of_test(record, asked)
+        foreign = asked is not None and not asked.could_give(record["answers"])
         reason = "answers that the page never asked for" if foreign else screen(record["answers"])
         if not reason and not conditions.meets(record):
             reason = "other conditions than asked for"

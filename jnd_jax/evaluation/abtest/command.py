@@ -7,6 +7,7 @@ import json
 import shlex
 import socket
 from pathlib import Path
+from typing import Any
 
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation.abtest import analysis, answers, build, plan, preference, server
@@ -118,10 +119,29 @@ def _serve(args: argparse.Namespace) -> None:
             pass
 
 
+def _read_test(path: Path) -> dict[str, Any]:
+    """The test.json of `abtest build`; JndError if it is none."""
+    try:
+        test = json.loads(path.read_text(encoding="utf-8"))
+        answers.asked_by(test)
+        if not isinstance(test["id"], str):
+            raise ValueError
+    except (ValueError, KeyError, TypeError) as error:
+        raise JndError(
+            f"{path} is no test.json of `jnd-jax abtest build`: build the test again, or name the file by --test."
+        ) from error
+    return test
+
+
 def _look(folder: Path, subjects: int) -> list[int]:
     """Notes in folder/looks.json that so many subjects were analysed; the counts of earlier looks."""
     path = folder / "looks.json"
-    looks = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    try:
+        looks = [int(count) for count in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
+    except (ValueError, TypeError) as error:
+        raise JndError(
+            f"{path} is damaged: write the subjects of all earlier looks into it, as in [12, 24]."
+        ) from error
     if subjects not in looks:
         path.write_text(json.dumps([*looks, subjects]) + "\n", encoding="utf-8")
     return [count for count in looks if count != subjects]
@@ -129,7 +149,7 @@ def _look(folder: Path, subjects: int) -> list[int]:
 
 def _analyse(args: argparse.Namespace) -> None:
     path = args.test or args.answers.parent / "test.json"
-    test = json.loads(path.read_text(encoding="utf-8")) if args.test or path.exists() else None
+    test = _read_test(path) if args.test or path.exists() else None
     conditions = answers.Conditions(
         devices=tuple(args.device) if args.device else None,
         distance_cm=tuple(args.distance) if args.distance else None,
