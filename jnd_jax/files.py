@@ -24,6 +24,11 @@ FAILURES = (JndError, OSError, MemoryError)
 STDIN, STDOUT = Path("/dev/stdin"), Path("/dev/stdout")
 
 
+def _line(text: str) -> str:
+    """One line, of which a terminal obeys nothing: names may hold line ends and escape sequences."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
@@ -32,13 +37,13 @@ def _reason(error: BaseException) -> str:
 
 def complain(what: str, error: BaseException) -> None:
     """Prints the one line on stderr that says what failed, and why."""
-    print(*filter(None, ("jnd-jax", what, _reason(error))), sep=": ", file=sys.stderr, flush=True)
+    print(_line(": ".join(filter(None, ("jnd-jax", what, _reason(error))))), file=sys.stderr, flush=True)
 
 
 def warn(what: str, clauses: Sequence[str]) -> None:
     """Prints a line on stderr for each thing that was left out."""
     for clause in clauses:
-        print(f"jnd-jax: {what}: warning: {clause}", file=sys.stderr, flush=True)
+        print(_line(f"jnd-jax: {what}: warning: {clause}"), file=sys.stderr, flush=True)
 
 
 def cache_folder() -> Path | None:
@@ -58,19 +63,20 @@ def cache_folder() -> Path | None:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden."""
-    return (path for path in sorted(folder.rglob("*")) if not path.name.startswith(".") and path.is_file())
+    """All below a folder that is not hidden, but for its folders."""
+    paths = (path for path in sorted(folder.rglob("*")) if not path.name.startswith("."))
+    return (path for path in paths if path.is_symlink() or not path.is_dir())
 
 
 def find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The files below a folder that have one of the suffixes, in order; hidden ones are left out."""
-    return [path for path in _inside(folder) if path.suffix.lower() in suffixes]
+    return [path for path in _inside(folder) if path.is_file() and path.suffix.lower() in suffixes]
 
 
 def skipped(inputs: Sequence[str], suffixes: Sequence[str]) -> list[Path]:
-    """The files of input folders that a plan leaves out, because they have other suffixes."""
+    """What a plan leaves out of input folders: files of other suffixes, pipes, links to folders or to nothing."""
     folders = [Path(path) for path in inputs if path and Path(path).is_dir()]
-    return [path for folder in folders for path in _inside(folder) if path.suffix.lower() not in suffixes]
+    return [path for folder in folders for path in sorted({*_inside(folder)} - {*find(folder, suffixes)})]
 
 
 def _sources(inputs: Sequence[str], suffixes: Sequence[str]) -> list[tuple[Path, Path]]:
@@ -209,7 +215,7 @@ def each(
                 complain(str(source), outcome)
                 failed += 1
             else:
-                print(outcome, flush=True, file=sys.stderr if target == STDOUT else None)
+                print(_line(outcome), flush=True, file=sys.stderr if target == STDOUT else None)
             advance()
     for path in skipped:
         warn(str(path), ["it is of another kind, and is skipped"])
@@ -263,6 +269,10 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         if path.exists():
             temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import numbers
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
@@ -129,8 +130,12 @@ class ImageCodec:
         if len(self.qualities) == 1 and not (quality in (None, *self.qualities) and bpp is target is policy is None):
             raise JndError(f"The model {self.name} has one rate; leave quality, bpp, target and policy out.")
         check_image(image)
+        if coder not in bitstream.CODERS:
+            raise JndError(f"Use one of the coders {', '.join(bitstream.CODERS)}, not {coder!r}.")
         if isinstance(policy, str):
             policy = policies.load(policy)
+        if not isinstance(policy, policies.Policy | None):
+            raise JndError(f"A policy must be a name or a Policy, not {type(policy).__name__}.")
         if policy is not None and region_quality is None:
             region_quality = policy.region_quality
         _check_mask(mask, region_quality, image.shape[:2])
@@ -230,7 +235,7 @@ class ImageCodec:
         """
         self._check_process()
         header, chunks = bitstream.unpack(data)
-        part = images.Crop(*(crop or (0, 0, header.width, header.height)), header.width, header.height)
+        part = images.Crop(*_rectangle(crop or (0, 0, header.width, header.height)), header.width, header.height)
         return self._pixels(header, chunks, part)
 
     def decode_partial(self, data: bytes) -> tuple[np.ndarray, float]:
@@ -368,9 +373,17 @@ def _goal(target: str | search.Target | None, bpp: float | None) -> search.Targe
         return search.Target("bpp", bpp)
     if isinstance(target, str):
         return search.parse_target(target)
-    if not isinstance(target, search.Target):
-        raise JndError(f"A target must be a text such as 'psnr=38', not {type(target).__name__}.")
+    if not isinstance(target, search.Target) or not _is_number(target.value):
+        raise JndError(f"A target must be a text such as 'psnr=38' or a Target with a number, not {target!r}.")
     return target
+
+
+def _rectangle(crop: Any) -> tuple[int, int, int, int]:
+    try:
+        left, top, width, height = map(operator.index, crop)
+    except (TypeError, ValueError) as error:
+        raise JndError(f"A part must be four integers, left, top, width and height, not {crop!r}.") from error
+    return left, top, width, height
 
 
 def _is_number(value: Any) -> bool:
@@ -437,11 +450,18 @@ def measure(metric: str, reference: np.ndarray, image: np.ndarray, visible: np.n
     if levels > 255 and metric == "psnr":
         mse = float(np.mean((reference.astype(np.float64) - image) ** 2))
         return float("inf") if mse == 0 else 10 * np.log10(levels**2 / mse)
-    return metrics.measure(metric, *(_as_seen(x, levels) for x in (reference, image)))
+    seen = (_as_seen(x, levels) for x in (reference, image))
+    return metrics.measure(metric, *(seen if metric == "psnr" else map(_large_enough, seen)))
+
+
+def _large_enough(image: np.ndarray) -> np.ndarray:
+    """The image, continued to 16 pixels a side, as metrics need a few."""
+    missing = [(0, max(0, 16 - side)) for side in image.shape[:2]]
+    return np.pad(image, [*missing, (0, 0)], mode="edge")
 
 
 def _reach(marked: np.ndarray) -> slice:
-    """The smallest slice with all that is marked, of 16 or all, as metrics need a few pixels."""
+    """The smallest slice with all that is marked, of 16 or all."""
     first, last = np.flatnonzero(marked)[[0, -1]]
     first = max(0, min(first, last - 15))
     return slice(int(first), int(max(last + 1, first + 16)))
@@ -465,7 +485,7 @@ def _check_mask(mask: np.ndarray | None, region_quality: float | None, shape: tu
 
 
 def _level(quality: float) -> int:
-    level = round(10 * quality) if _is_number(quality) and np.isfinite(quality) else -1
+    level = round(10 * float(quality)) if _is_number(quality) and np.isfinite(quality) else -1
     if not 0 <= level <= hyper.QUALITY_MAX:
         raise JndError(f"Quality must be a number from 0 to 100, not {quality!r}.")
     return level

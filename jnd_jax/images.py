@@ -328,7 +328,7 @@ def _to_picture(image: Image.Image, source: _Source) -> Picture:
 def read_image(path: str | Path, **options: Any) -> Picture:
     """Reads an image file, with `options` of `parse_image`; raises JndError as that does, or OSError."""
     # A TGA has no mark of its own.
-    formats = ("TGA",) if Path(path).suffix.lower() == ".tga" else FORMATS
+    formats = (*FORMATS, "TGA") if Path(path).suffix.lower() == ".tga" else FORMATS
     return parse_image(read_bytes(path), formats, **options)
 
 

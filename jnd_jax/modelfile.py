@@ -226,6 +226,8 @@ def find(name_or_path: str | Path) -> Path:
     Raises:
         JndError: neither a shipped model's name nor a file.
     """
+    if not isinstance(name_or_path, str | Path):
+        raise JndError(f"A model must be a name or a path, not {type(name_or_path).__name__}.")
     known = zoo.models()
     name = zoo.resolve(str(name_or_path), known)
     if name is not None:

@@ -391,3 +391,8 @@ def test_damaged_tags_cause_no_warnings(recwarn):
     block = b"II*\0\x08\0\0\0\1\0\x69\x87\4\0\1\0\0\0\x1a\0\0\0\0\0\0\0\xff\xff\1"
     format_image(Picture(RAMP, exif=block), ".tiff")
     assert not recwarn.list
+
+
+def test_a_png_called_tga_is_read(tmp_path):
+    (tmp_path / "a.tga").write_bytes(saved(RAMP, "PNG"))
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.tga").pixels, RAMP)

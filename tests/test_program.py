@@ -20,8 +20,9 @@ import jnd_jax
 from jnd_jax import bitstream, files, images
 from jnd_jax.cli import main
 from jnd_jax.errors import JndError
+from jnd_jax.image_codec import measure
 from jnd_jax.perception.torch_file import read_state_dict
-from jnd_jax.search import parse_target
+from jnd_jax.search import Target, parse_target
 from jnd_jax.threads import single_blas_thread
 
 PHOTO = np.kron(np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5, np.ones((8, 8, 1), np.uint8))
@@ -165,11 +166,28 @@ def test_wrong_values_are_sentences(photo, capsys, tmp_path):
         {"extras": {"residual": b""}},
         {"extras": {"icc": "text"}},
         {"coder": "zip"},
+        {"coder": None},
+        {"policy": 3},
+        {"target": Target("psnr", "x")},
     ],
 )
 def test_wrong_arguments_are_one_kind_of_error(tiny_model, arguments):
     with pytest.raises(JndError):
         jnd_jax.load(tiny_model).encode(PHOTO, **arguments)
+
+
+@pytest.mark.parametrize("crop", [(0.5, 0, 5, 5), (0, 0, 5), "0,0,5,5", (float("nan"), 0, 1, 1)])
+def test_parts_are_four_integers(tiny_model, crop):
+    model = jnd_jax.load(tiny_model)
+    with pytest.raises(JndError, match="four integers"):
+        model.decode(model.encode(PHOTO), crop)
+
+
+def test_numbers_may_be_numpy_s(tiny_model):
+    model = jnd_jax.load(tiny_model)
+    assert model.encode(PHOTO, np.int8(50)) == model.encode(PHOTO, np.float32(50)) == model.encode(PHOTO, 50)
+    with pytest.raises(JndError, match="a name or a path"):
+        jnd_jax.load(None)
 
 
 def test_bytes_may_come_in_any_buffer(tiny_model):
@@ -247,3 +265,37 @@ def test_a_tensor_outside_its_storage_is_refused(tmp_path, view):
         archive.writestr("a/data/0", bytes(32))
     with pytest.raises(JndError, match="damaged"):
         read_state_dict(tmp_path / "a.pth")
+
+
+def test_names_give_a_terminal_no_orders(tmp_path, tiny_model, capsys):
+    for name in ("\x1b[31m.png", "a\nb.png"):
+        Image.fromarray(PHOTO).save(tmp_path / name)
+    (tmp_path / "\x1b[2Jbad.png").write_bytes(b"")
+    assert main(["encode", str(tmp_path), "-o", f"{tmp_path}/out/", "--model", str(tiny_model)]) == 1 + 1
+    text = "".join(capsys.readouterr())
+    assert "\x1b" not in text and all("32x32" in line or "jnd-jax:" in line for line in text.splitlines())
+
+
+def test_what_a_folder_holds_beside_files_is_named(tmp_path, tiny_model, capsys):
+    (tmp_path / "in/sub").mkdir(parents=True)
+    Image.fromarray(PHOTO).save(tmp_path / "in/sub/a.png")
+    (tmp_path / "in/gone.png").symlink_to("nothing")
+    (tmp_path / "in/loop").symlink_to("..")
+    os.mkfifo(tmp_path / "in/pipe.png")
+    assert main(["encode", f"{tmp_path}/in", "-o", f"{tmp_path}/out/", "--model", str(tiny_model)]) == 1
+    named = [line.split(":")[1].rpartition("/")[2] for line in capsys.readouterr().err.splitlines()]
+    assert named == ["gone.png", "loop", "pipe.png", " 3 files skipped"]
+    assert [path.name for path in (tmp_path / "out/sub").iterdir()] == ["a.jnd"]
+
+
+def test_a_failed_write_names_the_file_that_was_asked_for(tmp_path):
+    with pytest.raises(OSError) as caught:
+        files.write_bytes("/proc/a.jnd", b"data")
+    assert caught.value.filename == "/proc/a.jnd"
+
+
+@pytest.mark.parametrize("metric", ["ssimulacra2", "ms-ssim", "cvvdp", "butteraugli", "psnr-hvs"])
+def test_metrics_of_a_few_pixels(metric):
+    noise = np.random.default_rng(0).integers(0, 256, (1, 3, 3), dtype=np.uint8)
+    same, different = measure(metric, noise, noise), measure(metric, noise, 255 - noise)
+    assert (same < different) if metric == "butteraugli" else (same > different)
