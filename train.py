@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
+from functools import partial
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jnd_jax.files import keep_compiled
+from jnd_jax.training.commandline import fail, parse
 from jnd_jax.training.memory import keep_memory
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's config file.", lock_config=True)
@@ -20,24 +20,9 @@ _PROCESS = flags.DEFINE_integer("process", 0, "Which of them this is.")
 _TIMEOUT = flags.DEFINE_integer("timeout", 300, "Seconds in which all processes have to start.")
 
 
-def fail(error: Exception) -> None:
-    """Say in one line what is wrong, and end with status 2."""
-    print(f"train.py: {str(error).strip().splitlines()[0]}", file=sys.stderr, flush=True)
-    # Not sys.exit: at its end a process waits for all others, of which one may be dead.
-    os._exit(2)
-
-
-def parse(arguments: list[str]) -> list[str]:
-    """Read the command line; a setting that the config does not have, or not of that type, is said in one line."""
-    try:
-        return flags.FLAGS(arguments)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        fail(error)
-
-
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments {argv[1:]}")
+        fail("train.py", f"{argv[1]!r} is no flag; flags begin with --.")
     logging.set_verbosity(logging.WARNING)  # Orbax reports every file it writes
     from jnd_jax.errors import JndError
     from jnd_jax.training.loop import train_and_evaluate
@@ -47,7 +32,9 @@ def main(argv: list[str]) -> None:
         connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _TIMEOUT.value)
         train_and_evaluate(_CONFIG.value, _WORKDIR.value, profile=_PROFILE.value)
     except JndError as error:
-        fail(error)
+        fail("train.py", error)
+    except KeyboardInterrupt:
+        fail("train.py", "Stopped; the same command goes on from the last checkpoint.", 130)
 
 
 if __name__ == "__main__":
@@ -55,4 +42,4 @@ if __name__ == "__main__":
     # Before the config is read, which imports jax.
     keep_compiled()
     keep_memory()
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=partial(parse, "train.py"))

@@ -21,7 +21,7 @@ from jnd_jax.imports import import_path, imported, is_import_path
 if TYPE_CHECKING:
     import flax.linen as nn
 
-__all__ = ["build", "describe", "lmbda", "settings"]
+__all__ = ["build", "describe", "lmbda", "settings", "shaping"]
 
 
 def _models() -> dict[str, type[nn.Module]]:
@@ -82,6 +82,17 @@ def describe(model: nn.Module) -> dict[str, Any]:
     names = {model: name for name, model in _models().items()}
     name = names.get(type(model)) or import_path(type(model))
     return {"name": name, **{option: getattr(model, option) for option in _options(model)}}
+
+
+def shaping(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a model's config that its parameters depend on.
+
+    An option that they do not depend on says so in its field's metadata, {"shapes": False}: a run that goes on may change it.
+    """
+    free = {
+        field.name for field in dataclasses.fields(_class(config["name"])) if not field.metadata.get("shapes", True)
+    }
+    return {option: value for option, value in config.items() if option not in free}
 
 
 def settings(name: str) -> dict[str, Any]:

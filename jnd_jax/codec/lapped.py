@@ -5,6 +5,7 @@ One model serves all rates. `LappedCodec.rate` estimates the bits that training 
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -176,7 +177,7 @@ class LappedCodec(nn.Module):
     context_width: int = 48
     own_width: int = 32
     hidden_width: int = 112
-    masked_share: float = 0.0
+    masked_share: float = dataclasses.field(default=0.0, metadata={"shapes": False})
 
     def setup(self):
         if sum(self.groups) >= self.latents:

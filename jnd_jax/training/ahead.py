@@ -28,7 +28,10 @@ from ml_collections import ConfigDict, config_flags
 
 from jnd_jax import codec
 from jnd_jax.errors import JndError
+from jnd_jax.files import write_bytes
 from jnd_jax.losses import make_loss
+from jnd_jax.training import settings
+from jnd_jax.training.commandline import fail, parse
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import shapes_of_state
 from jnd_jax.training.step import AXIS, Step, step_of
@@ -108,25 +111,44 @@ def load_step(path: str | Path, state: Any, batch: Mapping[str, jax.Array], devi
     return lambda state, batch, rate: compiled(state, batch, jax.device_put(np.float32(rate), whole))
 
 
+def _gpus(count: int, target: Path | None) -> Sequence[Any]:
+    """Devices to compile for that need not be here: `count` of one machine, as the file `target` describes them."""
+    try:
+        text = target.read_text() if target else H100
+    except (OSError, UnicodeDecodeError) as error:
+        raise JndError(f"{target} cannot be read; give --target a text file.") from error
+    try:
+        return topologies.get_topology_desc(platform="cuda", topology=f"1x1x{count}", target_config=text).devices
+    except (NotImplementedError, RuntimeError) as error:
+        raise JndError(f"{str(error).splitlines()[0]}; install jax with CUDA: pip install 'jax[cuda13]'") from error
+
+
 def main() -> None:
-    config = config_flags.DEFINE_config_file("config", None, "The experiment's config file.", lock_config=True)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flag = config_flags.DEFINE_config_file("config", None, "The experiment's config file.", lock_config=True)
+    flags.mark_flag_as_required("config")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--crop", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True, help="global")
     parser.add_argument("--gpus", type=int, default=1, help="of one machine (default: %(default)s)")
     parser.add_argument("--target", type=Path, help="XLA's description of another GPU, as text (default: H100)")
     args, rest = parser.parse_known_args()
-    flags.FLAGS(["ahead", *rest])
     try:
-        text = args.target.read_text() if args.target else H100
-    except (OSError, UnicodeDecodeError):
-        parser.exit(2, f"ahead: {args.target} cannot be read; give --target a text file.\n")
-    try:
-        topology = topologies.get_topology_desc(platform="cuda", topology=f"1x1x{args.gpus}", target_config=text)
-    except (NotImplementedError, RuntimeError) as error:
-        parser.exit(2, f"ahead: {str(error).splitlines()[0]}; install jax with CUDA: pip install 'jax[cuda13]'\n")
-    args.output.write_bytes(compile_step(config.value, args.crop, args.batch, topology.devices))
+        _, *unknown = parse("ahead", ["ahead", *rest])
+        if unknown:
+            raise JndError(f"{unknown[0]!r} is no flag; flags begin with --.")
+        if args.gpus < 1:
+            raise JndError(f"--gpus is {args.gpus}; give it at least 1.")
+        config: Any = flag.value
+        config.train.stages = ((1, args.crop, args.batch),)
+        settings.check(config)
+        settings.stages(config, args.gpus)
+        devices = _gpus(args.gpus, args.target)
+        write_bytes(args.output, compile_step(config, args.crop, args.batch, devices))
+    except (JndError, OSError) as error:
+        fail("ahead", error)
 
 
 if __name__ == "__main__":

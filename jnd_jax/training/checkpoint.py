@@ -12,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from jnd_jax import codec
 from jnd_jax.errors import JndError
 from jnd_jax.training.log import scores
 from jnd_jax.training.state import TrainState
@@ -112,13 +113,9 @@ def restore(manager: ocp.CheckpointManager, like: TrainState, config: dict[str, 
     return jax.tree.map(lambda a: a.addressable_shards[0].data, saved.state), meta["examples"]
 
 
-# What a model does without owning parameters for it: a branch may change that.
-_FREE = {"masked_share"}
-
-
 def _check_same(written: Mapping[str, Any], asked: Mapping[str, Any], what: str) -> None:
     """Raises JndError where the two configs differ in what a state is made of."""
-    both = (written["model"].keys() & asked["model"].keys()) - _FREE
+    both = written["model"].keys() & codec.shaping(asked["model"]).keys()
     for part, keys in (("model", both), ("train", ("optimizer", "freeze"))):
         for key in sorted(keys):
             old, new = written[part].get(key), asked[part].get(key)

@@ -122,7 +122,7 @@ class Run:
 
     def __init__(self, config: ConfigDict, workdir: Path, model: nn.Module | None, loss: Loss | None):
         settings.check(config)
-        self.config, self.workdir, self.plan = config, workdir, settings.stages(config)
+        self.config, self.workdir, self.plan = config, workdir, settings.stages(config, jax.device_count())
         self.model, loss = model or codec.build(config.model.to_dict()), loss or make_loss(config.loss)
         self.settings = json.loads(config.to_json_best_effort())
         self.settings["model"] = json.loads(json.dumps(codec.describe(self.model)))

@@ -28,6 +28,7 @@ from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.data import cache
 from jnd_jax.errors import JndError
 from jnd_jax.training.checkpoint import load_params
+from jnd_jax.training.commandline import fail
 from jnd_jax.training.validate import choose
 
 _MAGNITUDES = 1024  # that are counted; larger ones count as the largest
@@ -101,11 +102,21 @@ def count_symbols(model: LappedCodec, params: Any, images: Sequence[np.ndarray],
     return counts.reshape(hyper.SCALE_LEVELS, _MAGNITUDES)
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises JndError where there is none."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise JndError(f"{path} cannot be read ({error}); give a file with a JSON object.") from error
+    if not isinstance(found, dict):
+        raise JndError(f"{path} holds no JSON object; give a file with one.")
+    return found
+
+
 def _source(run: Path, best: bool) -> tuple[nn.Module, Any, Mapping[str, Any]]:
     """Model, parameters and card of a run's folder or of a model."""
     if run.is_dir():
-        config = json.loads((run / "config.json").read_text())
-        return codec.build(config["model"]), load_params(run, best=best), {}
+        return codec.build(_read_json(run / "config.json")["model"]), load_params(run, best=best), {}
     file = modelfile.load(modelfile.find(run))
     return codec.build(file.config), file.params, file.card
 
@@ -132,13 +143,15 @@ def main() -> None:
     parser.add_argument("--count", metavar="DIR,DIR", help="photographs to count symbols on; every tenth is left out")
     parser.add_argument("--best", action="store_true", help="the checkpoint of the lowest validation score")
     args = parser.parse_args()
-    card = json.loads(args.card.read_text()) if args.card else {}
     try:
+        if args.output.suffix != ".safetensors":
+            raise JndError(f"{args.output} is no name for a model; let it end in .safetensors.")
+        card = _read_json(args.card) if args.card else {}
         model, params, known = _source(args.run, args.best)
         counts = _counts(model, params, args.count) if args.count else None
-    except JndError as error:
-        parser.exit(2, f"{error}\n")
-    print(export_model(params, args.output, model, {**known, **card}, counts))
+        print(export_model(params, args.output, model, {**known, **card}, counts))
+    except (JndError, OSError) as error:
+        fail("packaging", error)
 
 
 if __name__ == "__main__":

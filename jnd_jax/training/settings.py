@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -56,20 +55,24 @@ def check(config: ConfigDict) -> None:
             raise JndError(f"{name} is {value}; give it at least {least}.")
 
 
-def stages(config: ConfigDict) -> list[Stage]:
+def stages(config: ConfigDict, devices: int) -> list[Stage]:
     """The run's stages: `train.stages`, tuples (steps, crop, batch), or one stage of `train.steps`.
+
+    Args:
+        config: as in configs/base.py.
+        devices: of all processes.
 
     Raises:
         JndError: crops that the models cannot take, batches that do not divide among the devices.
     """
     listed = config.train.stages or ((config.train.steps, config.data.crop, config.data.batch),)
-    parts = jax.device_count() * config.train.accumulate
+    parts = devices * config.train.accumulate
     for _, crop, batch in listed:
         if crop <= 0 or crop % FOOTPRINT:
             raise JndError(f"A crop of {crop} cannot be; give data.crop a multiple of {FOOTPRINT}.")
         if batch <= 0 or batch % parts:
             raise JndError(
-                f"A batch of {batch} does not divide among {jax.device_count()} devices times "
+                f"A batch of {batch} does not divide among {devices} devices times "
                 f"train.accumulate={config.train.accumulate}; give data.batch a multiple of {parts}."
             )
     ends = np.cumsum([0] + [steps for steps, _, _ in listed])

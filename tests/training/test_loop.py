@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -122,6 +123,22 @@ def test_a_checkpoint_of_another_optimizer_is_refused(folder, tmp_path):
     with pytest.raises(JndError, match="optimizer=adam, not soap.*config") as caught:
         run(tiny_config(folder, steps=2, optimizer="soap"), tmp_path)
     assert len(str(caught.value)) < 400
+
+
+class Weighed(TinyCodec):
+    """A codec with an option that shapes no parameter."""
+
+    weight: float = dataclasses.field(default=0.0, metadata={"shapes": False})
+
+
+def test_an_option_that_shapes_no_parameter_may_change_when_a_run_goes_on(folder, tmp_path):
+    config = tiny_config(folder, steps=1)
+    loop.train_and_evaluate(config, tmp_path, model=Weighed(weight=0.1))
+    config.train.steps = 2
+    assert int(loop.train_and_evaluate(config, tmp_path, model=Weighed(weight=0.2)).step) == 2
+    with pytest.raises(JndError, match="channels=12, not 6"):
+        loop.train_and_evaluate(config, tmp_path, model=Weighed(channels=6))
+    assert "masked_share" not in codec.shaping(codec.settings("lapped"))
 
 
 def bad_between(first, last):
