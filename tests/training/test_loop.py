@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from jnd_jax import codec, modelfile
 from jnd_jax.errors import JndError
-from jnd_jax.training import checkpoint, loop, packaging
+from jnd_jax.training import checkpoint, loop, packaging, parallel
 from tests.models import CONFIG
 from tests.training.tiny import TinyCodec, tiny_config, write_photos
 
@@ -255,6 +255,27 @@ def test_a_sigterm_during_the_final_validation_loses_nothing(folder, tmp_path, m
     assert int(run(tiny_config(folder, steps=5), tmp_path).step) == 5
     assert (tmp_path / "model.safetensors").exists()
     assert [line["score"] for line in events(tmp_path, "eval")] == [1.0]
+
+
+@pytest.mark.parametrize("moment", [(parallel.Parallel, "compile"), (checkpoint, "save"), (loop.Run, "validate")])
+def test_a_sigterm_at_an_odd_moment_ends_the_run_after_the_step(folder, tmp_path, monkeypatch, moment):
+    """While the first step compiles, while a checkpoint is written, while images are validated in the middle of a run."""
+    place, name = moment
+    original = getattr(place, name)
+
+    def and_sigterm(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    config = tiny_config(folder, optimizer="adam", steps=20)
+    config.eval.every = config.checkpoint.every_steps = 5
+    monkeypatch.setattr(place, name, and_sigterm)
+    stopped = run(config, tmp_path / "parts")
+    assert int(stopped.step) == {"compile": 1, "save": 6, "validate": 6}[name]
+    assert not (tmp_path / "parts/model.safetensors").exists()
+    monkeypatch.undo()
+    assert same(run(config, tmp_path / "whole"), run(config, tmp_path / "parts"))
+    assert [line["step"] for line in events(tmp_path / "parts", "eval")] == [5, 10, 15, 20]
 
 
 def test_the_last_score_counts_where_its_step_was_saved_before(folder, tmp_path):
