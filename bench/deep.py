@@ -2,7 +2,7 @@
 
     python bench/deep.py -o docs/results/pictures/deep.md
 
-The images are those of 10 to 16 bits that pydicom ships. Errors are in the image's own levels. JPEG XL and JPEG 2000
+The images are those of 9 to 13 bits that pydicom ships; 693_J2KI.dcm and JPEG2000.dcm were coded as JPEG 2000 before. Errors are in the image's own levels. JPEG XL and JPEG 2000
 have no bound on the error: their quality is the smallest that keeps the largest error within it.
 """
 
@@ -29,8 +29,8 @@ NAMES = (
     "MR_small.dcm",
     "693_J2KI.dcm",
     "J2K_pixelrep_mismatch.dcm",
-    "RG3_J2KI.dcm",
-    "emri_small_jpeg_2k_lossless.dcm",
+    "JPEG2000.dcm",
+    "examples_overlay.dcm",
 )
 BOUNDS = (0, 4, 16)
 
@@ -73,7 +73,8 @@ def jpeg_2000(image: np.ndarray, bound: int) -> tuple[bytes | None, Callable]:
 
 
 def ours(codec, image: np.ndarray, bound: int) -> tuple[bytes, Callable]:
-    policy = Policy("bench", "", Target("psnr", 45.0), Target("psnr", 1.0), 90.0, bound)
+    # Below a lossless image, the lossy one is a preview.
+    policy = Policy("bench", "", Target("psnr", 45.0 if bound else 1.0), Target("psnr", 1.0), 90.0, bound)
     return codec.encode(image, policy=policy), codec.decode
 
 

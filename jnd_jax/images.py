@@ -19,7 +19,7 @@ from PIL import (  # each registers the formats that `FORMATS` names
     GifImagePlugin,  # noqa: F401
     Image,
     ImageCms,
-    Jpeg2KImagePlugin,  # noqa: F401
+    Jpeg2KImagePlugin,
     JpegImagePlugin,  # noqa: F401
     MpoImagePlugin,  # noqa: F401
     PngImagePlugin,
@@ -27,6 +27,7 @@ from PIL import (  # each registers the formats that `FORMATS` names
     TgaImagePlugin,  # noqa: F401
     TiffImagePlugin,
     WebPImagePlugin,
+    features,
 )
 
 from jnd_jax.bitstream import MAX_PIXELS, MAX_SIDE, fits
@@ -54,6 +55,8 @@ MAX_XMP = 16 << 20
 _SAMPLES, _SAMPLE_FORMAT, _IPTC, _PHOTOSHOP = 277, 339, 33723, 34377
 # An image resource of Photoshop that holds an IPTC-IIM block.
 _PHOTOSHOP_IPTC = b"8BIM\4\4"
+# The beginning of a JPEG 2000 codestream: the markers SOC and SIZ.
+_CODESTREAM = b"\xff\x4f\xff\x51"
 _GREY_MODES = {"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"}
 PLAIN_MODES = _GREY_MODES | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"}
 _OTHER = "16B" if sys.byteorder == "little" else "16L"
@@ -122,7 +125,7 @@ def _refused_bits(image: Image.Image, source: _Source) -> int:
         return 8 if image.mode in _GREY_MODES and image.mode.startswith("I;16") else bits
     if image.format == "JPEG2000":
         # The depth of the first component in the codestream's SIZ marker (ISO 15444-1, A.5.1).
-        start = source.data.find(b"\xff\x4f\xff\x51")
+        start = source.data.find(_CODESTREAM)
         return (source.data[start + 42] & 0x7F) + 1
     if image.format == "AVIF" and (start := source.data.find(b"av1C")) >= 0:
         # high_bitdepth and twelve_bit of the AV1 configuration (AV1-ISOBMFF, 2.3.3).
@@ -546,9 +549,7 @@ def _format_by_pillow(picture: Picture, options: Mapping[str, Any]) -> bytes:
         metadata["pnginfo"].add_itxt(png.XMP_KEY, picture.xmp.decode("utf-8", "replace"))
     elif picture.xmp:
         metadata["xmp"] = picture.xmp
-    buffer = io.BytesIO()
-    image.save(buffer, **options, **metadata)
-    return buffer.getvalue()
+    return _saved(image, **options, **metadata)
 
 
 def smooth_hidden(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -587,30 +588,45 @@ def encode_lossless(samples: np.ndarray) -> bytes:
     if samples.dtype == np.uint16:
         return png.build(samples if samples.ndim == 3 else samples[..., None])
     image = Image.fromarray(samples)
-    files = []
-    for options in ({"format": "PNG", "optimize": True}, {"format": "WEBP", "lossless": True, "method": 4}):
-        buffer = io.BytesIO()
-        if options["format"] == "WEBP" and max(image.size) > 16383:
-            continue
-        image.save(buffer, **options)
-        files.append(buffer.getvalue())
+    files = [_saved(image, format="PNG", optimize=True)]
+    if max(image.size) <= 16383:
+        files.append(_saved(image, format="WEBP", lossless=True, method=4))
     return min(files, key=len)
+
+
+def encode_deep_lossless(samples: np.ndarray) -> bytes:
+    """uint16 as `encode_lossless`, or if that is smaller, (H, W) as a reversible JPEG 2000 codestream (ISO 15444-1)."""
+    files = [encode_lossless(samples)]
+    if samples.ndim == 2 and features.check("jpg_2000"):
+        files.append(_saved(Image.fromarray(samples), format="JPEG2000", no_jp2=True, irreversible=False))
+    return min(files, key=len)
+
+
+def _saved(image: Image.Image, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, **options)
+    return buffer.getvalue()
 
 
 def _open_lossless(data: bytes) -> Image.Image:
     # Not by Image.open, which refuses large images: this one's size is the header's.
-    file = io.BytesIO(data)
-    return PngImagePlugin.PngImageFile(file) if data.startswith(png.SIGNATURE) else WebPImagePlugin.WebPImageFile(file)
+    kinds = {png.SIGNATURE: PngImagePlugin.PngImageFile, _CODESTREAM: Jpeg2KImagePlugin.Jpeg2KImageFile}
+    found = [reader for mark, reader in kinds.items() if data.startswith(mark)]
+    return (found[0] if found else WebPImagePlugin.WebPImageFile)(io.BytesIO(data))
 
 
 def decode_lossless(data: bytes, shape: tuple[int, ...], what: str) -> np.ndarray:
-    """uint8 or uint16 samples of `shape` from `encode_lossless`; for anything else JndError, which calls them `what`."""
+    """uint8 or uint16 samples of `shape` as they were encoded; for anything else JndError, which calls them `what`."""
     try:
         with _open_lossless(data) as image:
             if image.size != (shape[1], shape[0]):
                 raise JndError(f"The file's {what} is not of the image's size: have the file written again.")
             raw = _raw_mode(image)
-            if ";16" not in raw:
+            if image.format == "JPEG2000" and image.mode != "I;16":
+                raise JndError(
+                    f"The file's {what} is a JPEG 2000 that is not grey of 16 bits: have the file written again."
+                )
+            if ";16" not in raw and image.mode != "I;16":
                 return np.asarray(image.convert("L" if len(shape) == 2 else "RGB"))
             image.load()
             parts = png.Parts(data, 16, len(shape) == 2)

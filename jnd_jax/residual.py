@@ -42,7 +42,8 @@ def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int 
     check_bound(max_error, bit_depth)
     room = _room(bit_depth)
     if max_error <= room:
-        return _STEP.pack(0) + images.encode_lossless(image)
+        lossless = images.encode_deep_lossless if image.dtype == np.uint16 else images.encode_lossless
+        return _STEP.pack(0) + lossless(image)
     step = 2 * (max_error - room) + 1
     difference = image.astype(np.int32) - decoded
     steps = np.sign(difference) * ((np.abs(difference) + step // 2) // step)

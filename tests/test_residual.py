@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage import data
 
 import jnd_jax
-from jnd_jax import bitstream, residual
+from jnd_jax import bitstream, images, residual
 from jnd_jax.cli import main
 from jnd_jax.errors import JndError
 
@@ -87,6 +89,27 @@ def test_no_error_at_all_is_lossless_on_every_machine(tiny_model, policy):
     chunk = bitstream.unpack(stream)[1]["residual"]
     np.testing.assert_array_equal(residual.apply(chunk, 255 - PHOTO), PHOTO)
     assert residual.max_error(chunk) == 0
+
+
+@pytest.mark.parametrize("shape", [(64, 80), (1, 1), (1, 70), (3, 5), (24, 32, 3)])
+def test_sixteen_bits_without_loss(shape):
+    rng = np.random.default_rng(0)
+    image = (
+        (np.linspace(0, 4000, int(np.prod(shape))).reshape(shape) + rng.normal(0, 9, shape)).clip(0).astype(np.uint16)
+    )
+    chunk = residual.pack(image, image // 2, 0, 12)
+    np.testing.assert_array_equal(residual.apply(chunk, image // 3, 12), image)
+    as_png = images.encode_lossless(image)
+    assert len(chunk) <= 2 + len(as_png) * (0.8 if shape == (64, 80) else 1)
+    np.testing.assert_array_equal(residual.apply(chunk[:2] + as_png, image // 3, 12), image)
+
+
+def test_a_record_of_errors_of_another_depth_is_refused():
+    grey = Image.fromarray(np.full((16, 16), 9, np.uint8))
+    file = io.BytesIO()
+    grey.save(file, "JPEG2000", no_jp2=True)
+    with pytest.raises(JndError, match="not grey of 16 bits"):
+        residual.apply(b"\0\0" + file.getvalue(), np.zeros((16, 16), np.uint16), 12)
 
 
 def test_info_shows_the_bound(tiny_model, policy, tmp_path, capsys):
