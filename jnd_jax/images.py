@@ -215,7 +215,7 @@ def _deep_samples(image: Image.Image, source: _Source) -> tuple[np.ndarray, np.n
 
 def _samples(image: Image.Image, source: _Source) -> tuple[np.ndarray, np.ndarray | None]:
     """(H, W) or (H, W, 3) pixels, and opacity as the file has it, of a loaded image."""
-    key = image.info.get("transparency") if source.png else None
+    key = image.info.get("transparency") if source.png or image.mode in _GREY_MODES else None
     if image.mode.startswith("I;16") or (";16" in source.raw and image.format in ("PNG", "TIFF")):
         pixels, alpha = _deep_samples(image, source)
         if key is not None:
@@ -227,9 +227,10 @@ def _samples(image: Image.Image, source: _Source) -> tuple[np.ndarray, np.ndarra
             pixels, alpha = (np.asarray(band) for band in image.convert("LA").split())
             return pixels, alpha
         pixels, alpha = np.asarray(image.convert("L")), None
-        if key is not None and source.png is not None:
+        if isinstance(key, int):
             # Pillow scales samples of 2 and 4 bits, but not their key.
-            key = (key & {2: 3, 4: 15}.get(source.png.bits, 255)) * {2: 85, 4: 17}.get(source.png.bits, 1)
+            bits = source.png.bits if source.png else 8
+            key = (key & {2: 3, 4: 15}.get(bits, 255)) * {2: 85, 4: 17}.get(bits, 1)
             alpha = np.where(pixels == key, np.uint8(0), np.uint8(255))
         return pixels, alpha
     if image.has_transparency_data:

@@ -68,6 +68,17 @@ def test_a_grey_profile_on_a_palette_is_dropped():
     assert np.ptp(picture.pixels.astype(int), axis=2).max() > 200 and picture.icc is None
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_grey_with_a_profile_of_colours_keeps_both(kind):
+    picture = parse_image(saved(RAMP[..., 0], kind, icc_profile=SRGB))
+    assert picture.icc == SRGB and picture.pixels.shape == RAMP.shape and not np.ptp(picture.pixels, axis=2).any()
+
+
+def test_a_profile_goes_before_what_else_says_colours():
+    stated = with_chunks(saved(RAMP, "PNG", icc_profile=SRGB), gAMA=struct.pack(">I", 100000), sRGB=b"\0")
+    assert parse_image(stated).icc == SRGB
+
+
 def test_a_damaged_profile_leaves_the_image_whole():
     for data in (
         saved(RAMP, "PNG", icc_profile=SRGB[:100]),
@@ -155,7 +166,7 @@ def test_hidden_pixels_cost_few_bits_and_do_not_count(tiny_model):
     assert 10 * np.log10(255**2 / np.mean(error**2)) >= 25
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize("orientation", [1, 2, 3, 6, 7])
 def test_a_region_is_where_the_mask_shows_it(tmp_path, tiny_model, orientation):
     block = Image.Exif()
     block[exif.ORIENTATION] = orientation
@@ -203,6 +214,27 @@ def test_exif_of_imagemagick_is_read():
             saved(RAMP, "PNG"), zTXt=f"Raw profile type {name}".encode() + b"\0\0" + zlib.compress(text.encode())
         )
         assert parse_image(data).exif == block
+
+
+def test_exif_of_gimp_is_read():
+    block = tags()
+    text = f"\nexif\n{len(block):8}\n{block.hex()}\n".encode()
+    data = with_chunks(saved(RAMP, "PNG"), iTXt=b"Raw profile type exif" + bytes(5) + text)
+    assert parse_image(data).exif == block.removeprefix(exif.PREFIX)
+
+
+def test_the_orientation_of_a_thumbnail_is_not_the_picture_s():
+    entry = lambda tag, value: struct.pack("<HHII", tag, 3, 1, value)
+    first = struct.pack("<H", 1) + entry(exif.ORIENTATION, 3) + struct.pack("<I", 26)
+    block = b"II*\0\x08\0\0\0" + first + struct.pack("<H", 1) + entry(exif.ORIENTATION, 6) + bytes(4)
+    picture = parse_image(saved(RAMP, "PNG", exif=exif.PREFIX + block))
+    np.testing.assert_array_equal(as_shown(picture), RAMP[::-1, ::-1])
+
+
+def test_a_transparent_grey_of_a_gif(tmp_path):
+    levels = np.repeat(np.array([[10, 200]], np.uint8), 8, 0).repeat(8, 1)
+    picture = parse_image(saved(levels, "GIF", transparency=200))
+    np.testing.assert_array_equal(picture.alpha, np.where(levels == 200, 0, 255))
 
 
 XMP = b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"/><?xpacket end="w"?>'
@@ -262,6 +294,41 @@ def test_cmyk_is_converted_only_if_asked_and_by_its_profile(kind):
         parse_image(data)
     with pytest.raises(JndError, match="without a profile"):
         parse_image(data, convert=True)
+
+
+def cmyk_profile() -> bytes:
+    """A printer's profile with tables of two levels an ink (ICC.1:2022, 10.10): paper, and inks as dark as they add up."""
+    corners = np.indices((2, 2, 2, 2)).reshape(4, -1).T
+    lightness = 255 * (1 - np.minimum(corners @ [0.3, 0.4, 0.1, 1.0], 1))
+    lab = np.stack(
+        [lightness, 128 + 40 * (corners[:, 1] - corners[:, 0]), 128 + 60 * (corners[:, 2] - 0.5 * corners[:, 0])], 1
+    )
+    lab[:, 1:] = np.where(corners[:, 3:] == 1, 128, lab[:, 1:])
+    ramp, unit = bytes(range(256)), struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + unit + 4 * ramp + lab.astype(np.uint8).tobytes() + 3 * ramp
+    tag = lambda kind, body: kind + bytes(4) + body
+    white = tag(b"XYZ ", struct.pack(">3i", 63190, 65536, 54061))
+    parts = {b"A2B0": table, b"wtpt": white, b"desc": tag(b"desc", struct.pack(">I", 2) + b"p\0" + bytes(79))}
+    directory, body, start = b"", b"", 132 + 12 * len(parts)
+    for name, content in parts.items():
+        directory += name + struct.pack(">II", start + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    header = (
+        struct.pack(">I4sI12s", start + len(body), b"", 0x02100000, b"prtrCMYKLab ") + bytes(12) + b"acsp" + bytes(28)
+    )
+    return (header + white[8:]).ljust(128, b"\0") + struct.pack(">I", len(parts)) + directory + body
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_inks_are_converted_the_right_way_round(kind):
+    inks = Image.new("CMYK", (24, 8), (0, 0, 0, 0))
+    inks.paste((0, 0, 0, 255), (8, 0, 16, 8))
+    inks.paste((0, 255, 0, 0), (16, 0, 24, 8))
+    data = saved(inks, kind, icc_profile=cmyk_profile(), **({"quality": 95} if kind == "JPEG" else {}))
+    picture = parse_image(data, convert=True)
+    paper, black, magenta = picture.pixels[4, [4, 12, 20]].astype(int)
+    assert paper.min() > 240 and black.max() < 15 and magenta[0] > magenta[1] + 40
+    assert picture.icc is None
 
 
 def test_lab_is_converted_if_asked():
@@ -343,6 +410,18 @@ def test_parts_of_a_jpeg_that_are_not_kept_are_named():
         assert named in clause
     several = saved(Image.fromarray(RAMP), "MPO", save_all=True, append_images=[Image.fromarray(RAMP)])
     assert "1 pictures behind its first" in parse_image(several).lost[0]
+
+
+def test_opacity_behind_another_channel_is_no_colour():
+    tifffile, file = pytest.importorskip("tifffile"), io.BytesIO()
+    samples = np.dstack([RAMP, np.full_like(RAMP[..., 0], 50), RAMP[..., 0]])
+    tifffile.imwrite(file, samples, photometric="rgb", extrasamples=["unspecified", "unassalpha"])
+    try:
+        picture = parse_image(file.getvalue())
+    except JndError:
+        return
+    np.testing.assert_array_equal(picture.pixels, RAMP)
+    assert picture.lost and (picture.alpha is None or (picture.alpha == RAMP[..., 0]).all())
 
 
 @pytest.mark.parametrize(("extra", "kept"), [("unassalpha", 1), ("assocalpha", 1), ("unspecified", 0)])

@@ -102,6 +102,15 @@ def test_modes_that_it_does_not_hold_are_refused(save, mode):
         save(Image.new(mode, (8, 8)))
 
 
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_a_transparent_colour_is_saved(save, mode):
+    image = Image.new(mode, (20, 20), 200)
+    image.paste(7, (0, 0, 10, 20))
+    image.info["transparency"] = 7
+    alpha = Image.open(io.BytesIO(save(image))).getchannel("A")
+    assert alpha.getcolors() == [(200, 0), (200, 255)] and alpha.getpixel((0, 0)) == 0
+
+
 def test_damage_is_met_where_pillow_meets_it(save):
     data = save(photo())
     for header in (data[:20], data[:16] + b"\1" + data[17:]):

@@ -1,0 +1,92 @@
+"""DICOM images: levels, what says how they are shown, and nothing of the patient. The files are made here."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from jnd_jax import bitstream, images
+from jnd_jax.cli import main
+from jnd_jax.errors import JndError
+
+pydicom = pytest.importorskip("pydicom")
+
+LEVELS = (np.arange(40 * 30, dtype=np.int32).reshape(40, 30) * 3 % 4096).astype(np.uint16)
+
+
+def file(samples: np.ndarray, **attributes) -> bytes:
+    """A CT image of one frame."""
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = pydicom.uid.CTImageStorage, "1.2.3"
+    dataset = pydicom.dataset.FileDataset("", {}, file_meta=meta, preamble=bytes(128))
+    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
+    dataset.Rows, dataset.Columns = samples.shape[:2]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelRepresentation = int(samples.dtype == np.int16)
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    dataset.PixelData = samples.tobytes()
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def value(attributes: bytes, tag: str):
+    return json.loads(attributes)[tag]["Value"][0]
+
+
+def test_levels_are_those_of_the_file():
+    picture = images.parse_image(file(LEVELS))
+    np.testing.assert_array_equal(picture.pixels, LEVELS)
+
+
+def test_signed_levels_mean_the_same_units():
+    signed = LEVELS.astype(np.int16) - 1000
+    picture = images.parse_image(file(signed, RescaleIntercept=-24, RescaleSlope=2))
+    assert picture.pixels.dtype == np.uint16 and picture.pixels.min() == 0
+    slope, intercept = (float(value(picture.dicom, tag)) for tag in ("00281053", "00281052"))
+    np.testing.assert_array_equal(picture.pixels * slope + intercept, signed * 2.0 - 24)
+
+
+def test_the_patient_is_left_out_unless_asked():
+    private = {"PatientName": "Doe^Jane", "PatientBirthDate": "19700101", "InstitutionName": "A clinic"}
+    data = file(LEVELS, **private, StudyDate="20260101", WindowCenter=40, WindowWidth=400)
+    kept = images.parse_image(data).dicom
+    assert not any(text in kept for text in (b"Jane", b"1970", b"clinic", b"2026", b"1.2.3"))
+    assert value(kept, "00281050") == 40 and value(kept, "00281051") == 400
+    assert b"Jane" in images.parse_image(data, patient=True).dicom
+
+
+def test_a_lossless_file_gives_levels_and_attributes_back(tmp_path, tiny_model, capsys):
+    (tmp_path / "a.dcm").write_bytes(file(LEVELS, WindowCenter=40, WindowWidth=400))
+    policy = tmp_path / "exact.toml"
+    policy.write_text('about = ""\ntarget = "psnr=1"\nfloor = "psnr=1"\nregion_quality = 90\nmax_error = 0\n')
+    model = ["--model", str(tiny_model)]
+    coded = str(tmp_path / "a.jnd")
+    assert main(["encode", str(tmp_path / "a.dcm"), "-o", coded, "--policy", str(policy), *model]) == 0
+    for suffix in ("png", "tiff"):
+        assert main(["decode", coded, "-o", str(tmp_path / f"b.{suffix}"), *model]) == 0
+        np.testing.assert_array_equal(images.read_image(tmp_path / f"b.{suffix}").pixels, LEVELS)
+    capsys.readouterr()
+    assert main(["info", coded, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dicom"]["00281050"]["Value"] == [40]
+    assert bitstream.unpack((tmp_path / "a.jnd").read_bytes())[0].bit_depth == 12
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"NumberOfFrames": 2}, "several frames"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "convert it first"),
+        ({"BitsAllocated": 32}, "other than 8 or 16 bits"),
+        ({"Rows": 4000}, "damaged"),
+    ],
+)
+def test_what_is_not_read_is_refused(attributes, message):
+    with pytest.raises(JndError, match=message):
+        images.parse_image(file(LEVELS, **attributes))
