@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from jnd_jax import __version__, bitstream, files, modelfile, zoo
 from jnd_jax.errors import JndError
 from jnd_jax.files import FAILURES, complain, each, plan, workers_argument, write_bytes
+from jnd_jax.room import Room
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,8 +110,18 @@ def _encode(args: argparse.Namespace) -> int:
             if tested in (codec.name, args.model)
         }
 
+    room = _room(args)
+
     def work(source: Path, target: Path) -> str:
-        picture = images.read_image(source, convert=args.convert, patient=args.patient_data)
+        with room.admit() as wait:
+            return encoded(source, target, wait)
+
+    def encoded(source: Path, target: Path, wait: Callable[[int, int], None]) -> str:
+        def check(width: int, height: int) -> None:
+            images.check_size(width, height)
+            wait(width, height)
+
+        picture = images.read_image(source, convert=args.convert, patient=args.patient_data, check=check)
         files.warn(str(source), picture.lost)
         wanted = goal if needs is None else _from_label(needs, source.stem, args)
         extras = images.to_chunks(picture) | wanted.get("extras", {})
@@ -152,6 +163,10 @@ def _parsed(content: bytes) -> dict[str, Any]:
     return note if isinstance(note, dict) else {"text": text}
 
 
+def _room(args: argparse.Namespace) -> Room:
+    return Room(None if args.memory is None else 1e6 * args.memory)
+
+
 def _image_suffixes() -> tuple[str, ...]:
     from jnd_jax.images import READ_SUFFIXES
 
@@ -188,8 +203,17 @@ def _decode(args: argparse.Namespace) -> int:
 
         return preview.load(model_of(bitstream.unpack(data)[0].model)).decode(data, args.scale)
 
+    room = _room(args)
+
     def work(source: Path, target: Path) -> str:
-        data, note = files.read_bytes(source), ""
+        data = files.read_bytes(source)
+        header = bitstream.arrived(data)[0] if args.partial else bitstream.unpack(data)[0]
+        with room.admit() as wait:
+            wait(header.width, header.height)
+            return decoded(source, target, data)
+
+    def decoded(source: Path, target: Path, data: bytes) -> str:
+        note = ""
         if args.partial:
             import jnd_jax
 
@@ -361,6 +385,12 @@ def _plugin(parser: argparse.ArgumentParser, module: str, extra: str) -> None:
 def _several_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace files that the output folder holds already")
     workers_argument(parser)
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="MB",
+        help="that all images at once may take together: more of them wait (default: what is available)",
+    )
 
 
 def _add_encode(commands: Any) -> None:

@@ -124,10 +124,11 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
             if not isinstance(content, dict):
                 raise JndError(f"The file {path} holds no dict of tensors: give a state dict.")
             return {name: value.numpy() for name, value in content.items() if isinstance(value, _Tensor)}
-        except (JndError, MemoryError):
+        except JndError:
             raise
-        # An unpickler raises whatever it meets in a damaged file.
+        # An unpickler raises whatever it meets in a damaged file, MemoryError too: it allocates any size that stands there.
         except Exception as error:
             raise JndError(
-                f"The file {path} is no file that torch.save wrote, or is damaged ({error}): download it again."
+                f"The file {path} is no file that torch.save wrote, or is damaged ({str(error) or type(error).__name__}): "
+                "download it again."
             ) from error

@@ -1,0 +1,53 @@
+"""Memory that pieces of work which run at once take together."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# Bytes that coding an image takes, and for each of its pixels, the image as it is read included (bench/memory.py).
+_IMAGE, _PIXEL = 400e6, 12
+
+
+def available() -> float:
+    """Bytes that this process may still take: of the machine, or of its control group (cgroup v2); infinite if unknown."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        words = Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()
+        found.append(1024 * float(words[0]))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        group = Path("/sys/fs/cgroup", Path("/proc/self/cgroup").read_text().strip().rpartition("::/")[2])
+        limit, used = (float((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        found.append(limit - used)
+    return min(found, default=float("inf"))
+
+
+class Room:
+    """Admits images to threads while they fit into memory together. One alone is always admitted."""
+
+    def __init__(self, limit: float | None = None):
+        """`limit` in bytes; None: what is available now."""
+        self._limit, self._used = available() if limit is None else limit, 0.0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def admit(self) -> Iterator[Callable[[int, int], None]]:
+        """A block that codes an image. It calls the function that it gets with width and height, which waits for room."""
+        taken = 0.0
+
+        def wait(width: int, height: int) -> None:
+            nonlocal taken
+            need = _IMAGE + _PIXEL * width * height
+            with self._changed:
+                self._changed.wait_for(lambda: not self._used or self._used + need <= self._limit)
+                self._used += need
+            taken = need
+
+        try:
+            yield wait
+        finally:
+            with self._changed:
+                self._used -= taken
+                self._changed.notify_all()
