@@ -24,6 +24,7 @@ from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.codec.linear import BLOCK, BUCKET, TILE, round_up
 from jnd_jax.codec.wavefront import Rows
 from jnd_jax.errors import JndError
+from jnd_jax.metrics import levels
 
 QUALITIES = tuple(q / 10 for q in range(hyper.QUALITY_MAX + 1))
 
@@ -351,8 +352,13 @@ class ImageCodec:
 
 
 def _reached(goal: search.Target, value: float) -> dict[str, Any]:
-    note = {"metric": goal.metric, "target": round(goal.value, 3), "reached": round(value, 3)}
-    return note | ({"scale": goal.scale, "jnd": goal.jnds} if goal.scale else {})
+    """What a file's note says of a target; "jnd_error" is the rms error of the metric's JNDs against people's."""
+    note: dict[str, Any] = {"metric": goal.metric, "target": round(goal.value, 3), "reached": round(value, 3)}
+    if goal.scale:
+        note |= {"scale": goal.scale, "jnd": goal.jnds}
+        error = levels.SCALES[goal.scale].errors.get(goal.metric)
+        note |= {} if error is None else {"jnd_error": error}
+    return note
 
 
 def _with_note(data: bytes, note: Mapping[str, Any]) -> bytes:

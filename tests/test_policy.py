@@ -102,3 +102,6 @@ def test_a_target_s_value_is_in_the_note(tiny_model):
     assert note(stream) == {"metric": "psnr", "target": 28.0, "reached": round(reached(model, stream, "psnr"), 3)}
     assert 28 <= note(stream)["reached"] <= 28.28
     assert "note" not in bitstream.unpack(model.encode(PHOTO, 50))[1]
+    # A level of people's scale comes with its error.
+    judged = note(model.encode(PHOTO, target=Target("ssimulacra2", 10.0, "aic", 3.0)))
+    assert (judged["scale"], judged["jnd"], judged["jnd_error"]) == ("aic", 3, 0.485)

@@ -12,7 +12,7 @@ from typing import Any
 
 from jnd_jax import metrics, zoo
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation import page, savings, statistics
+from jnd_jax.evaluation import page, savings, statistics, verdict
 from jnd_jax.evaluation.abtest import analysis
 from jnd_jax.evaluation.results import Results
 from jnd_jax.evaluation.savings import Assumptions, Measured, Money
@@ -158,6 +158,7 @@ def report(
     people: list[str],
     command: str,
     against: Measured | None = None,
+    caveat: str = "",
 ) -> dict[str, Any]:
     """Everything that the page and the Markdown file show, as plain data.
 
@@ -168,6 +169,7 @@ def report(
         people: results of a subject test in sentences, if there was one.
         command: that makes the page.
         against: the new codec measured against the alternative, image by image.
+        caveat: what the alternatives leave open, a sentence.
     """
     a = assumptions
     ratios = (measured.high or measured.ratio, measured.ratio, measured.low or measured.ratio)
@@ -181,6 +183,8 @@ def report(
     }
     if other is not None and against is not None:
         texts["beside"] += f" Side by side: {bits(a, against, other.name)}"
+    if caveat:
+        texts["beside"] += f" {caveat}"
     # A line that cannot rise says nothing: without clients it is drawn for all of them.
     shown_share = a.share_clients_new or 1.0
     shown = replace(a, share_clients_new=shown_share)
@@ -299,7 +303,8 @@ def run(args: argparse.Namespace) -> int:
     words += ["--jnd", f"{args.jnd:g}"] if args.jnd != 1 else []
     command = shlex.join([*words, "-o", str(args.output)])
     people = _people(args.people) if args.people is not None else []
-    data = report(assumptions, measured, other, people, command, against)
+    caveat = verdict.caveat(results.codecs())
+    data = report(assumptions, measured, other, people, command, against, caveat)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "savings.md").write_text(to_markdown(data), encoding="utf-8")
     (args.output / "savings.html").write_text(

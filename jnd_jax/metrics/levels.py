@@ -67,6 +67,7 @@ class Scale:
         title: as tables write it.
         metric: the best judge on it, the default.
         values: by metric, t -> value at t JNDs.
+        errors: by metric, rms error of its JNDs against people's, where it is known.
         range: of t in which the levels hold.
     """
 
@@ -74,6 +75,7 @@ class Scale:
     title: str
     metric: str
     values: Mapping[str, Callable[[float], float]] = field(repr=False)
+    errors: Mapping[str, float] = field(default_factory=dict)
     range: tuple[float, float] = (0.0, math.inf)
 
 
@@ -92,6 +94,7 @@ SCALES: dict[str, Scale] = {
         "AIC",
         "cvvdp",
         {**{name: law.value for name, law in AIC_FITS.items()}, "aic-strict": lambda t: t},
+        {**{name: law.error for name, law in AIC_FITS.items()}, "aic-strict": 0.369},
         (0.25, 3.0),
     ),
     KONJND: Scale(KONJND, "KonJND", "ssimulacra2", _KONJND_VALUES),

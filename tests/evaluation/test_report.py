@@ -113,6 +113,7 @@ def test_viewer_shows_pixels_as_they_are_and_offers_them(page):
     before = picture(page, "a")
     page.click("#v-map")
     page.wait_for_function("document.querySelector('[data-pane=a] figcaption').textContent.includes('visible')")
+    assert page.locator("#v-key").is_visible()
     page.wait_for_function(f"document.querySelector('[data-pane=a] canvas').toDataURL() !== {json.dumps(before)}")
     links = page.locator("[data-pane=a] .files a")
     assert [links.nth(i).text_content() for i in range(2)] == ["WEBP", "PNG"]

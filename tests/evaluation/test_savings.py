@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation import savings, savings_page
+from jnd_jax.evaluation import savings, savings_page, verdict
 from jnd_jax.evaluation.results import Results
 
 from .browser import chromium
@@ -139,6 +139,13 @@ def test_the_alternative_stands_beside():
     against = savings.Measured("stub", 0.93, 0.9, 0.96, 24, 1.0, 1.0, 0.1)
     paired = savings_page.report(PLAIN, MEASURED, OTHER, [], "", against)["beside"]
     assert "Side by side: stub needs 7 % fewer bytes than avif at equal look (4 to 10 %; SSIMULACRA2 (KonJND)" in paired
+
+
+def test_avif_by_its_defaults_is_no_best_alternative():
+    caveat = verdict.caveat({"jpeg", "avif"})
+    assert "at its best (`avif10`) it was not measured" in caveat
+    assert savings_page.report(PLAIN, MEASURED, OTHER, [], "", caveat=caveat)["beside"].endswith(caveat)
+    assert verdict.caveat({"avif", "avif10"}) == verdict.caveat({"jpeg"}) == ""
 
 
 def test_the_page_says_what_equal_look_means():
