@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import subprocess
 import sys
@@ -15,6 +16,7 @@ pytest.importorskip("uvicorn", reason="needs the service's packages: pip install
 httpx = pytest.importorskip("httpx", reason="needs the service's packages: pip install 'jnd-jax[dev]'")
 import psutil  # noqa: E402  these need the packages above
 
+from jnd_jax.serving.service import command  # noqa: E402
 from jnd_jax.serving.service.cache import Cache  # noqa: E402
 from jnd_jax.serving.service.jobs import Result  # noqa: E402
 from jnd_jax.serving.service.turns import Full, Turns  # noqa: E402
@@ -96,6 +98,35 @@ def test_the_cache_is_bounded_and_makes_nothing_twice():
         assert made == ["a", "b", "c", "b"]
 
     asyncio.run(run())
+
+
+def test_an_answer_larger_than_the_cache_leaves_the_others_there():
+    async def run():
+        cache, made = Cache(250), []
+
+        async def get(key, size):
+            async def make():
+                made.append(key)
+                return Result(bytes(size), 1)
+
+            return await cache.get(key, make)
+
+        await get("a", 100)
+        assert len((await get("large", 251)).data) == 251
+        await get("a", 100)
+        await get("large", 251)
+        assert made == ["a", "large", "large"] and cache.size == 100
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("options", [["--workers", "0.5"], ["--queue", "0"], ["--wait", "nan"], ["--port", "65536"]])
+def test_an_option_that_cannot_be_is_refused(options, capsys):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(options)
+    assert ended.value.code == 2 and repr(options[1]) in capsys.readouterr().err
 
 
 def test_a_failure_is_not_kept_and_fails_all_who_wait():

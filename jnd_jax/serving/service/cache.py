@@ -32,7 +32,10 @@ class Cache(Generic[T]):
         self._making: dict[Hashable, asyncio.Task[T]] = {}
 
     async def get(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
-        """The cached value of `key`, else the one that `make` returns; an exception of `make` is raised, not cached."""
+        """The cached value of `key`, else the one that `make` returns.
+
+        An exception of `make` is raised, and neither it nor a value larger than the cache is kept.
+        """
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
@@ -46,6 +49,8 @@ class Cache(Generic[T]):
             made = await make()
         finally:
             del self._making[key]
+        if made.size > self._capacity:
+            return made
         self._kept[key] = made
         self.size += made.size
         while self.size > self._capacity:

@@ -30,6 +30,12 @@ def _sizes(text: str) -> tuple[tuple[int, int], ...]:
     return sizes
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"Give a port of 0 to 65535, not {text!r}")
+    return int(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `jnd-jax serve`."""
     parser.add_argument(
@@ -40,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name or file of the model to encode with (default: %(default)s)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="(default: %(default)s; 0: any that is free)")
+    parser.add_argument("--port", type=_port, default=8080, help="(default: %(default)s; 0: any that is free)")
     parser.add_argument("--store", type=Path, metavar="DIR", help="folder of .jnd files to show under /pictures")
     parser.add_argument(
         "--models", type=Path, metavar="DIR", help="folder of further model files; SIGHUP looks at it again"

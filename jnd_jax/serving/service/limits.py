@@ -75,10 +75,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """An option for each field of `Limits`."""
     for option in _OPTIONS:
         default = getattr(Limits, option.field) / option.unit
+        counts = option.unit == 1 and isinstance(getattr(Limits, option.field), int)
         parser.add_argument(
             option.flag,
             dest=f"limit_{option.field}",
-            type=_positive,
+            type=_whole if counts else _positive,
             default=default,
             metavar="N",
             help=f"{option.help} (default: {default:g})",
@@ -98,4 +99,11 @@ def _positive(text: str) -> float:
         value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"Give a number above 0, not {text!r}")
+    return value
+
+
+def _whole(text: str) -> float:
+    value = _positive(text)
+    if not value.is_integer():
+        raise argparse.ArgumentTypeError(f"Give a whole number above 0, not {text!r}")
     return value
