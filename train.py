@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     try:
         connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _TIMEOUT.value)
         train_and_evaluate(_CONFIG.value, _WORKDIR.value, profile=_PROFILE.value)
-    except JndError as error:
+    except (JndError, OSError) as error:
         fail("train.py", error)
     except KeyboardInterrupt:
         fail("train.py", "Stopped; the same command goes on from the last checkpoint.", 130)

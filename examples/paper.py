@@ -20,6 +20,8 @@ from ml_collections import ConfigDict
 from configs import paper
 from jnd_jax import codec, modelfile
 from jnd_jax.codec.hyperprior import from_compressai
+from jnd_jax.errors import JndError
+from jnd_jax.training.commandline import fail
 from jnd_jax.training.log import read_metrics
 from jnd_jax.training.loop import train_and_evaluate
 from jnd_jax.training.packaging import export_model
@@ -33,6 +35,16 @@ def start(weights: str, workdir: Path) -> tuple[dict[str, Any], str]:
     file = workdir / "start.safetensors"
     export_model(params, file, codec.build(config))
     return config, str(file)
+
+
+def train(arm: str, model: dict[str, Any], init_from: str, args: argparse.Namespace) -> dict[str, Any]:
+    """The figures of an arm on the held-out images, after it has been trained."""
+    config = paper.get_config(arm)
+    config.data.update(path=str(args.data / "Ref"), jnd_path=str(args.data / "JND1"), crop=args.crop, batch=args.batch)
+    config.model = ConfigDict(model)
+    config.train.update(steps=args.steps, init_from=init_from)
+    train_and_evaluate(config, args.workdir / arm)
+    return [line for line in read_metrics(args.workdir / arm) if line["kind"] == "eval"][-1]
 
 
 def main() -> None:
@@ -49,18 +61,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--arms", nargs="+", choices=paper.ARMS, default=list(paper.ARMS))
     args = parser.parse_args()
-    args.workdir.mkdir(parents=True, exist_ok=True)
-    model, init_from = start(args.weights, args.workdir)
-    rows = {}
-    for arm in args.arms:
-        config = paper.get_config(arm)
-        config.data.update(
-            path=str(args.data / "Ref"), jnd_path=str(args.data / "JND1"), crop=args.crop, batch=args.batch
-        )
-        config.model = ConfigDict(model)
-        config.train.update(steps=args.steps, init_from=init_from)
-        train_and_evaluate(config, args.workdir / arm)
-        rows[arm] = [line for line in read_metrics(args.workdir / arm) if line["kind"] == "eval"][-1]
+    try:
+        args.workdir.mkdir(parents=True, exist_ok=True)
+        model, init_from = start(args.weights, args.workdir)
+        rows = {arm: train(arm, model, init_from, args) for arm in args.arms}
+    except (JndError, OSError) as error:
+        fail("paper.py", error)
     control = rows.get("BASE-FT", next(iter(rows.values())))[f"bpp_q{paper.QUALITY}"]
     print("| arm | bpp | PSNR | rate |\n|---|---|---|---|")
     for arm, row in rows.items():

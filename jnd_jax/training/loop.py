@@ -55,8 +55,11 @@ def initial_params(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
     def init(key: jax.Array) -> Any:
         return model.init(key, x, quality, None)["params"]
 
+    # It runs once: what a CPU's compiler would take to make it faster is never won back.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    initialise = jax.jit(init, compiler_options=options)
     if not config.train.init_from:
-        return jax.jit(init)(key)
+        return initialise(key)
     source = Path(config.train.init_from).expanduser()
     given = checkpoint.load_params(source) if source.is_dir() else packaging.load_model_params(source)
     ours: Any = traverse_util.flatten_dict(jax.eval_shape(init, key), sep="/")
@@ -72,7 +75,7 @@ def initial_params(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
         if extra:
             log.warning("%s parameters beside %s: %s", side, source, ", ".join(sorted(extra)))
     if new:  # compiling the initialisation takes a while: only where something is left to it
-        ours = traverse_util.flatten_dict(jax.jit(init)(key), sep="/")
+        ours = traverse_util.flatten_dict(initialise(key), sep="/")
     merged = {path: jnp.asarray(theirs[path]) if path in theirs else value for path, value in ours.items()}
     return traverse_util.unflatten_dict(merged, sep="/")
 

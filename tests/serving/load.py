@@ -133,6 +133,8 @@ async def _slow(client: httpx.AsyncClient) -> Outcome:
         head, _, body = (await answer).decode().partition("\r\n\r\n")
         status = int(head.split()[1])
         return Outcome("slow", (status,), status == 408 and _sentence(body))
+    except asyncio.IncompleteReadError:  # closed without an answer, as it is where not even the head came in time
+        return Outcome("slow", (0,), False)
     finally:
         writer.close()
 

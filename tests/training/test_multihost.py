@@ -55,7 +55,7 @@ def start(folder, workdir, kind, steps, pause=0.0, processes=2):
     return [subprocess.Popen([*command, address, str(i)], env=environment) for i in range(processes)]
 
 
-def end(processes, timeout=300):
+def end(processes, timeout=1800):
     try:
         return [process.wait(timeout) for process in processes]
     finally:
@@ -63,7 +63,7 @@ def end(processes, timeout=300):
             process.kill()
 
 
-def wait_for_steps(processes, workdir, timeout=300):
+def wait_for_steps(processes, workdir, timeout=1800):
     begun = time.time()
     while not (workdir / "metrics.jsonl").exists() or not (workdir / "metrics.jsonl").read_text():
         assert time.time() - begun < timeout and all(process.poll() is None for process in processes)
