@@ -250,6 +250,7 @@ def test_looks_are_kept_beside_the_test(test, tmp_path):
         assert call(command.add_arguments, command.run, "analyse", folder, "-o", tmp_path / "out") == 0
     text = (tmp_path / "out" / "analysis.md").read_text()
     assert "before its end, after 1, 2 of 3" in text and "interim" not in text
+    assert "p 1 of no preference" in text
     for name, content, complaint in (("looks.json", "x", "damaged"), ("test.json", "[]", "no test.json")):
         (tmp_path / name).write_text(content)
         with pytest.raises(JndError, match=complaint):

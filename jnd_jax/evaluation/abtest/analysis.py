@@ -255,10 +255,13 @@ def to_markdown(result: Mapping[str, Any], command: str) -> str:
         *(f"- {subject}: {reason}" for subject, reason in result["excluded"].items()),
     ]
     if result["pairs"]:
-        lines += ["", "## Preference", "", *(f"- {sentence(pair)}" for pair in result["pairs"])]
+        p_values = "p {p_value:.2g} of no preference, {p_equal:.2g} of one beyond the margin."
+        lines += ["", "## Preference", ""]
+        lines += [f"- {sentence(pair)} {p_values.format(**pair)}" for pair in result["pairs"]]
         lines += [
             "",
-            "Intervals and verdicts allow for clusters by subject and image; verdicts are Holm's over all pairs.",
+            "Intervals, p-values and verdicts allow for clusters by subject and image. p-values are Holm's over all pairs, and "
+            "verdicts follow from them at 5 %; intervals are of each pair alone.",
         ]
     if result["ranking"]:
         ends = lambda row: "too few" if row["low"] is None else f"{row['low']:.0f} to {row['high']:.0f}"
