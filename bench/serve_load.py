@@ -3,9 +3,9 @@
     python -m bench.serve_load [--model MODEL] [--clients 1 10 30 100] [--size 256x192] [--hostile 200]
 
 Starts `jnd-jax serve` on loopback. First each number of clients asks for stored pictures, one after another, no picture
-twice: what browsers do that meet a cold cache. Then as many post files to decode. Last come `--hostile` requests at once,
+twice: what browsers do that meet a cold cache. Then as many post files to decode, and images to encode. Last come `--hostile` requests at once,
 with damaged, slow and oversized ones among them (`tests.serving.load`), to a service with smaller limits.
-Memory is the resident memory of all its processes. Needs the packages of `pip install 'jnd-jax[dev]'`.
+Memory is the resident memory of all its processes, CPU time theirs for each answer that is no 503. Needs the packages of `pip install 'jnd-jax[dev]'`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import io
 import itertools
 import os
 import subprocess
@@ -27,7 +28,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 import jnd_jax
 from jnd_jax import bitstream, zoo
@@ -37,7 +38,6 @@ from tests.serving.load import cases, load
 MODEL = Path(__file__).parents[1] / "tests" / "golden" / "tiny.safetensors"
 ACCEPT = {"Accept": "image/avif,image/webp,*/*"}
 BODY_LIMIT = 1 << 20
-PATIENCE = 3.0
 
 
 class Running:
@@ -55,6 +55,12 @@ class Running:
             with contextlib.suppress(psutil.Error):
                 processes = [service, *service.children(recursive=True)]
                 self.peak = max(self.peak, sum(each.memory_info().rss for each in processes) / 2**20)
+
+    def cpu_seconds(self) -> float:
+        """That all its processes have used."""
+        service = psutil.Process(self.process.pid)
+        used = [each.cpu_times() for each in (service, *service.children(recursive=True))]
+        return sum(times.user + times.system for times in used)
 
     def end(self) -> None:
         self._ended.set()
@@ -75,6 +81,14 @@ def running(model: str, *options: str) -> Iterator[Running]:
         yield service
     finally:
         service.end()
+
+
+def distinct_png(image: np.ndarray, numbers: Iterator[int]) -> bytes:
+    """An image as a PNG with a comment of its own."""
+    comment, file = PngImagePlugin.PngInfo(), io.BytesIO()
+    comment.add_text("Comment", str(next(numbers)))
+    Image.fromarray(image).save(file, "PNG", pnginfo=comment)
+    return file.getvalue()
 
 
 def distinct(file: bytes, numbers: Iterator[int]) -> bytes:
@@ -102,29 +116,43 @@ async def measure(url: str, clients: int, requests: list[httpx.Request]) -> tupl
         return seconds, statuses, time.perf_counter() - start
 
 
+def requests_of(
+    kind: str, url: str, store: Path, image: np.ndarray, file: bytes, numbers: Iterator[int], count: int
+) -> list[httpx.Request]:
+    """`count` requests of a kind, no two the same."""
+    if kind == "encode":
+        bodies = [distinct_png(image, numbers) for _ in range(count)]
+        return [httpx.Request("POST", f"{url}/encode", content=body) for body in bodies]
+    files = [distinct(file, numbers) for _ in range(count)]
+    if kind == "decode":
+        return [httpx.Request("POST", f"{url}/decode", content=data) for data in files]
+    names = [f"{next(numbers)}.jnd" for _ in files]
+    for name, data in zip(names, files):
+        (store / name).write_bytes(data)
+    return [httpx.Request("GET", f"{url}/pictures/{name}", headers=ACCEPT) for name in names]
+
+
 def table(codec: ImageCodec, args: argparse.Namespace, image: np.ndarray) -> None:
     """Prints a row for each kind of request and number of clients."""
     file, numbers = codec.encode(image), itertools.count()
     with tempfile.TemporaryDirectory() as store:
         with running(args.model, "--store", store, "--warm", args.size) as service:
             print(f"{codec.name}, {args.size}, one worker, load {os.getloadavg()[0]:.1f}\n")
-            print("| request | clients | sent | answered a second | p50, s | p95, s | 503 | memory, MiB |")
-            print("|---|---|---|---|---|---|---|---|")
-            for kind, clients in itertools.product(("picture", "decode"), args.clients):
-                files = [distinct(file, numbers) for _ in range(max(20, 2 * clients))]
-                if kind == "picture":
-                    for number, data in enumerate(files):
-                        (Path(store) / f"{clients}-{number}.jnd").write_bytes(data)
-                    urls = [f"{service.url}/pictures/{clients}-{number}.jnd" for number in range(len(files))]
-                    requests = [httpx.Request("GET", url, headers=ACCEPT) for url in urls]
-                else:
-                    requests = [httpx.Request("POST", f"{service.url}/decode", content=data) for data in files]
+            print(
+                "| request | clients | sent | 503 | answered a second | p50, s | p95, s | CPU ms an answer | memory, MiB |"
+            )
+            print("|---|---|---|---|---|---|---|---|---|")
+            for kind, clients in itertools.product(("picture", "decode", "encode"), args.clients):
+                count = max(20, 2 * clients)
+                requests = requests_of(kind, service.url, Path(store), image, file, numbers, count)
+                before = service.cpu_seconds()
                 seconds, statuses, whole = asyncio.run(measure(service.url, clients, requests))
+                used = 1e3 * (service.cpu_seconds() - before) / statuses[200]
                 assert set(statuses) <= {200, 503}, statuses
                 half, most = np.percentile(seconds, [50, 95])
                 print(
-                    f"| {kind} | {clients} | {len(requests)} | {statuses[200] / whole:.1f} | {half:.2f} | {most:.2f} | "
-                    f"{statuses[503]} | {service.peak:.0f} |",
+                    f"| {kind} | {clients} | {count} | {statuses[503]} | {statuses[200] / whole:.1f} | {half:.2f} | "
+                    f"{most:.2f} | {used:.0f} | {service.peak:.0f} |",
                     flush=True,
                 )
 
@@ -132,7 +160,7 @@ def table(codec: ImageCodec, args: argparse.Namespace, image: np.ndarray) -> Non
 def hostile(codec: ImageCodec, args: argparse.Namespace, image: np.ndarray) -> bool:
     """Prints what became of each kind of request; whether all was as it should be."""
     expected = cases(codec, image)
-    options = ("--patience", str(PATIENCE), "--max-megabytes", str(BODY_LIMIT / 2**20))
+    options = ("--patience", str(args.patience), "--max-megabytes", str(BODY_LIMIT / 2**20))
     with running(args.model, *options) as service:
         start = time.perf_counter()
         outcomes = asyncio.run(load(service.url, expected, args.hostile, BODY_LIMIT))
@@ -158,6 +186,9 @@ def main() -> int:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 10, 30, 100])
     parser.add_argument("--size", default="256x192", metavar="WxH", help="of the image (default: %(default)s)")
     parser.add_argument("--hostile", type=int, default=200, metavar="N", help="requests at once (default: %(default)s)")
+    parser.add_argument(
+        "--patience", type=float, default=3.0, help="of the service with bad clients, s (default: %(default)s)"
+    )
     args = parser.parse_args()
     codec = jnd_jax.load(args.model)
     size = tuple(map(int, args.size.split("x")))

@@ -97,7 +97,10 @@ async def _patiently(
     """All statuses and the last response of a request that is sent again for as long as the service is busy."""
     statuses: list[int] = []
     while len(statuses) < ATTEMPTS:
-        response = await client.post(path, content=content)
+        try:
+            response = await client.post(path, content=content)
+        except httpx.TransportError as error:  # no answer: status 0
+            response = httpx.Response(0, json={"error": str(error)})
         statuses.append(response.status_code)
         if response.status_code != 503:
             break
