@@ -531,6 +531,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A name that the terminal cannot show ends no job.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if sys.stderr is None:
+        # Closed: `print` would write to standard output, into the image.
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     # Of each damaged tag; `warnings.catch_warnings` does not hold among threads.
     warnings.filterwarnings("ignore", module="PIL")
     files.keep_compiled()

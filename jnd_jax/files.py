@@ -13,6 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 from jnd_jax.errors import JndError
 
@@ -244,8 +245,15 @@ def _count(text: str) -> int:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """What a file, a pipe, or standard input (`STDIN`) holds."""
-    return sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
+    """What a file, a pipe, or standard input (`STDIN`) holds; raises JndError if the latter is closed."""
+    return _open(sys.stdin, "input").read() if path == STDIN else Path(path).read_bytes()
+
+
+def _open(stream: TextIO | None, name: str) -> BinaryIO:
+    """A standard stream in binary; Python has None for one that was closed before it started."""
+    if stream is None:
+        raise JndError(f"Standard {name} is closed: name a file, or connect it.")
+    return stream.buffer
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -255,8 +263,9 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     the old content. A pipe or a device is written through, as is standard output (`STDOUT`).
     """
     if path == STDOUT:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        stream = _open(sys.stdout, "output")
+        stream.write(data)
+        stream.flush()
         return
     path = Path(os.path.realpath(path))
     if _is_special(path):

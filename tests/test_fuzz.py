@@ -10,6 +10,11 @@ from tests.fuzz import targets
 SEEDS = sorted(path for path in targets.CORPUS.rglob("*") if path.is_file())
 
 
+@pytest.mark.parametrize("name", ["plain", "chunks", "grey", "lossless", "deep"])
+def test_seeds_are_of_the_format_of_today(name):
+    targets.stream((targets.CORPUS / "stream" / name).read_bytes())
+
+
 @pytest.mark.parametrize("path", SEEDS, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_seeds_and_what_comes_of_them(path):
     data = path.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -53,6 +54,20 @@ def test_standard_input_and_output_without_home(photo, tiny_model, tmp_path):
     shown = program("decode", "-", "-o", "-", "--format", "png", "--model", tiny_model, input=coded.stdout, **options)
     assert shown.returncode == 0 and images.parse_image(shown.stdout).density == (11811, 11811)
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".safetensors") == ["a.png"]
+
+
+def test_streams_that_are_closed(photo, tiny_model, monkeypatch):
+    received = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", received)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["encode", str(photo), "-o", "-", "--model", str(tiny_model)]) == 0
+    assert bitstream.unpack(received.buffer.getvalue())[0].width == 32
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(JndError, match="input is closed"):
+        files.read_bytes(files.STDIN)
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(JndError, match="output is closed"):
+        files.write_bytes(files.STDOUT, b"")
 
 
 def test_a_relative_cache_folder_is_none_and_is_not_made(tmp_path, monkeypatch):

@@ -53,8 +53,11 @@ class _Tensor:
         return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides).copy()
 
 
-class _Unpickler(pickle.Unpickler):
-    """Unpickles dicts of tensors and plain values; refuses every other class, so that a file cannot run code."""
+class _Unpickler(pickle._Unpickler):
+    """Unpickles dicts of tensors and plain values; refuses every other class, so that a file cannot run code.
+
+    It is the one in Python: that in C allocates whatever indexes of its memo and sizes a damaged file states.
+    """
 
     def __init__(self, file: Any):
         super().__init__(file)
@@ -126,7 +129,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
             return {name: value.numpy() for name, value in content.items() if isinstance(value, _Tensor)}
         except JndError:
             raise
-        # An unpickler raises whatever it meets in a damaged file, MemoryError too: it allocates any size that stands there.
+        # An unpickler raises whatever it meets in a damaged file: MemoryError for a size that it cannot read.
         except Exception as error:
             raise JndError(
                 f"The file {path} is no file that torch.save wrote, or is damaged ({str(error) or type(error).__name__}): "

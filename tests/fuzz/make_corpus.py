@@ -61,13 +61,13 @@ def seeds() -> dict[str, dict[str, bytes]]:
     profile, codec = icc.build("a profile", (2.2,), icc.BT709), jnd_jax.load(str(MODEL))
     alpha = np.tri(9, 12, dtype=np.uint8) * 255
     picture = images.Picture(_PIXELS, alpha, profile, _block(), b"<x/>", (11811, 11811))
+    exact = jnd_jax.policy.Policy("p", "", *2 * [jnd_jax.search.Target("psnr", 1.0)], 90, 0)
     streams = {
         "plain": codec.encode(_PIXELS, 30),
         "chunks": codec.encode(_PIXELS, 30, extras=images.to_chunks(picture), mask=alpha, region_quality=70),
         "grey": codec.encode(_PIXELS[..., 0].astype(np.uint16) * 17, 60),
-        "lossless": codec.encode(
-            _PIXELS, policy=jnd_jax.policy.Policy("p", "", *2 * [jnd_jax.search.Target("psnr", 1.0)], 90, 0)
-        ),
+        "lossless": codec.encode(_PIXELS, policy=exact),
+        "deep": codec.encode(_PIXELS[..., 0].astype(np.uint16) * 17, policy=exact),
     }
     deep = png.build(
         _PIXELS.astype(np.uint16) * 257,
