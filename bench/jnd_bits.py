@@ -19,17 +19,17 @@ from jnd_jax.data import cache
 from jnd_jax.training.validate import choose
 
 
-def log_bits(codec, image: np.ndarray, qualities: list[float], metric_names: list[str]) -> list[float]:
-    """log2 of the bits at one JND by each metric, extrapolated by the nearest two qualities where need be."""
+def log_bits(codec, image: np.ndarray, qualities: list[float], levels: dict[str, float]) -> list[float]:
+    """log2 of the bits at the level of each metric, extrapolated by the nearest two qualities where need be."""
     values, bits = [], []
     for quality in qualities:
         data = codec.encode(image, quality)
         decoded = codec.decode(data)
-        values.append([metrics.measure(name, image, decoded) for name in metric_names])
+        values.append([metrics.measure(name, image, decoded) for name in levels])
         bits.append(np.log2(8 * len(data)))
     result = []
-    for name, column in zip(metric_names, np.array(values).T):
-        beyond = column - metrics.jnd_threshold(name)
+    for level, column in zip(levels.values(), np.array(values).T):
+        beyond = column - level
         if beyond[0] > beyond[-1]:
             beyond = -beyond
         i = int(np.clip(np.searchsorted(beyond, 0.0) - 1, 0, len(qualities) - 2))
@@ -43,14 +43,17 @@ def main() -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--data", required=True, metavar="DIR,DIR")
     parser.add_argument("--metrics", default="ssimulacra2,butteraugli")
-    parser.add_argument("--qualities", default="36,45,54")
+    parser.add_argument("--levels", metavar="V,V", help="values of the metrics; default: those at one JND")
+    parser.add_argument("--qualities", default="36,45,54", help="three or more, around the levels")
     parser.add_argument("--images", type=int, default=36)
     args = parser.parse_args()
     names, qualities = args.metrics.split(","), [float(q) for q in args.qualities.split(",")]
+    values = map(float, args.levels.split(",")) if args.levels else map(metrics.jnd_threshold, names)
+    levels = dict(zip(names, values, strict=True))
     _, validation = cache.split(cache.load_images(args.data.split(",")), 10)
     images = [example["image"] for example in choose(validation, None, args.images, 512)]
     found = {
-        model: np.array([log_bits(jnd_jax.load(model), image, qualities, names) for image in images])
+        model: np.array([log_bits(jnd_jax.load(model), image, qualities, levels) for image in images])
         for model in args.models
     }
     print(f"| model | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
