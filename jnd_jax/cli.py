@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from jnd_jax import __version__, bitstream, files, modelfile, zoo
 from jnd_jax.errors import JndError
 from jnd_jax.files import FAILURES, complain, each, plan, workers_argument, write_bytes
-from jnd_jax.room import Room
+from jnd_jax.memory import MemoryBudget
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,10 +110,10 @@ def _encode(args: argparse.Namespace) -> int:
             if tested in (codec.name, args.model)
         }
 
-    room = _room(args)
+    budget = _memory_budget(args)
 
     def work(source: Path, target: Path) -> str:
-        with room.admit() as wait:
+        with budget.admit() as wait:
             return encoded(source, target, wait)
 
     def encoded(source: Path, target: Path, wait: Callable[[int, int], None]) -> str:
@@ -163,8 +163,8 @@ def _parsed(content: bytes) -> dict[str, Any]:
     return note if isinstance(note, dict) else {"text": text}
 
 
-def _room(args: argparse.Namespace) -> Room:
-    return Room(None if args.memory is None else 1e6 * args.memory)
+def _memory_budget(args: argparse.Namespace) -> MemoryBudget:
+    return MemoryBudget(None if args.memory is None else 1e6 * args.memory)
 
 
 def _image_suffixes() -> tuple[str, ...]:
@@ -203,12 +203,12 @@ def _decode(args: argparse.Namespace) -> int:
 
         return preview.load(model_of(bitstream.unpack(data)[0].model)).decode(data, args.scale)
 
-    room = _room(args)
+    budget = _memory_budget(args)
 
     def work(source: Path, target: Path) -> str:
         data = files.read_bytes(source)
         header = bitstream.arrived(data)[0] if args.partial else bitstream.unpack(data)[0]
-        with room.admit() as wait:
+        with budget.admit() as wait:
             wait(header.width, header.height)
             return decoded(source, target, data)
 

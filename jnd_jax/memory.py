@@ -24,7 +24,7 @@ def available() -> float:
     return min(found, default=float("inf"))
 
 
-class Room:
+class MemoryBudget:
     """Admits images to threads while they fit into memory together. One alone is always admitted."""
 
     def __init__(self, limit: float | None = None):
@@ -34,7 +34,7 @@ class Room:
 
     @contextlib.contextmanager
     def admit(self) -> Iterator[Callable[[int, int], None]]:
-        """A block that codes an image. It calls the function that it gets with width and height, which waits for room."""
+        """A block that codes an image. It calls the function that it gets with width and height, which waits for memory."""
         taken = 0.0
 
         def wait(width: int, height: int) -> None:

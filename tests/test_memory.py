@@ -8,20 +8,20 @@ import time
 import pytest
 
 from jnd_jax.cli import main
-from jnd_jax.room import Room, available
+from jnd_jax.memory import MemoryBudget, available
 
 from .test_program import PHOTO
 
 
 @pytest.mark.parametrize(("limit", "together"), [(1e6, 1), (900e6, 2), (None, 3)])
-def test_images_wait_for_room(limit, together, monkeypatch):
-    monkeypatch.setattr("jnd_jax.room.available", lambda: 1.4e9)
-    room, running, most = Room(limit), 0, 0
+def test_images_wait_for_memory(limit, together, monkeypatch):
+    monkeypatch.setattr("jnd_jax.memory.available", lambda: 1.4e9)
+    budget, running, most = MemoryBudget(limit), 0, 0
     arrived = threading.Barrier(together, timeout=10)
 
     def work():
         nonlocal running, most
-        with room.admit() as wait:
+        with budget.admit() as wait:
             wait(1000, 1000)
             running += 1
             most = max(most, running)
@@ -37,10 +37,10 @@ def test_images_wait_for_room(limit, together, monkeypatch):
     assert (most, running) == (together, 0) and not arrived.broken
 
 
-def test_what_fails_gives_its_room_back():
-    room = Room(1)
+def test_what_fails_gives_its_memory_back():
+    budget = MemoryBudget(1)
     for _ in range(2):
-        with pytest.raises(ValueError, match="damaged"), room.admit() as wait:
+        with pytest.raises(ValueError, match="damaged"), budget.admit() as wait:
             wait(8, 8)
             raise ValueError("damaged")
     assert available() > 0
