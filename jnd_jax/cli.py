@@ -191,38 +191,36 @@ def _decode(args: argparse.Namespace) -> int:
     pairs = plan(args.inputs, args.output, (".jnd",), images.WRITE_SUFFIXES, f".{args.format}")
     model_of = functools.cache(lambda digest: args.model or str(modelfile.find_by_hash(digest)))
 
-    def whole(data: bytes) -> images.Picture:
+    def whole(header: bitstream.Header, chunks: Mapping[str, bytes], data: bytes) -> images.Picture:
         import jnd_jax
 
-        header, chunks = bitstream.unpack(data)
         crop = images.Crop(*args.crop, image_width=header.width, image_height=header.height) if args.crop else None
         return images.from_chunks(jnd_jax.load(model_of(header.model)).decode(data, args.crop), chunks, crop)
 
-    def small(data: bytes) -> images.Picture:
+    def small(header: bitstream.Header, data: bytes) -> images.Picture:
         from jnd_jax import preview
 
-        return preview.load(model_of(bitstream.unpack(data)[0].model)).decode(data, args.scale)
+        return preview.load(model_of(header.model)).decode(data, args.scale)
 
     budget = _memory_budget(args)
 
     def work(source: Path, target: Path) -> str:
         data = files.read_bytes(source)
-        header = bitstream.arrived(data)[0] if args.partial else bitstream.unpack(data)[0]
+        header, chunks = bitstream.arrived(data)[:2] if args.partial else bitstream.unpack(data)
         with budget.admit() as wait:
             wait(header.width, header.height)
-            return decoded(source, target, data)
+            return decoded(source, target, header, chunks, data)
 
-    def decoded(source: Path, target: Path, data: bytes) -> str:
+    def decoded(source: Path, target: Path, header: bitstream.Header, chunks: Mapping[str, bytes], data: bytes) -> str:
         note = ""
         if args.partial:
             import jnd_jax
 
-            header, chunks, _ = bitstream.arrived(data)
             pixels, share = jnd_jax.load(model_of(header.model)).decode_partial(data)
             picture = images.from_chunks(pixels, chunks)
             note = "" if share == 1 else f"  PARTIAL: {share:.0%} of the latents arrived"
         else:
-            picture = (small if args.scale else whole)(data)
+            picture = small(header, data) if args.scale else whole(header, chunks, data)
         suffix = target.suffix if target.suffix.lower() in images.WRITE_SUFFIXES else f".{args.format}"
         write_bytes(target, images.format_image(picture, suffix))
         height, width = picture.pixels.shape[:2]
