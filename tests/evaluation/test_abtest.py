@@ -294,3 +294,9 @@ def test_pictures_are_shown_pixel_by_pixel(test, served, scaling):
     for left, top, width, natural in boxes:
         assert width == pytest.approx(natural, abs=0.03)
         assert left == pytest.approx(round(left), abs=0.03) and top == pytest.approx(round(top), abs=0.03)
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_does_not_exist_is_refused(tmp_path, port):
+    with pytest.raises(JndError, match=f"port of 0 to 65535, not {port}"):
+        server.server(tmp_path, port)

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--pairs", type=int, default=1, help="pairs of conditions, for Holm (default: %(default)s)")
     host = actions.add_parser("serve", help="run the test on this machine")
     host.add_argument("folder", type=Path, metavar="DIR", help="what `build` wrote")
-    host.add_argument("--port", type=int, default=8000)
+    host.add_argument("--port", type=int, default=8000, help="(default: %(default)s; 0: any that is free)")
     host.add_argument(
         "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for a lab's network (default: %(default)s)"
     )

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from jnd_jax.errors import JndError
 from jnd_jax.evaluation.abtest.answers import SUBJECT
 from jnd_jax.files import write_bytes
 
@@ -37,7 +38,12 @@ def server(folder: Path, port: int = 0, host: str = "127.0.0.1") -> ThreadingHTT
 
     Every answer is sent with all earlier ones of its subject, and the file is replaced in one step: a closed
     browser loses nothing.
+
+    Raises:
+        JndError: no such port.
     """
+    if not 0 <= port <= 65535:
+        raise JndError(f"Give a port of 0 to 65535, not {port}.")
     content = (folder / "index.html").read_bytes()
     test = json.loads((folder / "test.json").read_text(encoding="utf-8"))["id"]
     answers = folder / "answers"
