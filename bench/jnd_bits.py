@@ -1,6 +1,6 @@
 """Bits at one just-noticeable difference on validation photographs: what models are chosen by.
 
-    python -m bench.jnd_bits jnd-perceptual-4 jnd-perceptual-5 --data photos/,cid22/
+    python -m bench.jnd_bits jnd-perceptual-6 mine.safetensors --data photos/,cid22/
 
 Every tenth photograph by name, its central 512x512 pixels: none that the models were trained on with these folders. Each
 is coded at a few qualities; the bits at the metric's level for one JND are interpolated in log bits. Prints a Markdown

@@ -2,12 +2,12 @@
 
 It keeps its learning rate: a run to go on with whenever there is time. A branch of it whose learning rate falls
 (`train.branch_from`, `train.decay_from_step`) is what ships. Its analysis is larger than that of `base.py`, which
-costs nothing when files are decoded, and it rounds by visible errors, as the encoder then does. trunks/ keeps what it has
-reached, without the optimizer's state.
+costs nothing when files are decoded, and it rounds by visible errors, as the encoder then does. It begins where the shipped
+model stands.
 
 python train.py --config configs/jnd_perceptual.py --workdir runs/trunk --config.data.path=photos/,cid22/
-Result: jnd-perceptual-5, after 1520 steps on one CPU core and 2305 on a GPU; the trunk has gone on for 1699 steps since.
-See docs/training-log.md for each.
+Result: the transforms of jnd-perceptual-6, after 1520 steps on one CPU core and 2305 on a GPU. Its entropy model was then
+trained on alone. See docs/training-log.md for each.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
         stages=((_STEPS, 128, 16),),
         learning_rate=1.5e-3,
         decay_from_step=_STEPS,
-        init_from="trunks/jnd-perceptual.safetensors",
+        init_from="jnd-perceptual-6",
     )
     config.eval.every = 1000
     return config

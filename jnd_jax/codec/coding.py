@@ -168,18 +168,23 @@ class LatentCoder:
             for dtype in (np.int16, np.uint8)
         )
 
-        def code(rows: slice, group: int, half: int, index: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        def operands(rows: slice, group: int, half: int) -> tuple[np.ndarray, np.ndarray]:
             channels, here = self.group_channels[group], at(half, rows)
             gain = self.log_inverse_gain_at(here[..., 0], channels)
             weight = hyper.distortion_weight(np, here, gain, energy(rows, channels, half))
-            rounded = self._quantise(latents[half][rows][..., channels] - mean, index, weight)
-            indexes[half][group][rows], all_symbols[half][group][rows] = index, rounded
-            return rounded
+            y = latents[half][rows][..., channels]
+            return y, np.broadcast_to(weight, y.shape)
 
-        wave = Wavefront(self._folded_scale, self.mean, shape[0], level, offset)
+        def code(mean: np.ndarray, index: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
+            return self._quantise(y - mean, index, weight)
+
+        def keep(rows: slice, group: int, half: int, coded: np.ndarray, index: np.ndarray) -> None:
+            indexes[half][group][rows], all_symbols[half][group][rows] = index, coded
+
+        wave = Wavefront(self._folded_scale, self.mean, shape[0], level, offset, operands, code, keep)
         for rows in strips(*shape[:2], self.passes):
             z = prepare(rows, max(rows.start - self.passes - 1, 0))
-            wave.advance(z, rows.stop, code)
+            wave.advance(z, rows.stop)
         writer = back_end(coder)[0](self.y_tables)
         for _ in self.group_channels:
             for half in (0, 1):
@@ -263,10 +268,11 @@ class LatentCoder:
         """Gained latents in strips of rows, from the symbols of `_decode_symbols`."""
         height, width = (2 * side for side in z.shape[:2])
         unused = lambda *_: None
-        wave = Wavefront(None, dict(self.mean, groups=self.mean["groups"][:groups]), height, unused, unused)
-        code = lambda rows, group, half, index, mean: decoded[half][group][rows]
+        mean = dict(self.mean, groups=self.mean["groups"][:groups])
+        known = lambda rows, group, half: (decoded[half][group][rows],)
+        wave = Wavefront(None, mean, height, unused, unused, known, lambda mean, coded: coded, unused)
         for rows in strips(height, width, wave.passes):
-            yield hyper.interleave(np, *wave.advance(z, rows.stop, code))
+            yield hyper.interleave(np, *wave.advance(z, rows.stop))
 
     def log_inverse_gain_at(self, quality: Quality, channels: slice = slice(None)) -> np.ndarray:
         """`log_inverse_gain`, linear between the nodes: (M,) at one quality in 0..1000, (h, w, M) at (h, w) of them."""
@@ -294,7 +300,7 @@ class LatentCoder:
         start = self.y_start[level] + half
         bits = lambda s: self.y_bits[(start + np.where(inside, s, 0)).astype(np.int64)]
         distortion = (value - lower) ** 2 - (value - symbol) ** 2
-        better = inside & (bits(symbol) - bits(lower) > np.broadcast_to(weight, residual.shape)[at] * distortion)
+        better = inside & (bits(symbol) - bits(lower) > weight[at] * distortion)
         rounded[at] = np.where(better, lower, symbol)
         return rounded
 
@@ -345,10 +351,13 @@ def latent_coder(params: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarr
     """The coder of a model file's `params` and `tables` (see `freeze.coding_tables`).
 
     Raises:
-      JndError: the tables are not those of a lapped codec.
+      JndError: the model is not a lapped codec of this version.
     """
     if "scale_offset" not in tables:
         raise JndError("The model has no integer tables to code with: use a model of the 'lapped' family.")
+
+    if "mean_0_above" not in params:
+        raise JndError("The model is of an earlier version: get one of this version, or train it anew.")
 
     def float_layer(name):
         return {part: np.asarray(params[f"{name}_{part}"], np.float32) for part in ("weight", "bias")}
@@ -359,8 +368,10 @@ def latent_coder(params: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarr
 
     def mean_group(i):
         names = [name for name in _GROUP_LAYERS if f"mean_{i}_{name}_weight" in params]
-        cross = {"cross": np.asarray(params[f"mean_{i}_cross"], np.float32)}
-        return {name: float_layer(f"mean_{i}_{name}") for name in names} | cross
+        shares = {"cross": np.asarray(params[f"mean_{i}_cross"], np.float32)}
+        if not i:
+            shares["above"] = hyper.shares_from_above(np, np.asarray(params["mean_0_above"], np.float32))
+        return {name: float_layer(f"mean_{i}_{name}") for name in names} | shares
 
     def scale_group(i):
         names = [name for name in _GROUP_LAYERS if f"scale.{i}.{name}.weight" in tables]

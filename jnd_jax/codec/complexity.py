@@ -78,6 +78,6 @@ def _hyper_synthesis(params: Mapping[str, Any]) -> float:
             continue
         if name.endswith("_weight"):
             total += value.size * _RUNS.get(name.split("_")[-2], 1)
-        elif name.endswith("_cross"):
+        elif name.endswith(("_cross", "_above")):
             total += value.size / 2
     return total / BLOCK**2 / 1e3

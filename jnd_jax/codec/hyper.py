@@ -9,7 +9,8 @@ predicted in this unit.
 **Passes.** The channels form groups, the strongest first. Each group is coded in two passes over a checkerboard: first
 the anchors (blocks with even row + column), then the other blocks. Each pass sees the hyper-latents and all groups
 before its own. A group's second pass also sees the group's anchors (He et al., "Checkerboard Context Model", CVPR 2021;
-"ELIC", CVPR 2022). The arrays of one pass are halves: (..., h/2, w/2, 2, channels), see `halves`.
+"ELIC", CVPR 2022). The means of the first group's anchors also follow those of the row above, see `code_from_above`. The
+arrays of one pass are halves: (..., h/2, w/2, 2, channels), see `halves`.
 
 **The scale path is an integer network.** Activations are integers 0..255. Weights are integers so small that no sum can
 reach 2^24. float32 carries such integers exactly in any order of summation, so every runtime computes the same scale
@@ -425,6 +426,57 @@ def means(xp, p: Params, features, lower, near, linear):
     return mean
 
 
+def shares_from_above(xp, above):
+    """(2, c) parameters as shares for `code_from_above`, at most 1 in sum: rounding errors must not grow from row to row."""
+    return above / xp.maximum(xp.sum(xp.abs(above), axis=0), 1)
+
+
+def code_from_above(xp, above, code: Callable, start, mean, *operands):
+    """Codes a group's anchors row after row: each mean also knows how far the means of the row above it were off.
+
+    Hyper-latents tell little of the lowest frequencies, so that where a mean is off, those beside it are too. An anchor takes a
+    share of the deviations (gained latent less mean without them) of the two anchors diagonally above it: a prediction as in
+    DPCM, of means alone. Scale indexes do not depend on it, so that all symbols are still one pass.
+
+    Args:
+      xp: numpy or jax.numpy.
+      above: (2, c) shares of the deviations above left and above right; beyond the border these are 0.
+      code: (means, *operands) -> symbols, element by element.
+      start: (..., w/2, c) deviations of the last row above the first; zeros at the top.
+      mean: (..., h/2, w/2, 2, c), from `means`.
+      operands: what `code` needs, of the same shape.
+
+    Returns:
+      Symbols and means, both (..., h/2, w/2, 2, c), and the deviations of the last row.
+    """
+    left, right = above[0], above[1]
+
+    def row(deviation, cells):
+        mean, *more = (x[..., 0, :] for x in cells)
+        beyond = xp.zeros_like(deviation[..., :1, :])
+        shift = left * xp.concatenate([beyond, deviation[..., :-1, :]], axis=-2) + right * deviation
+        even = code(mean + shift, *more), mean + shift
+        deviation = even[0] + shift
+        mean, *more = (x[..., 1, :] for x in cells)
+        shift = left * deviation + right * xp.concatenate([deviation[..., 1:, :], beyond], axis=-2)
+        odd = code(mean + shift, *more), mean + shift
+        return odd[0] + shift, tuple(xp.stack(pair, axis=-2) for pair in zip(even, odd))
+
+    rows = [xp.moveaxis(x, -4, 0) for x in (mean, *operands)]
+    if xp is np:
+        made = []
+        for cells in zip(*rows):
+            start, coded = row(start, cells)
+            made.append(coded)
+        symbols, mean = (np.stack(part, axis=-4) for part in zip(*made))
+        return symbols, mean, start
+    from jax import lax
+
+    start, made = lax.scan(row, start, tuple(rows))
+    symbols, mean = (xp.moveaxis(x, 0, -4) for x in made)
+    return symbols, mean, start
+
+
 class Coded(NamedTuple):
     """What `passes` gives, each (..., h, w, M).
 
@@ -439,7 +491,9 @@ class Coded(NamedTuple):
     indexes: Any
 
 
-def passes(xp, q: Params, p: Params, z, level, offset, code: Callable, floor: Callable = np.floor) -> Coded:
+def passes(
+    xp, q: Params, p: Params, z, level, offset, operands: Callable, code: Callable, floor: Callable = np.floor
+) -> Coded:
     """Runs all passes over the latents, in the order of coding. `wavefront` does the same in strips.
 
     Args:
@@ -449,8 +503,9 @@ def passes(xp, q: Params, p: Params, z, level, offset, code: Callable, floor: Ca
       z: (..., h/4, w/4, Cz) integer hyper-latents.
       level: `quality_level`, (..., h, w, 1) or (..., 1, 1, 1).
       offset: `scale_offset`, (..., h, w, M) or (..., 1, 1, M).
-      code: (channels, half, scale indexes, means) -> symbols: codes or decodes one pass. `channels` is a slice. `half`
-        is 0 for the anchors, 1 for the other blocks. Arrays are halves of these channels.
+      operands: (channels, half) -> what `code` needs of a pass, halves of these channels. `channels` is a slice. `half` is
+        0 for the anchors, 1 for the other blocks.
+      code: (means, scale indexes, *operands) -> symbols, element by element.
       floor: numpy.floor, or one with a straight-through gradient.
     """
     split = lambda x: (x[..., None, :],) * 2 if x.shape[-3] == 1 else halves(xp, x)
@@ -474,7 +529,12 @@ def passes(xp, q: Params, p: Params, z, level, offset, code: Callable, floor: Ca
                 xp, scale_group, of_scale[half], level[half], lower_scale[half], near_scale, offset_here, floor
             )
             mean = means(xp, mean_group, of_mean[half], lower_mean[half], *near_mean)
-            symbols = code(channels, half, index, mean)
+            given = index, *operands(channels, half)
+            if half or channels.start:
+                symbols = code(mean, *given)
+            else:
+                top = xp.zeros_like(mean[..., 0, :, 0, :])
+                symbols, mean, _ = code_from_above(xp, mean_group["above"], code, top, mean, *given)
             coded[half].append(Coded(symbols, symbols + mean, index))
     return Coded(*(interleave(xp, *parts) for parts in zip(*(joined(xp, half) for half in coded))))
 
@@ -495,7 +555,11 @@ def gained_latents(xp, p: Params, z, symbols):
         for half in (0, 1):
             if half:
                 near = mean_near(xp, group, y_hat[0][-1], compress(xp, y_hat[0][-1]))
-            y_hat[half].append(symbols[half][..., channels] + means(xp, group, features[half], lower[half], *near))
+            here, mean = symbols[half][..., channels], means(xp, group, features[half], lower[half], *near)
+            if not half and not channels.start:
+                top = xp.zeros_like(mean[..., 0, :, 0, :])
+                _, mean, _ = code_from_above(xp, group["above"], lambda _, known: known, top, mean, here)
+            y_hat[half].append(here + mean)
     return interleave(xp, *(xp.concatenate(half, axis=-1) for half in y_hat))
 
 

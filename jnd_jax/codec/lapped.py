@@ -250,6 +250,9 @@ class LappedCodec(nn.Module):
             group["mid"] = self._dense(f"mean_{i}_mid", n, n, gain=0.2)
             group["out"] = self._dense(f"mean_{i}_out", n, size, gain=0.0)
             group["cross"] = self.param(f"mean_{i}_cross", nn.initializers.zeros, (4, size))
+            if not before:
+                above = self.param(f"mean_{i}_above", nn.initializers.zeros, (2, size))
+                group["above"] = hyper.shares_from_above(jnp, above)
             path["groups"].append(group)
         return path
 
@@ -322,16 +325,28 @@ class LappedCodec(nn.Module):
             rate of the rounded symbols, which they have to code.
         """
         y = self.analysis(x, quality)
-        z = jnp.clip(self.hyper_analysis(y), -hyper.Z_MAX, hyper.Z_MAX)
-        z_hat = ste_round(z)
-        y_noise, z_noise = (0.0, 0.0) if keys is None else _noise(keys, y.shape[1:], z.shape[1:])
-        node = hyper.nearest_node(quality).astype(jnp.int32)
-        density = jax.tree.map(lambda p: p[node], self.factorized)
-        bits_z = jax.vmap(factorized_bits)(density, z_hat if keys is None else z + z_noise)
-
-        coded, bits_y = self.rate(y, z_hat, quality, distortion.log_activity(x), None if keys is None else y_noise)
+        y_noise, z_noise = (None, None) if keys is None else self.noise(keys, y.shape)
+        z_hat, bits_z = self.hyper_latents_and_rate(y, quality, z_noise)
+        coded, bits_y = self.rate(y, z_hat, quality, distortion.log_activity(x), y_noise)
         total = partial(jnp.sum, axis=(1, 2, 3))
         return Forward(self.synthesis(coded.y_hat, quality), total(bits_y), total(bits_z), jnp.sum(bits_y, -1))
+
+    def noise(self, keys, shape) -> tuple[jax.Array, jax.Array]:
+        """Uniform noise in +-.5 for y and z, from (B,) keys and the shape of y."""
+        return _noise(keys, shape[1:], (*(side // linear.GRID for side in shape[1:3]), self.hyper_latents))
+
+    def hyper_latents_and_rate(self, y, quality, noise=None) -> tuple[jax.Array, jax.Array]:
+        """Integer hyper-latents (B, h/4, w/4, Cz) of gained latents, and the estimated bits of each.
+
+        Args:
+          y: (B, h, w, M).
+          quality: (B,) in 0..1000.
+          noise: from `noise`: the rate is that of z + noise. None: that of the integers.
+        """
+        z = jnp.clip(self.hyper_analysis(y), -hyper.Z_MAX, hyper.Z_MAX)
+        z_hat, node = ste_round(z), hyper.nearest_node(quality).astype(jnp.int32)
+        density = jax.tree.map(lambda p: p[node], self.factorized)
+        return z_hat, jax.vmap(factorized_bits)(density, z_hat if noise is None else z + noise)
 
     def rate(self, y, z_hat, quality, log_activity, noise=None) -> tuple[hyper.Coded, jax.Array]:
         """The rate in training: the latents as they are coded, and the estimated bits of each. See `__call__`.
@@ -366,13 +381,11 @@ class LappedCodec(nn.Module):
         weight = hyper.halves(jnp, jax.lax.stop_gradient(jnp.broadcast_to(weight, y.shape)))
         latents = hyper.halves(jnp, y)
 
-        def code_pass(channels, half, index, mean):
-            residual = latents[half][..., channels] - mean
-            return ste_rdo_round(residual, hyper.scale(jnp, index), weight[half][..., channels])
-
+        operands = lambda channels, half: (latents[half][..., channels], weight[half][..., channels])
+        code = lambda mean, index, y, weight: ste_rdo_round(y - mean, hyper.scale(jnp, index), weight)
         level, offset = hyper.quality_level(per_image), self._offset_at(quality)
         scale_path = hyper.folded(self.integer_scale_path())
-        return hyper.passes(jnp, scale_path, self.mean_path, z_hat, level, offset, code_pass, ste_floor)
+        return hyper.passes(jnp, scale_path, self.mean_path, z_hat, level, offset, operands, code, ste_floor)
 
     def _offset_at(self, quality):
         return ste_round(_interpolate(self.integer_scale_offset(), quality))

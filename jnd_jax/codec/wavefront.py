@@ -110,7 +110,15 @@ class Wavefront:
     """All passes, strip after strip."""
 
     def __init__(
-        self, scale: Mapping[str, Any] | None, mean: Mapping[str, Any], height: int, level: Callable, offset: Callable
+        self,
+        scale: Mapping[str, Any] | None,
+        mean: Mapping[str, Any],
+        height: int,
+        level: Callable,
+        offset: Callable,
+        operands: Callable,
+        code: Callable,
+        keep: Callable,
     ):
         """Starts above the first strip.
 
@@ -120,11 +128,16 @@ class Wavefront:
           height: rows of cells of the image.
           level: (half, rows) -> `hyper.quality_level` of these blocks, float32, broadcastable to (rows, w/2, 2, 1).
           offset: (half, rows, channels) -> `hyper.scale_offset`, float32, broadcastable to (rows, w/2, 2, channels).
+          operands: (rows, group, half) -> what `code` needs of one pass in these rows, each (rows, w/2, 2, channels).
+          code: (means, scale indexes, *operands) -> symbols, element by element. Without a scale path there are no indexes.
+          keep: (rows, group, half, symbols, scale indexes or None) takes what was coded.
         """
         self.channels = hyper.group_channels(mean)
         self.passes = 2 * len(self.channels)
         total = self.channels[-1].stop
         self._height, self._level, self._offset, self._end = height, level, offset, 0
+        self._operands, self._code, self._keep = operands, code, keep
+        self._above: np.ndarray | None = None
         of_mean = hyper.mean_features, hyper.mean_lower, hyper.mean_near
         of_scale = hyper.scale_features, hyper.scale_lower, hyper.scale_near
         self._mean = _Path(mean, of_mean, total, np.float32)
@@ -132,13 +145,12 @@ class Wavefront:
         self._y_hat = Rows(), Rows()
 
     @single_blas_thread
-    def advance(self, z: Any, end: int, code: Callable) -> tuple[np.ndarray, np.ndarray]:
+    def advance(self, z: Any, end: int) -> tuple[np.ndarray, np.ndarray]:
         """Takes in the strip that ends at row `end`, and returns the latents of the rows that are now complete.
 
         Args:
           z: hyper-latents, which `z[rows]` must give up to two rows beyond the strip.
           end: the next end of `strips`.
-          code: (rows, group, half, scale indexes or None, means) -> symbols of one pass in these rows.
 
         Returns:
           Both halves (rows, w/2, 2, M) of their gained latents.
@@ -153,10 +165,10 @@ class Wavefront:
         rows = strip
         for number in range(self.passes):
             rows = slice(max(start - number, 0), end if end == self._height else end - number)
-            self._pass(number, rows, code)
+            self._pass(number, rows)
         return self._y_hat[0][rows], self._y_hat[1][rows]
 
-    def _pass(self, number: int, rows: slice, code: Callable) -> None:
+    def _pass(self, number: int, rows: slice) -> None:
         group, half = divmod(number, 2)
         channels, index = self.channels[group], None
         if self._scale:
@@ -165,7 +177,16 @@ class Wavefront:
             index = hyper.scale_indexes(np, self._scale.groups[group], seen, level, lower, near, offset)
         seen, lower, near = self._mean.context(group, half, channels, rows, self._height, self._y_hat[0])
         mean = hyper.means(np, self._mean.groups[group], seen, lower, *(near or (None, None)))
-        symbols = code(rows, group, half, index, mean)
+        given = [*([] if index is None else [index]), *self._operands(rows, group, half)]
+        if number:
+            symbols = self._code(mean, *given)
+        else:
+            # The first pass covers each row once, in order.
+            above = np.zeros_like(mean[0, :, 0]) if self._above is None else self._above
+            symbols, mean, self._above = hyper.code_from_above(
+                np, self._mean.groups[0]["above"], self._code, above, mean, *given
+            )
+        self._keep(rows, group, half, symbols, index)
         mean += symbols
         self._y_hat[half][rows][..., channels] = mean
         if number == self.passes - 1:

@@ -88,6 +88,19 @@ def _arcsinh(x: tf.Tensor) -> tf.Tensor:
     return tf.sign(x) * tf.math.log(tf.abs(x) + tf.sqrt(x * x + 1.0))
 
 
+def _deviations(above: tf.Variable, symbols: tf.Tensor) -> tf.Tensor:
+    """What `hyper.code_from_above` adds to means, plus the symbols themselves; both (B, h/2, w/2, 2, c)."""
+
+    def row(last: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:
+        last = last[..., 1, :]
+        even = cells[..., 0, :] + above[0] * tf.pad(last, [[0, 0], [1, 0], [0, 0]])[:, :-1] + above[1] * last
+        odd = cells[..., 1, :] + above[0] * even + above[1] * tf.pad(even, [[0, 0], [0, 1], [0, 0]])[:, 1:]
+        return tf.stack([even, odd], axis=-2)
+
+    rows = tf.transpose(symbols, [1, 0, 2, 3, 4])
+    return tf.transpose(tf.scan(row, rows, tf.zeros_like(rows[0])), [1, 0, 2, 3, 4])
+
+
 def _conv(p: Mapping[str, tf.Variable], x: tf.Tensor) -> tf.Tensor:
     return tf.nn.conv2d(x, p["kernel"], 1, "SAME") + p["bias"]
 
@@ -262,6 +275,8 @@ class Decoder(tf.Module):
             if groups:
                 x = _relu(_layer(group["embed"], _arcsinh(tf.concat(groups, axis=-1))))
                 lower = _halves(_relu(_layer(group["context"], _patches(x))))
+            if not groups:
+                anchors = _deviations(group["above"], anchors)
             anchors += self._group_means(group, features[0], lower[0], None)
             others += self._group_means(group, features[1], lower[1], anchors)
             groups.append(_interleave(anchors, others))

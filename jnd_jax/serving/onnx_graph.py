@@ -39,7 +39,7 @@ class Graph:
         return self._node(op, names, **attributes)
 
     def _node(self, op: str, inputs: Sequence[Value], **attributes) -> Value:
-        output = f"{op.lower()}_{len(self._nodes)}"
+        output = f"{self._name}_{op.lower()}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(op, inputs, [output], **attributes))
         return output
 
@@ -48,7 +48,7 @@ class Graph:
         array = np.asarray(value)
         array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float32)
         small = smallest(array) if array.dtype == np.float32 and array.size >= _LARGE else array
-        name = f"constant_{len(self._constants)}"
+        name = f"{self._name}_constant_{len(self._constants)}"
         self._constants[name] = numpy_helper.from_array(small, name)
         return name if small.dtype == array.dtype else self._node("Cast", [name], to=TensorProto.FLOAT)
 
@@ -64,12 +64,22 @@ class Graph:
 
     def model(self) -> onnx.ModelProto:
         """The checked model."""
-        graph = helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, list(self._constants.values()))
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="jnd_jax"
+            self._graph(), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="jnd_jax"
         )
         onnx.checker.check_model(model, full_check=True)
         return model
+
+    def _graph(self) -> onnx.GraphProto:
+        constants = list(self._constants.values())
+        return helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, constants)
+
+    def scan(self, body: Graph, start: Value, rows: Value, axis: int) -> Value:
+        """Runs `body`, (state, row) -> (state, row), over `rows` along an axis: the rows that it gives, along the same one."""
+        state, made = (f"{self._name}_scan_{len(self._nodes)}_{part}" for part in ("state", "rows"))
+        along = dict(num_scan_inputs=1, scan_input_axes=[axis], scan_output_axes=[axis])
+        self._nodes.append(helper.make_node("Scan", [start, rows], [state, made], body=body._graph(), **along))
+        return made
 
     def cast(self, value: Value, dtype: type) -> Value:
         return self("Cast", value, to=_TYPES[np.dtype(dtype)])

@@ -1,7 +1,7 @@
 """ONNX models of the decoder, of any batch and size: what a range decoder needs pass by pass, and pixels.
 
-`features` makes features of the hyper-latents; `pass-N`, for each pass of `codec.hyper`, scale indexes and means;
-`synthesize` the image. The arithmetic is that of `codec.hyper` and `codec.lapped`, which say what each step does. The
+`features` makes features of the hyper-latents; `pass-N`, for each pass of `codec.hyper`, scale indexes and means; `above`,
+run after the first pass, the gained latents of its symbols and means; `synthesize` the image. The arithmetic is that of `codec.hyper` and `codec.lapped`, which say what each step does. The
 integer scale path is matrix products of integers below 2^24 in float32, which every runtime computes exactly.
 
 Arrays are (B, h, w, channels), h and w in blocks of 16 pixels, or halves (B, h/2, w/2, 2, channels) of them, see
@@ -180,6 +180,31 @@ def latent_pass(coder: coding.LatentCoder, number: int) -> onnx.ModelProto:
     return g.model()
 
 
+def from_above(coder: coding.LatentCoder) -> onnx.ModelProto:
+    """`symbols` and `means` of the first pass, halves -> `y`, their gained latents; see `hyper.code_from_above`."""
+    above = coder.mean["groups"][0]["above"]
+    channels = above.shape[-1]
+    row = Graph("row")
+    last = row.input("last", np.float32, ("B", "w/2", channels))
+    cells = row.input("cells", np.float32, ("B", "w/2", 2, channels))
+    at = lambda i: row("Squeeze", row.slice(cells, 2, i, i + 1), [2])
+    beside = lambda x, pads, start, stop: row.slice(row("Pad", x, pads), 1, start, stop)
+
+    def deviations(symbols: Value, left: Value, right: Value) -> Value:
+        return row("Add", symbols, row("Add", row("Mul", left, above[0]), row("Mul", right, above[1])))
+
+    even = deviations(at(0), beside(last, [0, 1, 0, 0, 0, 0], 0, -1), last)
+    odd = deviations(at(1), even, beside(even, [0, 0, 0, 0, 1, 0], 1, None))
+    both = row.concat([row("Unsqueeze", x, [2]) for x in (even, odd)], 2)
+    row.output("next", odd, np.float32, ("B", "w/2", channels))
+    row.output("made", both, np.float32, ("B", "w/2", 2, channels))
+    g = Graph("above")
+    symbols, means = (g.input(name, np.float32, (*_HALF, channels)) for name in ("symbols", "means"))
+    first = g("Squeeze", g.slice(g("Squeeze", g.slice(symbols, 1, 0, 1), [1]), 2, 0, 1), [2])
+    g.output("y", g("Add", means, g.scan(row, g("Mul", first, 0.0), symbols, 1)), np.float32, (*_HALF, channels))
+    return g.model()
+
+
 def _width(layer: Layer) -> int:
     return layer["bias"].shape[-1]
 
@@ -331,10 +356,10 @@ def synthesize(model: ModelFile) -> onnx.ModelProto:
 
 
 def graphs(model: ModelFile) -> dict[str, onnx.ModelProto]:
-    """All ONNX models of a decoder by name, in the order in which they run."""
+    """All ONNX models of a decoder by name."""
     coder = coding.latent_coder(model.params, model.tables)
     passes = {f"pass-{i}": latent_pass(coder, i) for i in range(coder.passes)}
-    return {"features": features(coder), **passes, "synthesize": synthesize(model)}
+    return {"features": features(coder), **passes, "above": from_above(coder), "synthesize": synthesize(model)}
 
 
 class Runner:
@@ -369,12 +394,14 @@ class Runner:
         qualities = [quality[..., None]] * 2 if one else [x[..., 0] for x in hyper.halves(np, quality[..., None])]
         joined = lambda coded: {"symbols": _join(coded, "symbols"), "y": _join(coded, "y_hat")} if coded else {}
         groups: list[hyper.Coded] = []
-        for number in range(0, len(self._sessions) - 2, 2):
+        for number in range(0, len(self._sessions) - 3, 2):
             given, pair = shared | joined(groups), []
             for half in (0, 1):
                 out = self._run(f"pass-{number + half}", given | joined(pair) | {"quality": qualities[half]})
                 symbols = decode(number + half, out["indexes"])
-                pair.append(hyper.Coded(symbols, symbols + out["means"], out["indexes"]))
+                first = number + half == 0
+                y = self._run("above", out | {"symbols": symbols})["y"] if first else symbols + out["means"]
+                pair.append(hyper.Coded(symbols, y, out["indexes"]))
                 given |= out
             groups.append(hyper.Coded(*(hyper.interleave(np, a, b) for a, b in zip(*pair))))
         return hyper.Coded(*(np.concatenate(parts, axis=-1) for parts in zip(*groups)))

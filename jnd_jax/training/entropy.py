@@ -2,8 +2,9 @@
 
     python -m jnd_jax.training.entropy MODEL --workdir runs/entropy --data photos/ --steps 2000
 
-MODEL is a model's name or file whose transforms are taken; its channels are put in the order of their magnitude, as the
-groups of `codec.hyper` want them. Scale path and mean path start anew, with biases counted on the latents. The run
+MODEL is a model's name or file whose transforms are taken. With --keep its entropy model is trained on. Otherwise its
+channels are put in the order of their magnitude, as the groups of `codec.hyper` want them, and scale path and mean path
+start anew, with biases counted on the latents. The run
 writes checkpoints, metrics.jsonl and at the end model.safetensors, with which joint training can begin
 (`train.init_from`); the same command resumes it.
 """
@@ -37,6 +38,7 @@ CROP = 16  # blocks a side of a training example
 QUALITIES: tuple[int, ...] = (100, 300, 500, 700, 900)
 _LARGEST = 512  # pixels a side of what is taken of a photograph
 _TRAINED = ("scale_", "mean_")
+_HYPER_LATENTS = ("hyper_analysis", "factorized")
 # Photographs vary: the typical deviation of a latent lies this far (in nats) below its mean one.
 _TYPICAL = -0.5
 _RATES = {
@@ -45,7 +47,6 @@ _RATES = {
     "soap_every": 10,
     "weight_decay": 0.0,
     "clip": 1.0,
-    "freeze": ("^(?!scale_|mean_)",),
     "warmup": 50,
 }
 _EMA = 0.998
@@ -134,19 +135,15 @@ def batch_of(latents: Sequence[Latents], size: int, seed: int, step: int) -> dic
     }
 
 
-def _hyper_latents(bound: LappedCodec, y: jax.Array) -> jax.Array:
-    return hyper.round_hyper_latents(jnp, bound.hyper_analysis(y))
-
-
 def make_objective(model: LappedCodec, seed: int) -> Objective:
-    """The mean rate of y over the examples of `batch_of`, each divided by sqrt(lambda)."""
+    """The mean rate of y and z over the examples of `batch_of`, each divided by sqrt(lambda)."""
 
     def objective(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, Metrics]:
         bound, y, quality = model.bind({"params": params}), batch["y"], batch["quality"]
-        uniform = lambda key: jax.random.uniform(key, y.shape[1:], minval=-0.5, maxval=0.5)
-        noise = jax.vmap(uniform)(example_keys(seed, step, batch["index"]))
-        _, bits = bound.rate(y, _hyper_latents(bound, y), quality, batch["activity"], noise)
-        bpp = jnp.sum(bits, (1, 2, 3)) / (y.shape[1] * y.shape[2] * BLOCK**2)
+        noise_y, noise_z = bound.noise(example_keys(seed, step, batch["index"]), y.shape)
+        z_hat, bits_z = bound.hyper_latents_and_rate(y, quality, noise_z)
+        _, bits = bound.rate(y, z_hat, quality, batch["activity"], noise_y)
+        bpp = (jnp.sum(bits, (1, 2, 3)) + jnp.sum(bits_z, (1, 2, 3))) / (y.shape[1] * y.shape[2] * BLOCK**2)
         value = jnp.mean(bpp / jnp.sqrt(hyper.lmbda(quality)))
         return value, {"loss": value, "bpp": jnp.mean(bpp)}
 
@@ -154,12 +151,13 @@ def make_objective(model: LappedCodec, seed: int) -> Objective:
 
 
 def make_validation(model: LappedCodec, latents: Sequence[Latents]) -> Callable[[Any], dict[str, float]]:
-    """parameters -> bits per pixel of y at each quality, of optimised symbols as in files."""
+    """parameters -> bits per pixel at each quality, of optimised symbols as in files."""
 
     @jax.jit
     def measure(params, y, activity, quality):
         bound = model.bind({"params": params})
-        return jnp.sum(bound.rate(y, _hyper_latents(bound, y), quality, activity)[1])
+        z_hat, bits_z = bound.hyper_latents_and_rate(y, quality)
+        return jnp.sum(bound.rate(y, z_hat, quality, activity)[1]) + jnp.sum(bits_z)
 
     def validate(params) -> dict[str, float]:
         bits, pixels = dict.fromkeys(QUALITIES, 0.0), dict.fromkeys(QUALITIES, 0)
@@ -167,41 +165,54 @@ def make_validation(model: LappedCodec, latents: Sequence[Latents]) -> Callable[
             wide = lambda x: x[None].astype(np.float32)
             bits[quality] += float(measure(params, wide(y), wide(activity), jnp.full(1, quality, jnp.float32)))
             pixels[quality] += y.shape[0] * y.shape[1] * BLOCK**2
-        return {f"bpp_y_q{quality}": bits[quality] / pixels[quality] for quality in QUALITIES}
+        return {f"bpp_q{quality}": bits[quality] / pixels[quality] for quality in QUALITIES}
 
     return validate
 
 
 def prepare(
-    source: modelfile.ModelFile, train: cache.ImageSet, validation: cache.ImageSet, masked_share: float, seed: int
+    source: modelfile.ModelFile,
+    train: cache.ImageSet,
+    validation: cache.ImageSet,
+    masked_share: float | None,
+    seed: int,
+    keep: bool,
 ):
     """(model, parameters to begin with, training latents, validation latents) from a model file and photographs."""
     known = codec.settings("lapped").keys()
     sizes = {name: value for name, value in source.config.items() if name in known}
-    model: Any = codec.build(sizes | {"name": "lapped", "masked_share": masked_share})
+    share = {} if masked_share is None else {"masked_share": masked_share}
+    model: Any = codec.build(sizes | {"name": "lapped"} | share)
     rng = np.random.default_rng(seed)
     pictures = [example["image"] for example in choose(train, None, len(train), _LARGEST)] * 2
     drawn = [int(q) for q in rng.integers(0, hyper.QUALITY_MAX + 1, len(pictures))]
     new = jax.jit(lambda key: model.init(key, jnp.zeros((1, 64, 64, 3)), jnp.zeros(1), None)["params"])(
         jax.random.key(seed)
     )
-    kept = {k: v for k, v in source.params.items() if not k.startswith(_TRAINED) or k == "scale_offset"}
+    kept = {k: v for k, v in source.params.items() if keep or not k.startswith(_TRAINED) or k == "scale_offset"}
     given = jax.tree.map(jnp.asarray, dict(new) | kept)
-    latents = compute_latents(model, given, pictures, drawn)
-    magnitude = np.mean([np.abs(item.y.astype(np.float32)).mean((0, 1)) for item in latents], axis=0)
-    params = jax.tree.map(jnp.asarray, dict(new) | order_by_magnitude(kept, magnitude))
-    order = np.argsort(-magnitude, kind="stable")
-    latents = [item._replace(y=item.y[..., order]) for item in latents]
+    latents, params = compute_latents(model, given, pictures, drawn), given
+    if not keep:
+        latents, params = _start_anew(model, new, kept, latents)
     held_out = [example["image"] for example in choose(validation, None, len(validation), _LARGEST)]
     held_out = compute_latents(
         model, params, [image for image in held_out for _ in QUALITIES], [*QUALITIES] * len(held_out)
     )
+    return model, params, latents, held_out
+
+
+def _start_anew(model: LappedCodec, new: Any, kept: Mapping[str, Any], latents: list[Latents]):
+    """Latents and parameters with channels in order and an entropy model that knows their scales alone."""
+    magnitude = np.mean([np.abs(item.y.astype(np.float32)).mean((0, 1)) for item in latents], axis=0)
+    params = jax.tree.map(jnp.asarray, dict(new) | order_by_magnitude(kept, magnitude))
+    order = np.argsort(-magnitude, kind="stable")
+    latents = [item._replace(y=item.y[..., order]) for item in latents]
     index, offset = counted_scales(latents)
     ends = np.cumsum(model.groups).tolist()
     params["scale_offset"] = jnp.asarray(offset / hyper.ACTIVATION_UNIT, jnp.float32)
     for group, start, stop in zip(range(len(model.groups) + 1), (0, *ends), (*ends, model.latents)):
         params[f"scale_{group}_out_bias"] = jnp.asarray(index[start:stop] / hyper.ACTIVATION_UNIT, jnp.float32)
-    return model, params, latents, held_out
+    return latents, params
 
 
 def train(args: argparse.Namespace) -> None:
@@ -209,8 +220,17 @@ def train(args: argparse.Namespace) -> None:
     args.workdir.mkdir(parents=True, exist_ok=True)
     source = modelfile.load(modelfile.find(args.model))
     train_images, validation = cache.split(cache.load_images(args.data.split(",")), 10)
-    model, params, latents, held_out = prepare(source, train_images, validation, args.masked_share, args.seed)
-    rates = _RATES | {"steps": args.steps, "learning_rate": args.learning_rate, "decay": 0.3, "decay_from_step": -1}
+    model, params, latents, held_out = prepare(
+        source, train_images, validation, args.masked_share, args.seed, args.keep
+    )
+    trained = _TRAINED + _HYPER_LATENTS if args.hyper_latents else _TRAINED
+    rates = _RATES | {
+        "freeze": (f"^(?!{'|'.join(trained)})",),
+        "steps": args.steps,
+        "learning_rate": args.learning_rate,
+        "decay": 0.3,
+        "decay_from_step": -1,
+    }
     config = json.loads(json.dumps({"model": codec.describe(model), "train": rates}))
     optimizer, rate = make_optimizer(rates), learning_rate(rates)
     objective = make_objective(model, args.seed)
@@ -251,9 +271,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=8, help="crops of 16x16 latents a step (default: %(default)s)")
     parser.add_argument(
-        "--masked-share", type=float, default=0.0, help="of masked DCT error in the distortion (default: %(default)s)"
+        "--masked-share", type=float, help="of masked DCT error in the distortion (default: that of the model)"
     )
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--keep", action="store_true", help="train the model's own entropy model on")
+    parser.add_argument("--hyper-latents", action="store_true", help="train hyper-analysis and density of z too")
+    parser.add_argument(
+        "--learning-rate", type=float, default=3e-3, help="default: %(default)s; about 1e-3 with --keep"
+    )
     parser.add_argument("--every", type=int, default=250, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     memory.keep_memory()

@@ -74,6 +74,37 @@ def test_strips_of_rows_give_the_bytes_and_latents_of_the_whole(coder, golden_mo
     np.testing.assert_allclose(decoded.y_hat, expected.y_hat, atol=1e-4)
 
 
+def test_means_of_anchors_follow_the_deviations_above_them():
+    rng = np.random.default_rng(0)
+    mean, y = (10 * rng.standard_normal((3, 4, 2, 5)) for _ in range(2))
+    above, start = rng.uniform(0, 0.5, (2, 5)), np.zeros((4, 5))
+    code = lambda mean, y: np.round(y - mean)
+    symbols, means, _ = hyper.code_from_above(np, above, code, start, mean, y)
+    # On the grid of blocks: anchors have an even sum of row and column, and a border around them.
+    deviation = np.zeros((8, 10, 5))
+    for row in range(6):
+        for column in range(row % 2, 8, 2):
+            cell = row // 2, column // 2, row % 2
+            shift = above[0] * deviation[row, column] + above[1] * deviation[row, column + 2]
+            deviation[row + 1, column + 1] = np.round(y[cell] - mean[cell] - shift) + shift
+            np.testing.assert_allclose(means[cell], mean[cell] + shift, atol=1e-9)
+            np.testing.assert_allclose(symbols[cell], np.round(y[cell] - means[cell]))
+    _, expected, last = hyper.code_from_above(np, above, code, start, mean, y)
+    _, upper, carried = hyper.code_from_above(np, above, code, start, mean[:1], y[:1])
+    _, lower, end = hyper.code_from_above(np, above, code, carried, mean[1:], y[1:])
+    np.testing.assert_array_equal(np.concatenate([upper, lower]), expected)
+    np.testing.assert_array_equal(end, last)
+
+
+def test_an_error_of_floats_does_not_grow_from_row_to_row(golden_model):
+    model = modelfile.load(golden_model)
+    strong = coding.latent_coder(model.params | {"mean_0_above": np.full((2, 8), 3.0)}, model.tables)
+    symbols, z = np.zeros((400, 8, 32), np.float32), np.zeros((100, 2, 4), np.float32)
+    y_hat = hyper.gained_latents(np, strong.mean, z, symbols)
+    symbols[0, :, :8] = 1
+    assert np.abs(hyper.gained_latents(np, strong.mean, z, symbols) - y_hat).max() < 10
+
+
 @pytest.mark.parametrize("shipped", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.9])
 def test_coding_and_training_agree_on_symbols_and_scales(golden_model, shipped, share, monkeypatch):

@@ -41,6 +41,7 @@ def main():
     rng = np.random.default_rng(0)
     # Untrained parameters leave many paths at zero: a little noise makes every one of them matter.
     params = jax.tree.map(lambda p: np.asarray(p) + 0.01 * rng.standard_normal(p.shape).astype(np.float32), params)
+    params["mean_0_above"] = params["mean_0_above"] + np.float32(0.4)
     export_model(params, FOLDER / "tiny.safetensors", model)
     tiny = jnd_jax.load(FOLDER / "tiny.safetensors")
     for name, (height, width, quality) in STREAMS.items():

@@ -155,6 +155,16 @@ def test_damaged_files_are_refused(site, page):
     assert "data" in page.evaluate("decode('odd.jnd')")
 
 
+def test_an_image_for_which_there_is_no_room_is_named(site, page):
+    page.evaluate("""() => {
+      window.kept = Uint8ClampedArray;
+      window.Uint8ClampedArray = function () { throw new RangeError("Array buffer allocation failed"); };
+    }""")
+    assert "too large" in page.evaluate("decode('grey.jnd')").get("error", "an image")
+    page.evaluate("() => { window.Uint8ClampedArray = window.kept; }")
+    assert "data" in page.evaluate("decode('grey.jnd')")
+
+
 def test_a_model_is_checked_by_its_hash(site, page):
     folder = site[2]
     (folder / "model").write_bytes(b"model")

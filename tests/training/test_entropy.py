@@ -26,7 +26,7 @@ def test_it_keeps_the_transforms_and_lowers_the_rate(tmp_path, monkeypatch, caps
     entropy.main()  # goes on from step 10
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20, 30]
-    assert lines[-1]["bpp_y_q500"] < lines[0]["bpp_y_q500"]
+    assert lines[-1]["bpp_q500"] < lines[0]["bpp_q500"]
 
     before = modelfile.load(tmp_path / "tiny.safetensors")
     after = modelfile.load(tmp_path / "run/model.safetensors")
@@ -38,6 +38,16 @@ def test_it_keeps_the_transforms_and_lowers_the_rate(tmp_path, monkeypatch, caps
     image, codec = data.astronaut()[:128, :128], jnd_jax.load(tmp_path / "run/model.safetensors")
     coded = codec.encode(image, 80)
     assert codec.decode(coded).shape == image.shape
+
+    on = ["entropy", str(tmp_path / "run/model.safetensors"), "--workdir", str(tmp_path / "on"), *command[4:]]
+    monkeypatch.setattr(sys, "argv", [*on, "--keep", "--hyper-latents", "--learning-rate", "1e-3", "--steps", "10"])
+    entropy.main()
+    trained = modelfile.load(tmp_path / "on/model.safetensors").params
+    changed = {name for name, value in after.params.items() if name.startswith("h") and np.any(value != trained[name])}
+    assert {"hyper_analysis_reduce_weight", "hyper_analysis_down2_bias"} <= changed
+    np.testing.assert_array_equal(trained["linear_synthesis"], after.params["linear_synthesis"])
+    line = json.loads((tmp_path / "on/metrics.jsonl").read_text())
+    assert line["bpp_q500"] < 1.02 * lines[-1]["bpp_q500"]
 
     counted = tmp_path / "counted.safetensors"
     monkeypatch.setattr(sys, "argv", ["packaging", str(tmp_path / "run/model.safetensors"), "-o", str(counted)])

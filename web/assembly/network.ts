@@ -154,6 +154,28 @@ export function place(
   }
 }
 
+/**
+ * Adds to the means of the first group's anchors what the two anchors diagonally above each say, see codec/hyper.py.
+ *
+ * `weight` has a row for the left and one for the right anchor. `room` is for two rows of deviations with a border of one
+ * anchor on either side, all zero: those of even rows, and those of odd rows.
+ */
+export function above(h: i32, w: i32, channels: i32, symbols: usize, means: usize, weight: usize, room: usize): void {
+  const next = <usize>channels << 2, odd = room + <usize>(w / 2 + 2) * next;
+  for (let row = 0; row < h; row++) {
+    const lower = row & 1, here = (lower ? odd : room) + next, left = lower ? room + next : odd;
+    for (let pair = 0; pair < w >> 1; pair++) {
+      const block = <usize>((row - lower) * (w >> 1) + 2 * pair + lower) * next, across = <usize>pair * next;
+      for (let channel: usize = 0; channel < next; channel += 4) {
+        const beside = left + across + channel, mean = means + block + channel;
+        const shift = load<f32>(beside) * load<f32>(weight + channel) + load<f32>(beside + next) * load<f32>(weight + next + channel);
+        store<f32>(mean, load<f32>(mean) + shift);
+        store<f32>(here + across + channel, load<f32>(symbols + block + channel) + shift);
+      }
+    }
+  }
+}
+
 /** Adds to the means of a group's other blocks what its anchors around them say: y is a grid with a border of zeros. */
 export function cross(h: i32, w: i32, channels: i32, first: i32, all: i32, y: usize, weight: usize, means: usize): void {
   const across = <usize>all << 2, down = <usize>((w + 2) * all) << 2, next = <usize>channels << 2;

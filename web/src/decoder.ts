@@ -1,6 +1,6 @@
 import { unpack, type Chunks, type Header } from "./container.js";
 import { Engine } from "./engine.js";
-import { JndError } from "./error.js";
+import { JndError, withinMemory } from "./error.js";
 import { LatentDecoder } from "./latents.js";
 import { deep, lossless } from "./lossless.js";
 import { ModelFile } from "./model.js";
@@ -47,7 +47,7 @@ export class Decoder {
    */
   decode(data: Uint8Array, onPreview?: (small: Small) => void): Promise<Decoded> {
     // One after the other: there is one memory.
-    const decoded = this.last.then(() => this.decodeNow(data, onPreview));
+    const decoded = this.last.then(() => withinMemory(() => this.decodeNow(data, onPreview)));
     this.last = decoded.catch(() => {});
     return decoded;
   }

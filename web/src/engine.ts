@@ -2,7 +2,7 @@
 
 import relaxed from "../build/relaxed.wasm";
 import simd from "../build/simd.wasm";
-import { JndError } from "./error.js";
+import { tooLarge } from "./error.js";
 
 /** What assembly/*.ts export; pointers, strides and offsets are in bytes. */
 interface Kernels {
@@ -24,6 +24,7 @@ interface Kernels {
     half: number, h: number, w: number, channels: number, first: number, all: number, symbols: number, means: number,
     magnitude: number, outSymbols: number, outY: number, outMagnitudes: number, outCompressed: number,
   ): void;
+  above(h: number, w: number, channels: number, symbols: number, means: number, weight: number, room: number): void;
   cross(h: number, w: number, channels: number, first: number, all: number, y: number, weight: number, means: number): void;
   scale(x: number, channels: number, gain: number, out: number): void;
   modulate(x: number, positions: number, channels: number, scale: number, shift: number): void;
@@ -40,7 +41,7 @@ export class Engine {
     // Fused multiply-adds take 1.3 times fewer instructions, where the browser has them.
     const code = WebAssembly.validate(relaxed as BufferSource) ? relaxed : simd;
     const { instance } = await WebAssembly.instantiate(code as BufferSource, {
-      env: { abort: () => { throw new JndError("The image is too large for this device's memory."); } },
+      env: { abort: () => { throw tooLarge(); } },
     });
     return new Engine(instance.exports as unknown as Kernels);
   }

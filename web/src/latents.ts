@@ -160,6 +160,7 @@ function byQuality(quality: Int32Array, half: number, h: number, w: number, each
 export class LatentDecoder {
   private readonly scale: Path;
   private readonly mean: Path;
+  private readonly above: number;
   private readonly cross: number[];
   private readonly magnitude: number;
   private readonly offset: Float32Array;
@@ -168,6 +169,7 @@ export class LatentDecoder {
   constructor(private readonly engine: Engine, model: ModelFile) {
     this.scale = new Path(engine, model, "scale", 1);
     this.mean = new Path(engine, model, "mean", 0);
+    this.above = engine.put(model.floats("mean.0.above"));
     this.cross = this.mean.groups.map((_, i) => engine.put(model.floats(`mean.${i}.cross`)));
     const magnitude = (_: unknown, level: number) => Math.round(ACTIVATION_UNIT * Math.log2(1 + level));
     this.magnitude = engine.put(Float32Array.from({ length: MAGNITUDE_LEVELS }, magnitude));
@@ -224,6 +226,7 @@ export class LatentDecoder {
           });
           const symbols = range.pass(indexes, rows * channels);
           const means = this.mean.sums(ofMean, half, rows, mean);
+          if (!half && !group) kernels.above(h, w, channels, symbols, means, this.above, kernels.zeros(4 * (w + 4) * channels));
           if (half) kernels.cross(h, w, channels, first, all, y.pointer, this.cross[group], means);
           kernels.place(
             half, h, w, channels, first, all, symbols, means, this.magnitude, outSymbols, y.pointer, magnitudes.pointer, compressed.pointer,

@@ -1,6 +1,7 @@
 // What is shown of a file: upright PNGs, of a preview and of the whole.
 
 import { readHeader, unpack } from "./container.js";
+import { withinMemory } from "./error.js";
 import type { Models } from "./models.js";
 import { orientation, upright } from "./orientation.js";
 import { png } from "./png.js";
@@ -14,7 +15,11 @@ export interface Picture {
 }
 
 /** Decodes a file to a picture, and to one of 1/16 of its size before. */
-export async function picture(models: Models, data: Uint8Array, onPreview?: (preview: Picture) => void): Promise<Picture> {
+export function picture(models: Models, data: Uint8Array, onPreview?: (preview: Picture) => void): Promise<Picture> {
+  return withinMemory(() => draw(models, data, onPreview));
+}
+
+async function draw(models: Models, data: Uint8Array, onPreview?: (preview: Picture) => void): Promise<Picture> {
   const decoder = await models.decoder(readHeader(data).model);
   const { header, chunks } = unpack(data);
   const turn = orientation(chunks.exif);
