@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -77,7 +78,7 @@ class Graph:
     def scan(self, body: Graph, start: Value, rows: Value, axis: int) -> Value:
         """Runs `body`, (state, row) -> (state, row), over `rows` along an axis: the rows that it gives, along the same one."""
         state, made = (f"{self._name}_scan_{len(self._nodes)}_{part}" for part in ("state", "rows"))
-        along = dict(num_scan_inputs=1, scan_input_axes=[axis], scan_output_axes=[axis])
+        along: dict[str, Any] = dict(num_scan_inputs=1, scan_input_axes=[axis], scan_output_axes=[axis])
         self._nodes.append(helper.make_node("Scan", [start, rows], [state, made], body=body._graph(), **along))
         return made
 
