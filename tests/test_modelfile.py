@@ -157,7 +157,7 @@ def test_names_of_the_zoo(tmp_path, monkeypatch):
     ]:
         assert modelfile.find(name) == tmp_path / f"{file}.safetensors"
     assert modelfile.find(tmp_path / "jnd-base-2.safetensors") == tmp_path / "jnd-base-2.safetensors"
-    for name in ("jnd", "jnd-base-4", "jnd-bas", "nowhere/model.safetensors"):
+    for name in ("jnd", "jnd-base-3", "jnd-bas", "nowhere/model.safetensors"):
         with pytest.raises(JndError, match="one of the names jnd-base-2, jnd-base-10"):
             modelfile.find(name)
 

@@ -442,27 +442,32 @@ def code_from_above(xp, above, code: Callable, start, mean, *operands):
       xp: numpy or jax.numpy.
       above: (2, c) shares of the deviations above left and above right; beyond the border these are 0.
       code: (means, *operands) -> symbols, element by element.
-      start: (..., w/2, c) deviations of the last row above the first; zeros at the top.
+      start: (..., w/2, c) deviations of the row above the first; None at the top.
       mean: (..., h/2, w/2, 2, c), from `means`.
       operands: what `code` needs, of the same shape.
 
     Returns:
       Symbols and means, both (..., h/2, w/2, 2, c), and the deviations of the last row.
     """
-    left, right = above[0], above[1]
+
+    def anchors(cells, i, left, right):
+        mean, *more = (x[..., i, :] for x in cells)
+        shift = above[0] * left + above[1] * right
+        mean = mean + shift
+        symbols = code(mean, *more)
+        return symbols + shift, (symbols, mean)
 
     def row(deviation, cells):
-        mean, *more = (x[..., 0, :] for x in cells)
         beyond = xp.zeros_like(deviation[..., :1, :])
-        shift = left * xp.concatenate([beyond, deviation[..., :-1, :]], axis=-2) + right * deviation
-        even = code(mean + shift, *more), mean + shift
-        deviation = even[0] + shift
-        mean, *more = (x[..., 1, :] for x in cells)
-        shift = left * deviation + right * xp.concatenate([deviation[..., 1:, :], beyond], axis=-2)
-        odd = code(mean + shift, *more), mean + shift
-        return odd[0] + shift, tuple(xp.stack(pair, axis=-2) for pair in zip(even, odd))
+        before = xp.concatenate([beyond, deviation[..., :-1, :]], axis=-2)
+        deviation, even = anchors(cells, 0, before, deviation)
+        after = xp.concatenate([deviation[..., 1:, :], beyond], axis=-2)
+        deviation, odd = anchors(cells, 1, deviation, after)
+        return deviation, tuple(xp.stack(pair, axis=-2) for pair in zip(even, odd))
 
     rows = [xp.moveaxis(x, -4, 0) for x in (mean, *operands)]
+    if start is None:
+        start = xp.zeros_like(mean[..., 0, :, 0, :])
     if xp is np:
         made = []
         for cells in zip(*rows):
@@ -470,7 +475,7 @@ def code_from_above(xp, above, code: Callable, start, mean, *operands):
             made.append(coded)
         symbols, mean = (np.stack(part, axis=-4) for part in zip(*made))
         return symbols, mean, start
-    from jax import lax
+    from jax import lax  # Decoders without jax import this module too.
 
     start, made = lax.scan(row, start, tuple(rows))
     symbols, mean = (xp.moveaxis(x, 0, -4) for x in made)
@@ -533,8 +538,7 @@ def passes(
             if half or channels.start:
                 symbols = code(mean, *given)
             else:
-                top = xp.zeros_like(mean[..., 0, :, 0, :])
-                symbols, mean, _ = code_from_above(xp, mean_group["above"], code, top, mean, *given)
+                symbols, mean, _ = code_from_above(xp, mean_group["above"], code, None, mean, *given)
             coded[half].append(Coded(symbols, symbols + mean, index))
     return Coded(*(interleave(xp, *parts) for parts in zip(*(joined(xp, half) for half in coded))))
 
@@ -557,8 +561,7 @@ def gained_latents(xp, p: Params, z, symbols):
                 near = mean_near(xp, group, y_hat[0][-1], compress(xp, y_hat[0][-1]))
             here, mean = symbols[half][..., channels], means(xp, group, features[half], lower[half], *near)
             if not half and not channels.start:
-                top = xp.zeros_like(mean[..., 0, :, 0, :])
-                _, mean, _ = code_from_above(xp, group["above"], lambda _, known: known, top, mean, here)
+                _, mean, _ = code_from_above(xp, group["above"], lambda _, known: known, None, mean, here)
             y_hat[half].append(here + mean)
     return interleave(xp, *(xp.concatenate(half, axis=-1) for half in y_hat))
 

@@ -182,10 +182,8 @@ class Wavefront:
             symbols = self._code(mean, *given)
         else:
             # The first pass covers each row once, in order.
-            above = np.zeros_like(mean[0, :, 0]) if self._above is None else self._above
-            symbols, mean, self._above = hyper.code_from_above(
-                np, self._mean.groups[0]["above"], self._code, above, mean, *given
-            )
+            shares = self._mean.groups[0]["above"]
+            symbols, mean, self._above = hyper.code_from_above(np, shares, self._code, self._above, mean, *given)
         self._keep(rows, group, half, symbols, index)
         mean += symbols
         self._y_hat[half][rows][..., channels] = mean

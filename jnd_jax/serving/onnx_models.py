@@ -394,7 +394,8 @@ class Runner:
         qualities = [quality[..., None]] * 2 if one else [x[..., 0] for x in hyper.halves(np, quality[..., None])]
         joined = lambda coded: {"symbols": _join(coded, "symbols"), "y": _join(coded, "y_hat")} if coded else {}
         groups: list[hyper.Coded] = []
-        for number in range(0, len(self._sessions) - 3, 2):
+        passes = sum(name.startswith("pass-") for name in self._sessions)
+        for number in range(0, passes, 2):
             given, pair = shared | joined(groups), []
             for half in (0, 1):
                 out = self._run(f"pass-{number + half}", given | joined(pair) | {"quality": qualities[half]})
