@@ -3,7 +3,7 @@
 The settings are those of the paper's training script: Adam 1e-4, batch 16, crops of 256, gradients clipped at 1, lambda .0130
 (CompressAI's quality 4; 436 of this package). BASE-FT, the control, has the same data and steps and no just-noticeable images.
 
-python examples/paper.py --data set/ --workdir runs/paper [--weights mbt2018-mean-4.pth.tar]
+python -m examples.paper --data set/ --workdir runs/paper [--weights mbt2018-mean-4.pth.tar]
 trains all arms and prints their table; python train.py --config configs/paper.py:PWL trains one.
 Result: not run at length.
 """

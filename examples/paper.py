@@ -1,7 +1,7 @@
 """The JND paper's experiment in small: trains the arms of configs/paper.py on pairs of images, and prints their table.
 
     jnd-jax targets photos/ -o set/ --codec jpeg --metric psnr-hvs     # or any folder with Ref/ and JND1/
-    python examples/paper.py --data set/ --workdir runs/paper [--weights mbt2018-mean-4.pth.tar]
+    python -m examples.paper --data set/ --workdir runs/paper [--weights mbt2018-mean-4.pth.tar]
 
 The arms start from CompressAI's weights (reading them needs torch) or a model of this package. The table has rate and PSNR on
 the held-out images, by the same estimate for all, and the change of the rate against the control. The paper's own table

@@ -36,7 +36,8 @@ from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import shapes_of_state
 from jnd_jax.training.step import AXIS, Step, step_of
 
-# What XLA must know of a GPU to compile for it: an NVIDIA H100 (SXM). Its code runs on an H200 as well.
+# What XLA must know of a GPU to compile for it: an NVIDIA H100 (SXM). Its code runs on an H200 as well. Without the versions
+# of driver and toolkit XLA would keep products of matrices out of CUDA graphs, and each would be launched by itself.
 H100 = """
 gpu_device_info {
   threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
@@ -44,6 +45,7 @@ gpu_device_info {
   block_dim_limit_z: 65535 memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98
   device_memory_size: 84929347584 shared_memory_per_block_optin: 232448 cuda_compute_capability { major: 9 }
   registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  driver_version: "13.0.0" runtime_version: "13.0.0" compile_time_toolkit_version: "13.0.0"
 }
 platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 } runtime_version { major: 13 }
 device_description_str: "NVIDIA H100 80GB HBM3"
