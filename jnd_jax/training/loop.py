@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import json
 import logging
 import signal
@@ -32,7 +31,7 @@ from jnd_jax.training.log import Log, scores
 from jnd_jax.training.optimizers import learning_rate
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import TrainState, create_state
-from jnd_jax.training.step import step_of
+from jnd_jax.training.step import Step, step_of
 from jnd_jax.training.validate import choose, make_evaluator
 
 log = logging.getLogger(__name__)
@@ -200,14 +199,14 @@ class Run:
         pending, window, clock, last = collections.deque(), [], Clock(), self.plan[-1].last
         if self._validation_due():
             self.validate()  # what a SIGTERM left out
-        now = None
+        now, step = None, self.runner.step
         for stage, batch in self.batches():
             batch = self.runner.shard(batch)
             if stage != now:
-                self._compile(stage, batch)
+                step = self._compile(stage, batch)
                 now = stage
                 clock.restart()
-            self.state, metrics = self.runner.step(self.state, batch, self.rate(self.step))
+            self.state, metrics = step(self.state, batch, self.rate(self.step))
             self.step, self.examples = self.step + 1, self.examples + stage.batch
             window.append(metrics)
             pending.append(metrics["loss"])
@@ -232,17 +231,17 @@ class Run:
                 clock.restart()
         return False
 
-    def _compile(self, stage: settings.Stage, batch: Any) -> None:
+    def _compile(self, stage: settings.Stage, batch: Any) -> Step:
         began = time.time()
         self.logger.line(
             f"compiling for crops of {stage.crop}: minutes the first time, cached afterwards", passing=True
         )
         if file := self.config.train.compiled:
             step = ahead.load_step(file, self.state, batch, jax.devices())
-            self.runner = dataclasses.replace(self.runner, step=step)
         else:
-            self.runner.compile(self.state, batch)
+            step = self.runner.compile(self.state, batch)
         self.logger.line(f"compiled for crops of {stage.crop} in {time.time() - began:.0f} s")
+        return step
 
     def _report(self, fetched: list[dict[str, float]], clock: Clock) -> None:
         means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}

@@ -13,7 +13,12 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jnd_jax.errors import JndError
-from jnd_jax.training.step import AXIS
+from jnd_jax.training.step import AXIS, Step
+
+
+def compiler_options() -> dict[str, Any] | None:
+    """XLA's options for programs that run often. On a CPU LLVM's higher levels take longer, and the program is no faster."""
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,11 @@ class Parallel:
     shard: Callable[[Any], Any]
     local: Callable[[Any], Any]
 
-    def compile(self, state: Any, batch: Any) -> None:
-        """Compile `step` for arguments of these shapes; returns when all processes have it."""
-        self.step.lower(state, batch, np.float32(0)).compile()
+    def compile(self, state: Any, batch: Any) -> Step:
+        """`step` for arguments of these shapes alone; returns when all processes have it."""
+        step = self.step.lower(state, batch, np.float32(0)).compile(compiler_options=compiler_options())
         wait_for_all(f"compiled {jax.tree.map(jnp.shape, batch)}")
+        return step
 
     @staticmethod
     def fetch(metrics: dict[str, jax.Array]) -> dict[str, float]:

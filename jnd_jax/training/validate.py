@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -18,7 +19,7 @@ from jnd_jax.codec.types import Forward
 from jnd_jax.data.cache import ImageSet
 from jnd_jax.losses.combine import Loss
 from jnd_jax.perception.cvvdp import difference_picture
-from jnd_jax.training.parallel import wait_for_all
+from jnd_jax.training.parallel import compiler_options, wait_for_all
 from jnd_jax.training.step import to_float
 
 Result = dict[str, float]
@@ -89,7 +90,7 @@ def make_evaluator(
     turns = itertools.count()
     mine = range(jax.process_index(), len(examples), jax.process_count())
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     def measure(params: Any, example: Mapping[str, jax.Array], quality: jax.Array, weight: jax.Array):
         batch = {name: value[None] for name, value in to_float(example).items()} | {"quality": quality[None]}
         x = batch["image"]
