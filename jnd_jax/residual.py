@@ -6,6 +6,7 @@ docs/format.md has the normative form of the bytes.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -14,11 +15,18 @@ from jnd_jax.errors import JndError
 
 _STEP = struct.Struct("<H")
 LOSSLESS = 0
+_PIECE = 2**20
 
 
 def _room(bit_depth: int) -> int:
     """Levels by which another runtime's decoder may differ: it rounds otherwise, and its floats err by less than 2^-12."""
     return max(1, 1 << bit_depth >> 12)
+
+
+def _rows_of(image: np.ndarray) -> Iterator[slice]:
+    """Rows of an image, about a megabyte of 8-bit samples at a time: their arithmetic takes several times that."""
+    step = max(1, _PIECE * len(image) // image.size)
+    return (slice(top, top + step) for top in range(0, len(image), step))
 
 
 def check_bound(max_error: int, bit_depth: int) -> None:
@@ -45,11 +53,18 @@ def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int 
         lossless = images.encode_deep_lossless if image.dtype == np.uint16 else images.encode_lossless
         return _STEP.pack(0) + lossless(image)
     step = 2 * (max_error - room) + 1
-    difference = image.astype(np.int32) - decoded
-    steps = np.sign(difference) * ((np.abs(difference) + step // 2) // step)
-    if abs(steps).max() < 128:
-        return _STEP.pack(step) + images.encode_lossless((steps + 128).astype(np.uint8))
-    return _STEP.pack(step) + images.encode_lossless((steps + 32768).astype(np.uint16))
+    difference = lambda rows: image[rows].astype(np.int32) - decoded[rows]
+    largest = max((np.abs(difference(rows)).max() + step // 2) // step for rows in _rows_of(image))
+    steps = np.empty(image.shape, np.uint8 if largest < 128 else np.uint16)
+    for rows in _rows_of(image):
+        error = difference(rows)
+        steps[rows] = np.sign(error) * ((np.abs(error) + step // 2) // step) + _centre(steps)
+    return _STEP.pack(step) + images.encode_lossless(steps)
+
+
+def _centre(steps: np.ndarray) -> int:
+    """What stands for no error."""
+    return 128 if steps.dtype == np.uint8 else 32768
 
 
 def _step(chunk: bytes) -> int:
@@ -76,8 +91,11 @@ def apply(chunk: bytes, decoded: np.ndarray, bit_depth: int = 8, crop: images.Cr
                 "The file's lossless image has another depth than its header says: have the file written again."
             )
         return stored
-    steps = stored.astype(np.int64) - (128 if stored.dtype == np.uint8 else 32768)
-    return np.clip(decoded + step * steps, 0, levels).astype(decoded.dtype)
+    corrected = np.empty_like(decoded)
+    for rows in _rows_of(decoded):
+        steps = stored[rows].astype(np.int64) - _centre(stored)
+        corrected[rows] = np.clip(decoded[rows] + step * steps, 0, levels)
+    return corrected
 
 
 def max_error(chunk: bytes, bit_depth: int = 8) -> int:
