@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import numbers
 import operator
@@ -25,6 +26,7 @@ from jnd_jax.codec.linear import BLOCK, BUCKET, TILE, round_up
 from jnd_jax.codec.wavefront import Rows
 from jnd_jax.errors import JndError
 from jnd_jax.metrics import levels
+from jnd_jax.metrics.psnr import mean_square
 
 QUALITIES = tuple(q / 10 for q in range(hyper.QUALITY_MAX + 1))
 
@@ -198,7 +200,8 @@ class ImageCodec:
             chunks["regions"] = regions.pack(levels)
         depth, grey = bit_depth(image), image.ndim == 2
         colour = np.broadcast_to(image[..., None], (*image.shape, 3)) if grey else image
-        strips = (strip[0] for strip in self._analysis_strips(colour, levels, depth))
+        # By map, as a generator would hold on to the last strip.
+        strips = map(operator.itemgetter(0), self._analysis_strips(colour, levels, depth))
         blocks = _blocks(colour)
         z, coded = self._latents.encode_strips(strips, *blocks, levels, coder, self._energy(colour, depth))
         chunks |= {"z": self._latents.encode_z(z, level, coder), "y": coded}
@@ -257,7 +260,7 @@ class ImageCodec:
         self, header: bitstream.Header, chunks: Mapping[str, bytes], part: images.Crop, partial: bool = False
     ) -> np.ndarray:
         z, quality = self._hyper_latents(header, chunks), regions.of_file(header, chunks)
-        latents = self._latents.decode_strips(chunks["y"], z, quality, header.coder, partial=partial)
+        latents: Any = self._latents.decode_strips(chunks["y"], z, quality, header.coder, partial=partial)
         rows, columns = (
             _blocks_of(start, length, round_up(side) // BLOCK, self._synthesis_halo)
             for start, length, side in (
@@ -273,6 +276,8 @@ class ImageCodec:
             top, bottom = top + rows.start, bottom + rows.start
             while arrived.stop < bottom:
                 arrived.extend(next(latents), top)
+            if arrived.stop == round_up(header.height) // BLOCK:
+                latents.close()  # Frees what it keeps.
             return arrived[top:bottom][None, :, columns]
 
         blocks = rows.stop - rows.start, columns.stop - columns.start
@@ -285,6 +290,7 @@ class ImageCodec:
             inside = strip[first - at : part.height - at, left : left + part.width]
             pixels[first : first + len(inside)] = images.mean_channel(inside) if header.grey else inside
             at += len(strip)
+            del strip, inside  # Before the next one is made.
             if at >= part.height:
                 break
         return residual.apply(chunks["residual"], pixels, header.bit_depth, part) if "residual" in chunks else pixels
@@ -454,7 +460,7 @@ def measure(metric: str, reference: np.ndarray, image: np.ndarray, visible: np.n
         return measure(metric, reference, image) + (10 * np.log10(visible.mean()) if metric.startswith("psnr") else 0.0)
     levels = (1 << bit_depth(reference)) - 1
     if levels > 255 and metric == "psnr":
-        mse = float(np.mean((reference.astype(np.float64) - image) ** 2))
+        mse = mean_square(reference, image)
         return float("inf") if mse == 0 else 10 * np.log10(levels**2 / mse)
     seen = (_as_seen(x, levels) for x in (reference, image))
     return metrics.measure(metric, *(seen if metric == "psnr" else map(_large_enough, seen)))
@@ -577,7 +583,8 @@ def _strips(
     if halo is None:
         yield np.asarray(run(pad(rows_of(0, blocks[0]), *(n * unit_in for n in blocks)), quality, (None, None)))
         return
-    for top, keep_top, bottom in _spans(blocks[0], halo):
+
+    def strip(top: int, keep_top: int, bottom: int) -> np.ndarray:
         rows, columns = min(blocks[0], TILE), min(blocks[1], TILE)
         x, out = rows_of(top, top + rows), None
         for left, keep_left, right in _spans(blocks[1], halo):
@@ -596,7 +603,10 @@ def _strips(
                 (keep_left - left) * unit_out : (right - left) * unit_out,
             ]
         assert out is not None
-        yield out
+        return out
+
+    # By map, as a generator would hold on to the last strip.
+    yield from itertools.starmap(strip, _spans(blocks[0], halo))
 
 
 def _inside(model: nn.Module, blocks: Any) -> tuple[Any, ...]:

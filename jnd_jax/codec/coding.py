@@ -12,7 +12,7 @@ import numpy as np
 from jnd_jax.bitstream import Header
 from jnd_jax.codec import hyper
 from jnd_jax.codec.linear import FOOTPRINT, GRID, LINEAR_UNITS, round_up
-from jnd_jax.codec.wavefront import FEATURE_HALO, Rows, Wavefront, around, scale_passes, strips
+from jnd_jax.codec.wavefront import FEATURE_HALO, Rows, Wavefront, around, keep_from, scale_passes, strips
 from jnd_jax.entropy import symbols
 from jnd_jax.entropy.coder import PartialRangeDecoder, back_end
 from jnd_jax.entropy.tables import PRECISION
@@ -116,6 +116,13 @@ class LatentCoder:
         Returns:
           Hyper-latents (h/4, w/4, Cz), and the bytes of the latents as `encode_y` writes them.
         """
+        z, coded = self._code_strips(strips, height, width, quality, energy)
+        return z, self._write(*coded, coder)
+
+    def _code_strips(
+        self, strips: Iterable[np.ndarray], height: int, width: int, quality: Quality, energy: Energy | None
+    ) -> tuple[np.ndarray, tuple[list, list]]:
+        """Hyper-latents, and what `_code` gives; arguments as of `encode_strips`."""
         latents, arrived = (Rows(), Rows()), 0
         z = np.empty((height // GRID, width // GRID, self.z_tables.shape[1]), np.float32)
         known, strips = 0, _in_fours(strips)
@@ -136,7 +143,7 @@ class LatentCoder:
             known = last
             return z
 
-        return z, self._encode(prepare, latents, height, width, quality, coder, energy)
+        return z, self._code(prepare, latents, height, width, quality, energy)
 
     def encode_y(
         self, y: np.ndarray, z: np.ndarray, quality: Quality, coder: str = "constriction", energy: Energy | None = None
@@ -153,15 +160,27 @@ class LatentCoder:
           coder: as in `entropy.coder.back_end`.
           energy: distortion of a unit error in latents, see `Energy`; None: squared error.
         """
-        height, width = y.shape[:2]
-        return self._encode(lambda rows, keep: z, hyper.halves(np, y), height, width, quality, coder, energy)
+        (height, width), latents = y.shape[:2], (Rows(), Rows())
+        for kept, x in zip(latents, hyper.halves(np, y)):
+            kept.extend(x, 0)
+        return self._write(*self._code(lambda rows, keep: z, latents, height, width, quality, energy), coder)
 
-    def _encode(
-        self, prepare: Callable, latents: Any, height: int, width: int, quality: Quality, coder: str, energy: Any
-    ) -> bytes:
-        """As `encode_y`. `prepare(rows, keep)` runs before each strip: it fills `latents` and returns hyper-latents."""
+    def _code(
+        self,
+        prepare: Callable,
+        latents: tuple[Rows, Rows],
+        height: int,
+        width: int,
+        quality: Quality,
+        energy: Energy | None,
+    ) -> tuple[list, list]:
+        """Symbols and scale indexes, both by half and group.
+
+        `prepare(rows, keep)` runs before each strip: it adds to both halves of `latents` and returns hyper-latents. Coding
+        overwrites the latents.
+        """
         at, (level, offset) = _by_half(quality), self._scale_inputs(quality)
-        energy = energy or (lambda rows, channels, half: self.synthesis_energy[channels])
+        energy_at = energy or (lambda rows, channels, half: self.synthesis_energy[channels])
         shape = height // 2, width // 2, 2
         all_symbols, indexes = (
             [[np.empty((*shape, c.stop - c.start), dtype) for c in self.group_channels] for _ in (0, 1)]
@@ -171,7 +190,7 @@ class LatentCoder:
         def operands(rows: slice, group: int, half: int) -> tuple[np.ndarray, np.ndarray]:
             channels, here = self.group_channels[group], at(half, rows)
             gain = self.log_inverse_gain_at(here[..., 0], channels)
-            weight = hyper.distortion_weight(np, here, gain, energy(rows, channels, half))
+            weight = hyper.distortion_weight(np, here, gain, energy_at(rows, channels, half))
             y = latents[half][rows][..., channels]
             return y, np.broadcast_to(weight, y.shape)
 
@@ -181,10 +200,13 @@ class LatentCoder:
         def keep(rows: slice, group: int, half: int, coded: np.ndarray, index: np.ndarray) -> None:
             indexes[half][group][rows], all_symbols[half][group][rows] = index, coded
 
-        wave = Wavefront(self._folded_scale, self.mean, shape[0], level, offset, operands, code, keep)
+        wave = Wavefront(self._folded_scale, self.mean, shape[0], latents, level, offset, operands, code, keep)
         for rows in strips(*shape[:2], self.passes):
-            z = prepare(rows, max(rows.start - self.passes - 1, 0))
-            wave.advance(z, rows.stop)
+            wave.advance(prepare(rows, keep_from(rows, self.passes)), rows.stop)
+        return all_symbols, indexes
+
+    def _write(self, all_symbols: list, indexes: list, coder: str) -> bytes:
+        """The bytes of what `_code` gave, which it takes out of the lists."""
         writer = back_end(coder)[0](self.y_tables)
         for _ in self.group_channels:
             for half in (0, 1):
@@ -266,12 +288,16 @@ class LatentCoder:
 
     def _latents(self, decoded: Any, z: np.ndarray, groups: int | None) -> Iterator[np.ndarray]:
         """Gained latents in strips of rows, from the symbols of `_decode_symbols`."""
-        height, width = (2 * side for side in z.shape[:2])
+        (height, width), channels = (2 * side for side in z.shape[:2]), self.group_channels[:groups][-1].stop
+        y_hat = Rows(), Rows()
         unused = lambda *_: None
         mean = dict(self.mean, groups=self.mean["groups"][:groups])
         known = lambda rows, group, half: (decoded[half][group][rows],)
-        wave = Wavefront(None, mean, height, unused, unused, known, lambda mean, coded: coded, unused)
+        wave = Wavefront(None, mean, height, y_hat, unused, unused, known, lambda mean, coded: coded, unused)
         for rows in strips(height, width, wave.passes):
+            for half in y_hat:
+                new = np.empty((rows.stop - rows.start, width, 2, channels), np.float32)
+                half.extend(new, keep_from(rows, wave.passes))
             yield hyper.interleave(np, *wave.advance(z, rows.stop))
 
     def log_inverse_gain_at(self, quality: Quality, channels: slice = slice(None)) -> np.ndarray:
@@ -320,8 +346,10 @@ def _in_fours(strips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         rest = np.concatenate([rest, strip]) if len(rest) else strip
         whole = len(rest) - len(rest) % GRID
         if whole:
-            yield rest[:whole]
-            rest = rest[whole:]
+            given, rest = [rest[:whole]], rest[whole:].copy()
+            del strip
+            # Popped, so that nothing here holds on to it.
+            yield given.pop()
 
 
 def z_of_file(latents: Any, header: Header, chunks: Mapping[str, bytes]) -> np.ndarray:

@@ -179,15 +179,12 @@ def neighbours(xp, anchors):
     Returns:
       (..., h/2, w/2, 2, 4, c), for the blocks that are no anchors, in the order of `halves`.
     """
-    even, odd = anchors[..., 0, :], anchors[..., 1, :]
     if xp is np:
         around = np.zeros((*anchors.shape[:-1], 4, anchors.shape[-1]), anchors.dtype)
-        first, second = around[..., 0, :, :], around[..., 1, :, :]
-        first[..., 1:, :, 0, :], second[..., 0, :] = odd[..., :-1, :, :], even
-        first[..., 1, :], second[..., :-1, :, 1, :] = odd, even[..., 1:, :, :]
-        first[..., 2, :], second[..., 1:, 2, :] = even, odd[..., :-1, :]
-        first[..., :-1, 3, :], second[..., 3, :] = even[..., 1:, :], odd
+        for which in range(4):
+            _set_neighbour(around[..., which, :], anchors, which)
         return around
+    even, odd = anchors[..., 0, :], anchors[..., 1, :]
     row, column = xp.zeros_like(even[..., :1, :, :]), xp.zeros_like(even[..., :1, :])
     above = xp.concatenate([row, odd[..., :-1, :, :]], axis=-3)
     below = xp.concatenate([even[..., 1:, :, :], row], axis=-3)
@@ -195,6 +192,28 @@ def neighbours(xp, anchors):
     right = xp.concatenate([even[..., 1:, :], column], axis=-2)
     stack = lambda parts, axis: xp.stack(parts, axis=axis)
     return stack([stack([above, odd, even, right], -2), stack([even, below, left, odd], -2)], -3)
+
+
+def _set_neighbour(near, anchors, which: int):
+    """Sets `near`, zeros of the shape of NumPy's `anchors`, to the neighbours of that number, and returns it."""
+    even, odd, first, second = anchors[..., 0, :], anchors[..., 1, :], near[..., 0, :], near[..., 1, :]
+    if which == 0:
+        first[..., 1:, :, :], second[...] = odd[..., :-1, :, :], even
+    elif which == 1:
+        first[...], second[..., :-1, :, :] = odd, even[..., 1:, :, :]
+    elif which == 2:
+        first[...], second[..., 1:, :] = even, odd[..., :-1, :]
+    else:
+        first[..., :-1, :], second[...] = even[..., 1:, :], odd
+    return near
+
+
+def _each_neighbour(xp, anchors):
+    """The four (..., h/2, w/2, 2, c) of `neighbours`, one after the other: in NumPy only one is in memory."""
+    if xp is np:
+        return (_set_neighbour(np.zeros_like(anchors), anchors, which) for which in range(4))
+    around = neighbours(xp, anchors)
+    return (around[..., which, :] for which in range(4))
 
 
 def _flat(near):
@@ -398,10 +417,11 @@ def mean_near(xp, p: Params, own, compressed):
       Features (..., h/2, w/2, 2, O), and the addition to the means (..., h/2, w/2, 2, c).
     """
     x = _relu(xp, _layer(p["own1"], compressed))
-    around = neighbours(xp, own)
-    linear = around[..., 0, :] * p["cross"][0]
-    for i in range(1, around.shape[-2]):
-        linear += around[..., i, :] * p["cross"][i]
+    around = zip(_each_neighbour(xp, own), p["cross"])
+    near, share = next(around)
+    linear = near * share
+    for near, share in around:
+        linear += near * share
     return _relu(xp, _layer(p["own2"], _flat(neighbours(xp, x)))), linear
 
 

@@ -39,7 +39,8 @@ class Rows:
             self._rows = rows
         else:
             keep = min(keep, self.stop)
-            self._rows = np.concatenate([self._rows[keep - self._first :], rows])
+            kept = self._rows[keep - self._first :]
+            self._rows = np.concatenate([kept, rows]) if len(kept) else rows
             self._first = keep
 
     @property
@@ -62,6 +63,22 @@ def strips(height: int, width: int, passes: int) -> Iterator[slice]:
     return (slice(start, min(start + step, height)) for start in starts)
 
 
+def keep_from(rows: slice, passes: int) -> int:
+    """The first row that the passes still read once they have come to a strip."""
+    return max(rows.start - passes - 1, 0)
+
+
+def _pieces(rows: slice, width: int) -> Iterator[slice]:
+    """Rows of `width` cells, an even number at a time: as many as a strip would have if there were no passes.
+
+    What is exact, or computed element by element, is computed in these, as strips of wide images are large. Means are not:
+    how many rows a product of matrices has changes its rounding errors, and so a few pixels.
+    """
+    step = max(STRIP_BLOCKS // (4 * width), 1)
+    step += step % 2
+    return (slice(start, min(start + step, rows.stop)) for start in range(rows.start, rows.stop, step))
+
+
 def around(rows: slice, by: int, height: int) -> tuple[slice, slice]:
     """`rows` with `by` more on either side, as far as 0..height goes, and where `rows` lie in that wider slice."""
     wide = slice(max(rows.start - by, 0), min(rows.stop + by, height))
@@ -79,31 +96,39 @@ def features(make: Callable, path: Mapping[str, Any], z: Rows | np.ndarray, rows
 class _Path:
     """What the passes of one path (scale or mean) see: features of hyper-latents, values of latents coded before."""
 
-    def __init__(self, parameters: Mapping[str, Any], functions: Sequence[Callable], channels: int, dtype: Any):
+    def __init__(self, parameters: Mapping[str, Any], functions: Sequence[Callable], last: slice, dtype: Any):
+        """`last`: the channels of the last group. No pass sees what its last pass codes."""
         self._parameters, (self._make, self._lower, self._near) = parameters, functions
-        self._channels, self._dtype = channels, dtype
+        self._channels, self._dtype = (last.stop, last.start), dtype
         self.groups = parameters["groups"]
         self._features, self.values = (Rows(), Rows()), (Rows(), Rows())
-        self._of_lower = [(Rows(), Rows()) for _ in self.groups]
+        self._of_lower = [Rows() for _ in self.groups]
 
     def extend(self, z: Any, rows: slice, height: int, keep: int) -> None:
         """Appends the features of a strip, and empty rows for the values of its latents."""
         for half, x in enumerate(features(self._make, self._parameters, z, rows, height)):
             self._features[half].extend(x, keep)
-            self.values[half].extend(np.empty((*x.shape[:-1], self._channels), self._dtype), keep)
+            self.values[half].extend(np.empty((*x.shape[:-1], self._channels[half]), self._dtype), keep)
 
-    def context(self, group: int, half: int, channels: slice, rows: slice, height: int, *own: Rows) -> list[Any]:
-        """Inputs of a pass: features of hyper-latents, of the groups before, of the anchors; None if there are none."""
+    def context(
+        self, group: int, half: int, channels: slice, rows: slice, height: int, keep: int, *own: Rows
+    ) -> list[Any]:
+        """Inputs of a pass: features of hyper-latents, of the groups before, of the anchors; None if there are none.
+
+        Those of the groups before are made for both halves at once, and those of the other half kept from row `keep` on.
+        """
         wide, inner = around(rows, 1, height)
+        lower = near = None
         if not half and group:
             made = self._lower(np, self.groups[group], [values[wide][..., : channels.start] for values in self.values])
-            for kept, x in zip(self._of_lower[group], made):
-                kept.extend(x[inner], max(rows.start - 1, 0))
-        near = None
+            lower = made[0][inner]
+            self._of_lower[group].extend(made[1][inner], keep)
+        elif group:
+            lower = self._of_lower[group][rows]
         if half:
             near = self._near(np, self.groups[group], *(x[wide][..., channels] for x in (*own, self.values[0])))
             near = tuple(x[inner] for x in near) if isinstance(near, tuple) else near[inner]
-        return [self._features[half][rows], self._of_lower[group][half][rows] if group else None, near]
+        return [self._features[half][rows], lower, near]
 
 
 class Wavefront:
@@ -114,6 +139,7 @@ class Wavefront:
         scale: Mapping[str, Any] | None,
         mean: Mapping[str, Any],
         height: int,
+        y_hat: Sequence[Rows],
         level: Callable,
         offset: Callable,
         operands: Callable,
@@ -126,6 +152,8 @@ class Wavefront:
           scale: integer parameters of the scale path, `hyper.folded`; None: the symbols are known already.
           mean: parameters of the mean path.
           height: rows of cells of the image.
+          y_hat: both halves (., w/2, 2, M) of its latents, to which the caller adds the rows of a strip before each `advance`.
+            The passes overwrite them with the gained latents that a decoder has. So an encoder may hold there what it codes.
           level: (half, rows) -> `hyper.quality_level` of these blocks, float32, broadcastable to (rows, w/2, 2, 1).
           offset: (half, rows, channels) -> `hyper.scale_offset`, float32, broadcastable to (rows, w/2, 2, channels).
           operands: (rows, group, half) -> what `code` needs of one pass in these rows, each (rows, w/2, 2, channels).
@@ -134,15 +162,14 @@ class Wavefront:
         """
         self.channels = hyper.group_channels(mean)
         self.passes = 2 * len(self.channels)
-        total = self.channels[-1].stop
         self._height, self._level, self._offset, self._end = height, level, offset, 0
         self._operands, self._code, self._keep = operands, code, keep
         self._above: np.ndarray | None = None
         of_mean = hyper.mean_features, hyper.mean_lower, hyper.mean_near
         of_scale = hyper.scale_features, hyper.scale_lower, hyper.scale_near
-        self._mean = _Path(mean, of_mean, total, np.float32)
-        self._scale = _Path(scale, of_scale, total, np.uint8) if scale else None
-        self._y_hat = Rows(), Rows()
+        self._mean = _Path(mean, of_mean, self.channels[-1], np.float32)
+        self._scale = _Path(scale, of_scale, self.channels[-1], np.uint8) if scale else None
+        self._y_hat = y_hat
 
     @single_blas_thread
     def advance(self, z: Any, end: int) -> tuple[np.ndarray, np.ndarray]:
@@ -156,13 +183,9 @@ class Wavefront:
           Both halves (rows, w/2, 2, M) of their gained latents.
         """
         start, self._end = self._end, end
-        keep, strip = max(start - self.passes - 1, 0), slice(start, end)
+        rows = strip = slice(start, end)
         for path in filter(None, (self._scale, self._mean)):
-            path.extend(z, strip, self._height, keep)
-        like = self._mean.values[0][strip]
-        for half in self._y_hat:
-            half.extend(np.empty_like(like), keep)
-        rows = strip
+            path.extend(z, strip, self._height, keep_from(strip, self.passes))
         for number in range(self.passes):
             rows = slice(max(start - number, 0), end if end == self._height else end - number)
             self._pass(number, rows)
@@ -170,13 +193,28 @@ class Wavefront:
 
     def _pass(self, number: int, rows: slice) -> None:
         group, half = divmod(number, 2)
-        channels, index = self.channels[group], None
-        if self._scale:
-            seen, lower, near = self._scale.context(group, half, channels, rows, self._height)
-            level, offset = self._level(half, rows), self._offset(half, rows, channels)
-            index = hyper.scale_indexes(np, self._scale.groups[group], seen, level, lower, near, offset)
-        seen, lower, near = self._mean.context(group, half, channels, rows, self._height, self._y_hat[0])
-        mean = hyper.means(np, self._mean.groups[group], seen, lower, *(near or (None, None)))
+        keep = max(rows.start - 1, 0)
+        mean = self._means(group, half, rows, keep)
+        for piece in _pieces(rows, mean.shape[1]):
+            index = self._indexes(group, half, piece, keep)
+            self._code_rows(number, piece, mean[piece.start - rows.start : piece.stop - rows.start], index)
+
+    def _means(self, group: int, half: int, rows: slice, keep: int) -> np.ndarray:
+        channels = self.channels[group]
+        seen, lower, near = self._mean.context(group, half, channels, rows, self._height, keep, self._y_hat[0])
+        return hyper.means(np, self._mean.groups[group], seen, lower, *(near or (None, None)))
+
+    def _indexes(self, group: int, half: int, rows: slice, keep: int) -> np.ndarray | None:
+        if not self._scale:
+            return None
+        channels = self.channels[group]
+        seen, lower, near = self._scale.context(group, half, channels, rows, self._height, keep)
+        level, offset = self._level(half, rows), self._offset(half, rows, channels)
+        return hyper.scale_indexes(np, self._scale.groups[group], seen, level, lower, near, offset)
+
+    def _code_rows(self, number: int, rows: slice, mean: np.ndarray, index: np.ndarray | None) -> None:
+        group, half = divmod(number, 2)
+        channels = self.channels[group]
         given = [*([] if index is None else [index]), *self._operands(rows, group, half)]
         if number:
             symbols = self._code(mean, *given)
@@ -215,7 +253,7 @@ def scale_passes(
       For each half, the symbols of each group as `code` gave them.
     """
     height, width = (_CELLS_OF_Z * side for side in z.shape[:2])
-    in_strips = list(strips(height, width, 2 * len(channels)))
+    in_strips = list(_pieces(slice(0, height), width))
     empty = lambda layer, parts=1: np.empty((height, width, 2, layer["bias"].shape[-1] // parts), np.uint8)
     seen, symbols = [empty(scale["up2"], 4) for _ in (0, 1)], ([], [])
     for rows in in_strips:

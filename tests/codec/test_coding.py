@@ -11,6 +11,7 @@ from jnd_jax.codec import coding, distortion, hyper, wavefront
 from jnd_jax.codec.freeze import coding_tables
 from jnd_jax.entropy import symbols
 from jnd_jax.errors import JndError
+from tests import memory
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,19 @@ def test_strips_of_rows_give_the_bytes_and_latents_of_the_whole(coder, golden_mo
     decoded = coder.decode_y(whole, z, quality)
     assert np.array_equal(decoded.symbols, expected.symbols) and np.array_equal(decoded.indexes, expected.indexes)
     np.testing.assert_allclose(decoded.y_hat, expected.y_hat, atol=1e-4)
+
+
+@pytest.mark.skipif(not zoo.models(), reason="no model is shipped")
+def test_a_wide_image_takes_no_more_memory_than_its_latents_need():
+    model, size = modelfile.load(modelfile.find(zoo.DEFAULT)), (12, 2048)
+    shipped = coding.latent_coder(model.params, model.tables)
+    spread = 8 * np.exp(-np.arange(448) / 100)
+    latents = (spread * np.random.default_rng(0).standard_normal((*size, 448))).astype(np.float32)
+    shipped.encode_strips([latents[:8, :64]], 8, 64, 500)
+    with memory.growth() as growth:
+        shipped.encode_strips([latents], *size, 500)
+    # Of 24,576 blocks: 5.7 kB each for latents and what passes see of them, 1.3 kB for symbols; the rest is work.
+    assert growth.mebibytes < 225
 
 
 def test_means_of_anchors_follow_the_deviations_above_them():
