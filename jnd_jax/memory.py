@@ -7,8 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# Bytes that coding an image takes, and for each of its pixels, the image as it is read included (bench/memory.py).
-_IMAGE, _PIXEL = 400e6, 12
+# Bytes that coding an image takes, and for each of its pixels, the image as it is read included (bench/memory.py). Lossless
+# WebP, of the opacity or of the record of errors, takes the last for each pixel, before or after the image is coded.
+_IMAGE, _PIXEL, _LOSSLESS = 400e6, 12, 45
+
+
+def counted(width: int, height: int) -> float:
+    """Bytes that are counted for an image of this size, whatever it holds."""
+    return max(_IMAGE + _PIXEL * width * height, _LOSSLESS * width * height)
 
 
 def available() -> float:
@@ -39,7 +45,7 @@ class MemoryBudget:
 
         def wait(width: int, height: int) -> None:
             nonlocal taken
-            need = _IMAGE + _PIXEL * width * height
+            need = counted(width, height)
             with self._changed:
                 self._changed.wait_for(lambda: not self._used or self._used + need <= self._limit)
                 self._used += need

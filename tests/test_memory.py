@@ -8,7 +8,7 @@ import time
 import pytest
 
 from jnd_jax.cli import main
-from jnd_jax.memory import MemoryBudget, available
+from jnd_jax.memory import MemoryBudget, available, counted
 
 from .test_program import PHOTO
 
@@ -44,6 +44,12 @@ def test_what_fails_gives_its_memory_back():
             wait(8, 8)
             raise ValueError("damaged")
     assert available() > 0
+
+
+def test_large_images_count_what_lossless_parts_take():
+    assert counted(4000, 3000) == 544e6
+    # By bench/memory.py, a bound on the errors of 12 megapixels takes 35 bytes a pixel beside two images.
+    assert counted(12000, 9000) >= (35 + 3 + 3) * 108e6
 
 
 def test_a_folder_is_coded_within_a_limit(tmp_path, tiny_model):
