@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def child(what: str, size: str, file: Path) -> None:
     size, _, kind = size.partition(":")
     codec, small = jnd_jax.load(), photo(1200, 900)
     codec.decode(codec.encode(small, **options(kind, small)))
-    subject = photo(*shape_of(size)) if what == "encode" else file.read_bytes()
+    subject: Any = photo(*shape_of(size)) if what == "encode" else file.read_bytes()
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM falls to what is resident now (proc(5))
     before, start = resident("VmRSS"), time.process_time()
     if what == "encode":

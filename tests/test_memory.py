@@ -48,7 +48,7 @@ def test_what_fails_gives_its_memory_back():
 
 def test_large_images_count_what_lossless_parts_take():
     assert counted(4000, 3000) == 544e6
-    # By bench/memory.py, a bound on the errors of 12 megapixels takes 35 bytes a pixel beside two images.
+    # `residual.pack` of 12 megapixels takes 35 bytes a pixel beside two images, most of them in libwebp.
     assert counted(12000, 9000) >= (35 + 3 + 3) * 108e6
 
 
