@@ -65,7 +65,8 @@ def threshold(levels: list[float], number: int, count: int) -> float:
 
 def trials(test: Mapping[str, Any], random: np.random.Generator) -> Iterator[dict[str, Any]]:
     """One subject's trials as the page records them, without the choices."""
-    for pair in [*test["pairs"] * test["repeats"], *test["checks"]]:
+    pairs = [*test["pairs"] * test["repeats"], *test["checks"]]
+    for pair in [pairs[place] for place in random.permutation(len(pairs))]:
         sides = ["first", "second"] if random.random() < 0.5 else ["second", "first"]
         expected = ("left", "right")[sides.index("first")] if pair["check"] else None
         yield {

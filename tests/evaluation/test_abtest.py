@@ -97,8 +97,8 @@ def observe(page, choose, most: int = 1000) -> int:
         trial = page.evaluate("trial")
         if trial is None:
             return count
-        # People take a second.
-        page.evaluate("shownAt -= 1000")
+        # People take a second or three, never the same twice.
+        page.evaluate("shownAt -= 500 + 3000 * Math.random()")
         if trial["kind"] == "pair":
             page.keyboard.down(" ")
             page.keyboard.up(" ")

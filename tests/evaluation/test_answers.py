@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
+from bench import abtest_copies
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation.abtest import answers
+from jnd_jax.evaluation.abtest import analysis, answers
 
 
 def check(right: bool, kind: str = "pair", expected: str = "left", ms: float = 1500) -> dict:
@@ -54,9 +56,13 @@ def test_guessers_are_mostly_screened_out():
     assert kept / 2000 < 0.05
 
 
-def record(number: int, *more: dict, **changes) -> dict:
-    own = [check(True, ms=1000 + number)] * 8
-    return {"test": "t", "subject": f"{number:016x}", "answers": [*own, *more], **changes}
+def record(number: int, *more: Any, **changes: Any) -> dict:
+    """Answers in an order and at times of this subject's own."""
+    random = np.random.default_rng(number)
+    answers: list[Any] = [check(True)] * 8 + list(more)
+    own = [answers[place] for place in random.permutation(len(answers))]
+    own = [answer | {"ms": answer["ms"] * random.uniform(0.5, 2)} for answer in own]
+    return {"test": "t", "subject": f"{number:016x}", "answers": own, **changes}
 
 
 def write(folder, *records: dict) -> None:
@@ -102,6 +108,28 @@ def test_copies_of_one_person_are_one_person(tmp_path):
     found = answers.read(tmp_path)
     assert len(found.kept) == 1 and len(found.kept[0]["answers"]) == 28
     assert sum("a copy of" in reason for reason in found.excluded.values()) == 11
+
+
+@pytest.mark.parametrize("jitter, shuffled", [(0.05, True), (0.5, False)], ids=["the times", "the order"])
+def test_changed_copies_of_one_person_are_one_person(jitter, shuffled, tmp_path):
+    """Each case leaves but one sign: times that nobody repeats, or the random order."""
+    random = np.random.default_rng(0)
+    honest = abtest_copies.people(24, random)
+    copied = abtest_copies.forged(honest[0], 12, random, jitter=jitter, shuffled=shuffled)
+    for content in [*honest, *copied]:
+        (tmp_path / f"{content['subject']}.json").write_text(json.dumps(content))
+    result = analysis.analyse(answers.read(tmp_path))
+    assert result["subjects"] == 24 and set(result["excluded"]) == {content["subject"] for content in copied}
+    assert all(reason.startswith(f"a copy of {honest[0]['subject']}: ") for reason in result["excluded"].values())
+
+
+@pytest.mark.parametrize("seconds, clock", [(3.0, 1), (0.4, 1), (0.4, 100)], ids=["slow", "fast", "a coarse clock"])
+def test_people_who_think_alike_are_no_copies(seconds, clock, tmp_path):
+    """95 % of their answers agree, and their times scatter less than people's do."""
+    people = abtest_copies.people(24, np.random.default_rng(1), scatter=0.2, seconds=seconds, clock=clock)
+    write(tmp_path, *people)
+    result = analysis.analyse(answers.read(tmp_path))
+    assert result["subjects"] == 24 and result["excluded"] == {}
 
 
 def test_visitors_are_not_people_who_did_not_look(tmp_path):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation.abtest import psychometric
+from jnd_jax.evaluation.abtest import copies, psychometric
 
 SUBJECT = re.compile(r"[0-9a-f]{16}")
 CHOICES = {"pair": ("left", "right"), "flicker": ("yes", "no")}
@@ -179,19 +179,21 @@ def _read(folder: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
 
 
 def _without_copies(records: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """One record a subject, the longest, and no two with the same answers at the same times."""
+    """One record a subject, the longest, no two with the same answers at the same times, and no changed copies."""
     by_subject: dict[str, dict[str, Any]] = {}
     for record in records:
         known = by_subject.get(record["subject"])
         if known is None or len(record["answers"]) > len(known["answers"]):
             by_subject[record["subject"]] = record
-    first_with, copies = {}, {}
+    first_with, reasons = {}, {}
     for subject, record in by_subject.items():
         key = json.dumps(record["answers"], sort_keys=True)
         original = first_with.setdefault(key, subject)
         if original != subject and len(record["answers"]) >= COPY_LENGTH:
-            copies[subject] = f"a copy of {original}"
-    return [record for subject, record in by_subject.items() if subject not in copies], copies
+            reasons[subject] = f"a copy of {original}"
+    left = lambda: [record for subject, record in by_subject.items() if subject not in reasons]
+    reasons |= copies.find(left())
+    return left(), reasons
 
 
 @dataclass(frozen=True)
@@ -229,8 +231,8 @@ def read(folder: Path, test: Mapping[str, Any] | None = None, conditions: Condit
         JndError: no file, answers to different tests, or nobody is left.
     """
     records, excluded = _read(folder)
-    records, copies = _without_copies(records)
-    excluded |= copies
+    records, copied = _without_copies(records)
+    excluded |= copied
     wanted = {record["test"] for record in records} if test is None else {test["id"]}
     if len(wanted) > 1 or any(record["test"] not in wanted for record in records):
         raise JndError(f"{folder} holds answers to different tests: analyse each in its own folder.")
