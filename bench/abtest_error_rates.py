@@ -5,6 +5,9 @@
 Answers prefer one side with probability 1 / (1 + exp(-(c + a + b))), a by subject and b by image, both normal with the
 deviation of the first column. False preference: the true share is one half. False equality: it is .6, the margin
 itself. Power: it is .6. Beside each, what the same answers say if each counted for itself (Wilson's interval).
+
+The second table looks at each test three times before its end, evenly, and stops at the first verdict: as
+`abtest build --looks 3` has it, and in brackets with every look at 5 %, as if it were the only one.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import numpy as np
 from scipy import optimize, stats
 
 from jnd_jax.evaluation.abtest import plan, preference
+
+LOOKS = 3
 
 
 def centre(share: float, spread: float) -> float:
@@ -49,6 +54,12 @@ def independent(answers: np.ndarray, margin: float = 0.1) -> str:
     return "first" if low > 0.5 else "second" if high < 0.5 else "open"
 
 
+def _finds(verdict: str) -> tuple[bool, bool]:
+    """Whether a verdict is a preference, and whether it says that the share is within the margin."""
+    preferred = verdict.startswith(("first", "second")) and "no worse" not in verdict
+    return preferred, verdict == "equal" or "within" in verdict
+
+
 def rates(subjects: int, images: int, share: float, spread: float, tests: int, seed: int = 0) -> dict[str, tuple]:
     """Shares of tests that find a preference, and that find equality: clustered, independent."""
     random, found = np.random.default_rng(seed), {"preferred": np.zeros(2), "equal": np.zeros(2)}
@@ -56,9 +67,59 @@ def rates(subjects: int, images: int, share: float, spread: float, tests: int, s
         answers, who, what = simulate(subjects, images, share, spread, random)
         (pair,) = preference.judge([preference.compare("a", "b", answers, who, what)])
         verdicts = (pair.verdict, independent(answers))
-        found["preferred"] += [v.startswith(("first", "second")) and "no worse" not in v for v in verdicts]
-        found["equal"] += [v == "equal" or "within" in v for v in verdicts]
+        for name, finds in zip(("preferred", "equal"), zip(*map(_finds, verdicts))):
+            found[name] += finds
     return {name: tuple(counts / tests) for name, counts in found.items()}
+
+
+def looked_at(
+    subjects: int, images: int, share: float, spread: float, tests: int, planned: bool, seed: int = 0
+) -> dict[str, float]:
+    """Shares of tests that find a preference and equality, at one look or another, and the subjects asked on average.
+
+    Args:
+        subjects: at the end.
+        images: of the test.
+        share: true.
+        spread: in logits.
+        tests: simulated.
+        planned: whether the looks are; else each gives verdicts at 5 %.
+        seed: of the numbers.
+    """
+    random, fixed = np.random.default_rng(seed), {"subjects": subjects, "looks": LOOKS}
+    found, asked = np.zeros(2), 0
+    for _ in range(tests):
+        answers, who, what = simulate(subjects, images, share, spread, random)
+        finds, looks, count = np.zeros(2, bool), [], 0
+        for count in (subjects * part // (LOOKS + 1) for part in range(1, LOOKS + 2)):
+            level = plan.level(count, fixed, looks) if planned else preference.LEVEL
+            pair = preference.compare("a", "b", *(values[who < count] for values in (answers, who, what)))
+            finds |= _finds(preference.judge([pair], level)[0].verdict)
+            looks.append(plan.Look("t", count, ""))
+            if finds.any():
+                break
+        found, asked = found + finds, asked + count
+    return {"preferred": found[0] / tests, "equal": found[1] / tests, "subjects": asked / tests}
+
+
+def _print_looks(tests: int) -> None:
+    print(
+        "\n| spread | subjects x images | false preference | false equality | power at 60 % | subjects asked at 60 % |"
+    )
+    print("|---|---|---|---|---|---|")
+    for spread in (0.3, 0.5, 0.8):
+        for subjects, images in ((24, 24), (36, 24), (48, 48)):
+            size = (subjects, images)
+            null = [looked_at(*size, 0.5, spread, tests, planned) for planned in (True, False)]
+            at_margin = [looked_at(*size, 0.6, spread, tests, planned, seed=1) for planned in (True, False)]
+            cell = lambda both, name, digits=1: "{:.{d}f} % ({:.{d}f} %)".format(
+                *(100 * rates[name] for rates in both), d=digits
+            )
+            print(
+                f"| {spread} | {subjects} x {images} | {cell(null, 'preferred')} | {cell(at_margin, 'equal')} "
+                f"| {cell(at_margin, 'preferred', 0)} | {at_margin[0]['subjects']:.0f} |",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -77,6 +138,7 @@ def main() -> None:
                 f"| {100 * at_margin['preferred'][0]:.0f} % | {100 * plan.power(subjects, images, 0.6, spread):.0f} % |",
                 flush=True,
             )
+    _print_looks(args.tests)
 
 
 if __name__ == "__main__":

@@ -269,7 +269,8 @@ def _people(folder: Path) -> list[str]:
     try:
         found = json.loads((folder / "analysis.json").read_text(encoding="utf-8"))
         more = f"; {len(found['excluded'])} more do not count, by their answers." if found["excluded"] else "."
-        return [f"{found['subjects']} people took part{more}", *(analysis.sentence(pair) for pair in found["pairs"])]
+        sentences = [analysis.sentence(pair) for pair in found["pairs"]]
+        return [f"{found['subjects']} people took part{more}", *sentences, *found["notes"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise JndError(f"{folder} holds no analysis.json of `jnd-jax abtest analyse`: run that first.") from error
 

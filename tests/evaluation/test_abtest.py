@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation.abtest import analysis, answers, build, command, server
+from jnd_jax.evaluation.abtest import analysis, answers, build, command, plan, server
 
 from .browser import chromium
 from .conftest import call
@@ -53,6 +53,8 @@ def test_conditions_are_checked(photos):
         build.build(photos, ["jpeg@q=50"], None)
     with pytest.raises(JndError, match="CODEC@"):
         build.build(photos, ["jpeg", "webp"], None)
+    with pytest.raises(JndError, match="--subjects"):
+        build.build(photos, CONDITIONS, None, looks=2)
     with pytest.raises(JndError, match="out of reach"):
         build.build(photos, ["jpeg@psnr=90", "webp@q=5"], None)
 
@@ -230,8 +232,27 @@ def test_a_plan_bars_verdicts_before_its_end_and_looks_are_told():
     assert verdict(unplanned) == "first" and "No number of subjects was fixed" in unplanned["notes"][0]
     interim = analysis.analyse(subjects_of(*lopsided), plan={"subjects": 12})
     assert verdict(interim) == "open" and "after 8 of 12 planned" in interim["notes"][0]
-    done = analysis.analyse(subjects_of(*lopsided), plan={"subjects": 8}, looks=[3, 5])
-    assert verdict(done) == "first" and "before its end, after 3, 5 of 8" in done["notes"][0]
+    looks = [plan.Look("t", 3, "2026-01-31"), plan.Look("t", 5, "2026-02-01", "--same-zoom")]
+    told = "2 times before, after this many subjects: 3 (2026-01-31), 5 (2026-02-01, --same-zoom)"
+    done = analysis.analyse(subjects_of(*lopsided), plan={"subjects": 8}, looks=looks)
+    assert verdict(done) == "first" and f"{told}; 8 were planned." in done["notes"][0]
+    assert f"{told}." in analysis.analyse(subjects_of(*lopsided), looks=looks)["notes"][1]
+    longer = analysis.analyse(subjects_of(*lopsided), plan={"subjects": 5}, looks=looks)
+    assert verdict(longer) == "open" and "the verdicts of that look stand" in longer["notes"][0]
+
+
+def test_planned_looks_give_verdicts_at_their_price():
+    """8 subjects who all agree: p < .001. One disagreement in 8 of each: .001 < p < .05."""
+    agreed = [record(number, ["left"] * 8, images=8) for number in range(8)]
+    mostly = [record(number, ["left"] * 8, images=8) for number in range(7)]
+    mostly.append(record(7, ["right"] * 8, images=8))
+    early = {"subjects": 12, "looks": 1}
+    verdict = lambda records, **rest: analysis.analyse(subjects_of(*records), **rest)["pairs"][0]["verdict"]
+    assert verdict(agreed, plan=early) == "first" and verdict(mostly, plan=early) == "open"
+    assert verdict(agreed, plan=early, looks=[plan.Look("t", 6, "2026-01-31")]) == "open"
+    assert verdict(mostly, plan={"subjects": 8, "looks": 1}) == "first"
+    text = analysis.to_markdown(analysis.analyse(subjects_of(*agreed), plan=early), "x")
+    assert "verdicts are given at 0.1 % as planned" in text and "follow from them at 0.1 %" in text
 
 
 def test_looks_are_kept_beside_the_test(test, tmp_path):
@@ -249,8 +270,13 @@ def test_looks_are_kept_beside_the_test(test, tmp_path):
         (folder / f"{number}.json").write_text(json.dumps(content))
         assert call(command.add_arguments, command.run, "analyse", folder, "-o", tmp_path / "out") == 0
     text = (tmp_path / "out" / "analysis.md").read_text()
-    assert "before its end, after 1, 2 of 3" in text and "interim" not in text
-    assert "p 1 of no preference" in text
+    assert "2 times before, after this many subjects: 1 (20" in text and "interim" not in text
+    assert "; 3 were planned" in text and "p 1 of no preference" in text
+    # The same again is no other look, nor is one at another test.
+    looks = json.loads((tmp_path / "looks.json").read_text())
+    (tmp_path / "looks.json").write_text(json.dumps([{**looks[0], "test": "other"}, *looks]))
+    assert call(command.add_arguments, command.run, "analyse", folder, "-o", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "analysis.md").read_text() == text and len(looks) == 3
     for name, content, complaint in (("looks.json", "x", "damaged"), ("test.json", "[]", "no test.json")):
         (tmp_path / name).write_text(content)
         with pytest.raises(JndError, match=complaint):
@@ -260,6 +286,11 @@ def test_looks_are_kept_beside_the_test(test, tmp_path):
 def test_plan_prints_the_size_of_a_test(capsys):
     assert call(command.add_arguments, command.run, "plan", "--images", "24") == 0
     assert "24 images: 31 subjects" in capsys.readouterr().out
+    assert call(command.add_arguments, command.run, "plan", "--images", "24", "--looks", "3") == 0
+    text = capsys.readouterr().out
+    assert "level 0.047" in text and "--looks 3" in text
+    with pytest.raises(JndError, match="0 to 20 looks"):
+        call(command.add_arguments, command.run, "plan", "--looks", "21")
 
 
 def test_links_invite_subjects_and_nobody_else(test, tmp_path):

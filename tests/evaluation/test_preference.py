@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from bench import abtest_error_rates
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation.abtest import plan, preference
 
@@ -143,3 +144,22 @@ def test_unconnected_conditions_cannot_be_ranked():
     wins[0, 1] = wins[2, 3] = 5
     with pytest.raises(JndError, match="Compare every condition"):
         preference.bradley_terry(wins)
+
+
+def test_planned_looks_do_not_add_false_verdicts():
+    """Three looks and the end, each at 5 %, would find a preference that is not there in more tests."""
+    size = (24, 24)
+    planned, unplanned = (abtest_error_rates.looked_at(*size, 0.5, 0.8, 300, kind) for kind in (True, False))
+    assert planned["preferred"] <= preference.LEVEL and unplanned["preferred"] > 0.075
+    assert abtest_error_rates.looked_at(*size, 0.6, 0.8, 300, True, seed=1)["equal"] < 0.075
+
+
+def test_the_levels_of_planned_looks_add_up_to_five_percent():
+    looks = [plan.Look("t", count, "2026-01-31") for count in (9, 18, 27)]
+    fixed = {"subjects": 36, "looks": 3}
+    levels = [plan.level(count, fixed, looks[:place]) for place, count in enumerate((9, 18, 27, 36))]
+    assert sum(levels) == pytest.approx(preference.LEVEL) and min(levels) == plan.EARLY_LEVEL
+    assert plan.level(30, fixed, looks) == 0
+    assert plan.level(40, fixed, [*looks, plan.Look("t", 36, "2026-02-01")]) == 0
+    assert plan.level(30, fixed, [plan.Look("t", 36, "2026-02-01")]) == 0
+    assert plan.level(8, {"subjects": 9}) == 0 and plan.level(9, {"subjects": 9}) == plan.level(9, None) == 0.05

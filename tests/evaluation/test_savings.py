@@ -280,6 +280,7 @@ def test_command_makes_a_page_that_a_browser_shows(tmp_path, capsys):
             {
                 "subjects": 9,
                 "excluded": {"x": "y"},
+                "notes": ["The test was looked at twice before."],
                 "pairs": [
                     {
                         "first": "a",
@@ -315,6 +316,7 @@ def test_command_makes_a_page_that_a_browser_shows(tmp_path, capsys):
     assert "fewer bytes" in capsys.readouterr().out
     text = (tmp_path / "out" / "savings.md").read_text()
     assert "| net over the horizon |" in text and "equally good" in text
+    assert "- The test was looked at twice before." in text
     assert f"--people {people}" in text.splitlines()[0]
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 800})
@@ -325,7 +327,7 @@ def test_command_makes_a_page_that_a_browser_shows(tmp_path, capsys):
         page.wait_for_selector("#time .scatterlayer .trace")
         assert page.locator("#time .scatterlayer .trace").count() == 3
         assert page.locator("#bars .barlayer .bars").count() == 2
-        assert page.locator("#people li").count() == 2 and not page.locator("#nobody").is_visible()
+        assert page.locator("#people li").count() == 3 and not page.locator("#nobody").is_visible()
         assert "fewer bytes" in page.text_content("#bits") and "36 months" in page.text_content("#verdict")
         assert page.locator("#even .scatterlayer .trace").count() == 1 and page.locator("#conditions li").count() == 5
         assert "No other codec was measured" in page.text_content("#beside")

@@ -16,6 +16,7 @@ import numpy as np
 
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation.abtest import answers as reading
+from jnd_jax.evaluation.abtest import plan as planning
 from jnd_jax.evaluation.abtest import preference, psychometric
 from jnd_jax.jnd import sur
 
@@ -42,7 +43,7 @@ def _choices(records: Sequence[Mapping[str, Any]]) -> list[Choice]:
     return choices
 
 
-def _pairs(choices: Sequence[Choice], margin: float) -> list[preference.Preference]:
+def _pairs(choices: Sequence[Choice], margin: float, level: float) -> list[preference.Preference]:
     """Every pair of conditions that was compared, judged together."""
     names = sorted({name for choice in choices for name in (choice.preferred, choice.other)})
     compared = []
@@ -52,7 +53,7 @@ def _pairs(choices: Sequence[Choice], margin: float) -> list[preference.Preferen
             preferred = [choice.preferred == first for choice in own]
             who, what = [choice.subject for choice in own], [choice.image for choice in own]
             compared.append(preference.compare(first, second, preferred, who, what, margin))
-    return preference.judge(compared)
+    return preference.judge(compared, level)
 
 
 def _elo(choices: Sequence[Choice], weights: Sequence[int], names: Sequence[str]) -> np.ndarray:
@@ -121,23 +122,27 @@ def _thresholds(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _looks(kept: int, plan: Mapping[str, Any] | None, looks: Sequence[int]) -> list[str]:
+def _looks(kept: int, plan: Mapping[str, Any] | None, earlier: Sequence[planning.Look], level: float) -> list[str]:
     """What the reader must know of when the test was looked at, a sentence each."""
+    notes = []
     if plan is None:
-        return [
+        notes.append(
             "No number of subjects was fixed before (`abtest build --subjects`). If the test was looked at and went on, its "
             "error rates are higher than stated."
-        ]
-    notes = []
-    if kept < plan["subjects"]:
-        notes.append(
-            f"This is an interim look, after {kept} of {plan['subjects']} planned subjects: no verdict is given before."
         )
-    early = [count for count in looks if count < plan["subjects"]]
-    if early:
+    elif any(look.subjects >= plan["subjects"] for look in earlier):
         notes.append(
-            f"The test was looked at before its end, after {', '.join(map(str, early))} of {plan['subjects']} subjects."
+            f"The test was looked at before with its {plan['subjects']} planned subjects: the verdicts of that look stand, "
+            "and none are given after it. To see them again, leave out the answers that came later."
         )
+    elif kept < plan["subjects"]:
+        verdicts = f"verdicts are given at {100 * level:g} % as planned" if level else "no verdict is given before"
+        notes.append(f"This is an interim look, after {kept} of {plan['subjects']} planned subjects: {verdicts}.")
+    if earlier:
+        looks = [f"{look.subjects} ({', '.join(filter(None, (look.date, look.options)))})" for look in earlier]
+        times = "once" if len(looks) == 1 else f"{len(looks)} times"
+        planned = "" if plan is None else f"; {plan['subjects']} were planned"
+        notes.append(f"The test was looked at {times} before, after this many subjects: {', '.join(looks)}{planned}.")
     return notes
 
 
@@ -160,35 +165,35 @@ def analyse(
     *,
     margin: float = 0.1,
     plan: Mapping[str, Any] | None = None,
-    looks: Sequence[int] = (),
+    looks: Sequence[planning.Look] = (),
 ) -> dict[str, Any]:
     """What the answers say.
 
     Args:
         subjects: as `answers.read` returns them.
         margin: equality margin of the preference share (.1: between 40 and 60 %).
-        plan: {"subjects": N} that was fixed before the test; before N subjects no verdict is given.
-        looks: subjects at earlier analyses of the test.
+        plan: {"subjects": N, "looks": K} that was fixed before the test; before N subjects only K looks give a verdict.
+        looks: earlier analyses of the test.
 
     Returns:
         excluded: subject -> reason; subjects: number kept; visitors: who answered nothing; notes; conditions;
         pairs: `preference.Preference` of each pair as a dict; ranking: condition, Elo rating and its 95 % interval;
         jnd: by image and codec the subjects' threshold qualities, and those that satisfy 50 and 75 % of them (None:
-        never); margin.
+        never); margin; level: at which verdicts are given, 0 where none are.
     """
+    level = planning.level(len(subjects.kept), plan, looks)
     choices = _choices(subjects.kept)
-    pairs = [asdict(pair) for pair in _pairs(choices, margin)]
-    interim = plan is not None and len(subjects.kept) < plan["subjects"]
     return {
         "excluded": subjects.excluded,
         "subjects": len(subjects.kept),
         "visitors": subjects.visitors,
-        "notes": [*subjects.notes, *(_looks(len(subjects.kept), plan, looks) if choices else [])],
+        "notes": [*subjects.notes, *(_looks(len(subjects.kept), plan, looks, level) if choices else [])],
         "conditions": _conditions(subjects.kept),
-        "pairs": [pair | {"verdict": "open"} for pair in pairs] if interim else pairs,
+        "pairs": [asdict(pair) for pair in _pairs(choices, margin, level)],
         "ranking": _ranking(choices),
         "jnd": _thresholds(subjects.kept),
         "margin": margin,
+        "level": level,
     }
 
 
@@ -209,7 +214,7 @@ def sentence(pair: Mapping[str, Any]) -> str:
         "equal": "the two are shown to look equally good",
         "first no worse": f"{first} is shown to be as good as {second} at least",
         "second no worse": f"{second} is shown to be as good as {first} at least",
-        "open": "this shows neither a preference nor equality; ask more people",
+        "open": "this shows neither a preference nor equality",
     }[pair["verdict"]]
     return f"{numbers}: {words}."
 
@@ -258,10 +263,13 @@ def to_markdown(result: Mapping[str, Any], command: str) -> str:
         p_values = "p {p_value:.2g} of no preference, {p_equal:.2g} of one beyond the margin."
         lines += ["", "## Preference", ""]
         lines += [f"- {sentence(pair)} {p_values.format(**pair)}" for pair in result["pairs"]]
+        verdicts = (
+            f"verdicts follow from them at {100 * result['level']:g} %" if result["level"] else "none gives a verdict"
+        )
         lines += [
             "",
             "Intervals, p-values and verdicts allow for clusters by subject and image. p-values are Holm's over all pairs, and "
-            "verdicts follow from them at 5 %; intervals are of each pair alone.",
+            f"{verdicts}; intervals are of each pair alone.",
         ]
     if result["ranking"]:
         ends = lambda row: "too few" if row["low"] is None else f"{row['low']:.0f} to {row['high']:.0f}"

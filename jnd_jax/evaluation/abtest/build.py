@@ -15,6 +15,7 @@ import numpy as np
 from jnd_jax import codecs, search
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import page
+from jnd_jax.evaluation.abtest import plan
 from jnd_jax.evaluation.results import find_images
 from jnd_jax.images import read_rgb
 
@@ -126,6 +127,7 @@ def build(
     title: str = "Image comparison",
     consent: Path = CONSENT,
     subjects: int | None = None,
+    looks: int = 0,
 ) -> dict[str, Any]:
     """The whole test as data of its page.
 
@@ -142,10 +144,14 @@ def build(
         title: heading.
         consent: file with the text that subjects agree to; {minutes} in it becomes the length of the test.
         subjects: how many will be asked, fixed now: before, `analyse` gives no verdict. See `abtest plan`.
+        looks: that may give a verdict before, at the price of a stricter level.
 
     Raises:
-        JndError: nothing to compare, or a goal out of a codec's reach.
+        JndError: nothing to compare, a goal out of a codec's reach, or no such plan.
     """
+    plan.end_level(looks)
+    if looks and subjects is None:
+        raise JndError("Say how many subjects will be asked in the end (--subjects) where you plan looks before it.")
     if len(set(conditions)) < len(conditions) or len(conditions) == 1 or (not conditions and flicker is None):
         raise JndError("Name at least two different conditions, or a codec for the flicker test.")
     images = find_images(folder, limit)
@@ -173,7 +179,7 @@ def build(
     test = {
         "title": title,
         "consent": consent.read_text(encoding="utf-8").strip().replace("{minutes}", str(minutes)),
-        "plan": None if subjects is None else {"subjects": subjects},
+        "plan": None if subjects is None else {"subjects": subjects, "looks": looks},
         "repeats": repeats,
         "pairs": pairs,
         "checks": bad,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import datetime
+import itertools
 import json
 import shlex
 import socket
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from jnd_jax.errors import JndError
-from jnd_jax.evaluation.abtest import analysis, answers, build, plan, preference, server
+from jnd_jax.evaluation.abtest import analysis, answers, build, plan, server
+from jnd_jax.files import write_bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument(
         "--subjects", type=int, metavar="N", help="how many will be asked; before, `analyse` gives no verdict"
     )
+    make.add_argument(
+        "--looks",
+        type=int,
+        default=0,
+        metavar="K",
+        help="analyses before that may give a verdict (default: %(default)s)",
+    )
     make.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     size = actions.add_parser("plan", help="how many subjects and images a test needs")
     size.add_argument("--images", type=int, metavar="N", help="images of the test (default: several)")
@@ -50,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="between subjects and images, in logits (default: %(default)s)",
     )
     size.add_argument("--pairs", type=int, default=1, help="pairs of conditions, for Holm (default: %(default)s)")
+    size.add_argument("--looks", type=int, default=0, metavar="K", help="before the end (default: %(default)s)")
     host = actions.add_parser("serve", help="run the test on this machine")
     host.add_argument("folder", type=Path, metavar="DIR", help="what `build` wrote")
     host.add_argument("--port", type=int, default=8000, help="(default: %(default)s; 0: any that is free)")
@@ -83,6 +95,7 @@ def _build(args: argparse.Namespace) -> None:
         title=args.title,
         consent=args.consent,
         subjects=args.subjects,
+        looks=args.looks,
     )
     build.write_page(test, args.output)
     print(
@@ -92,7 +105,7 @@ def _build(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    level = preference.LEVEL / max(1, args.pairs)
+    level = plan.end_level(args.looks) / max(1, args.pairs)
     print(
         f"Subjects for {100 * args.power:g} % power to show a preference of {100 * args.share:g} %, "
         f"spread {args.spread:g}, level {level:g}:"
@@ -100,7 +113,13 @@ def _plan(args: argparse.Namespace) -> None:
     for images in [args.images] if args.images else (12, 18, 24, 36, 48):
         count = plan.subjects_needed(images, args.share, args.spread, level, args.power)
         print(f"  {images} images: {'more than 1000 subjects' if count is None else f'{count} subjects'}")
-    print("Fix the number with `jnd-jax abtest build --subjects N`, and do not stop before.")
+    if args.looks:
+        print(
+            f"Fix the number with `jnd-jax abtest build --subjects N --looks {args.looks}`. Each of the first {args.looks} "
+            f"analyses before N gives verdicts at {100 * plan.EARLY_LEVEL:g} %: stop there, or go on to N."
+        )
+    else:
+        print("Fix the number with `jnd-jax abtest build --subjects N`, and do not stop before.")
 
 
 def _serve(args: argparse.Namespace) -> None:
@@ -133,22 +152,24 @@ def _read_test(path: Path) -> dict[str, Any]:
     return test
 
 
-def _look(folder: Path, subjects: int) -> list[int]:
-    """Notes in folder/looks.json that so many subjects were analysed; the counts of earlier looks."""
-    path = folder / "looks.json"
+def _look(path: Path, now: plan.Look) -> list[plan.Look]:
+    """Notes a look in a file, unless the same look is there; the looks at this test before it."""
     try:
-        looks = [int(count) for count in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
-    except (ValueError, TypeError) as error:
-        raise JndError(
-            f"{path} is damaged: write the subjects of all earlier looks into it, as in [12, 24]."
-        ) from error
-    if subjects not in looks:
-        path.write_text(json.dumps([*looks, subjects]) + "\n", encoding="utf-8")
-    return [count for count in looks if count != subjects]
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        looks = [plan.Look(str(k["test"]), int(k["subjects"]), str(k["date"]), str(k["options"])) for k in known]
+    except (ValueError, TypeError, KeyError) as error:
+        example = json.dumps([asdict(now)])
+        raise JndError(f"{path} is damaged: write all earlier looks at the test into it, as in {example}.") from error
+    same = lambda look: replace(look, date=now.date) == now
+    earlier = list(itertools.takewhile(lambda look: not same(look), looks))
+    if len(earlier) == len(looks):
+        write_bytes(path, (json.dumps([asdict(look) for look in [*looks, now]], indent=1) + "\n").encode())
+    return [look for look in earlier if look.test == now.test]
 
 
 def _analyse(args: argparse.Namespace) -> None:
-    path = args.test or args.answers.parent / "test.json"
+    beside = args.answers.resolve().parent
+    path = args.test or beside / "test.json"
     test = _read_test(path) if args.test or path.exists() else None
     conditions = answers.Conditions(
         devices=tuple(args.device) if args.device else None,
@@ -156,15 +177,17 @@ def _analyse(args: argparse.Namespace) -> None:
         same_zoom=args.same_zoom,
     )
     subjects = answers.read(args.answers, test, conditions)
-    looks = [] if test is None else _look(path.parent, len(subjects.kept))
+    options = ["--margin", f"{args.margin:g}"] if args.margin != 0.1 else []
+    options += [word for name in args.device or () for word in ("--device", name)]
+    options += ["--distance", *(f"{cm:g}" for cm in args.distance)] if args.distance else []
+    options += ["--same-zoom"] if args.same_zoom else []
+    today = datetime.date.today().isoformat()
+    look = plan.Look(subjects.kept[0]["test"], len(subjects.kept), today, shlex.join(options))
     fixed = None if test is None else test.get("plan")
-    result = analysis.analyse(subjects, margin=args.margin, plan=fixed, looks=looks)
-    words = ["jnd-jax", "abtest", "analyse", str(args.answers)]
-    words += ["--margin", f"{args.margin:g}"] if args.margin != 0.1 else []
-    words += [word for name in args.device or () for word in ("--device", name)]
-    words += ["--distance", *(f"{cm:g}" for cm in args.distance)] if args.distance else []
-    words += ["--same-zoom"] if args.same_zoom else []
-    analysis.write(result, args.output, shlex.join([*words, "-o", str(args.output)]))
+    earlier = _look(beside / "looks.json", look)
+    result = analysis.analyse(subjects, margin=args.margin, plan=fixed, looks=earlier)
+    words = ["jnd-jax", "abtest", "analyse", str(args.answers), *options, "-o", str(args.output)]
+    analysis.write(result, args.output, shlex.join(words))
     print((args.output / "analysis.md").read_text(encoding="utf-8"))
 
 

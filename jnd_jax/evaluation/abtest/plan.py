@@ -1,17 +1,71 @@
-"""How many subjects and images a test needs, fixed before the first answer."""
+"""How many subjects and images a test needs, and when it is looked at, fixed before the first answer."""
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from jnd_jax.errors import JndError
 from jnd_jax.evaluation.abtest.preference import FEWEST, LEVEL
 
 # Between subjects and between images, standard deviation of the preference in logits.
 SPREAD = 0.5
+# A look before the end gives a verdict at this level.
+EARLY_LEVEL = 0.001
+MOST_LOOKS = 20
+
+
+@dataclass(frozen=True)
+class Look:
+    """One analysis of a test.
+
+    Attributes:
+        test: its id.
+        subjects: whose answers counted.
+        date: of the analysis, as 2026-01-31.
+        options: that chose the subjects and the margin, as on the command line.
+    """
+
+    test: str
+    subjects: int
+    date: str
+    options: str = ""
+
+
+def end_level(looks: int) -> float:
+    """Level at the planned end of a test with so many looks before it, after Haybittle (Brit. J. Radiology, 1971) and Peto.
+
+    The levels of all looks add up to 5 %, so that the chance of a false verdict at any of them is 5 % at most, however
+    the looks depend on each other.
+
+    Raises:
+        JndError: too many looks, or fewer than none.
+    """
+    if not 0 <= looks <= MOST_LOOKS:
+        raise JndError(f"Plan 0 to {MOST_LOOKS} looks before the end, not {looks}.")
+    return LEVEL - EARLY_LEVEL * looks
+
+
+def level(subjects: int, plan: Mapping[str, Any] | None, earlier: Sequence[Look] = ()) -> float:
+    """Level at which a look gives verdicts; 0: it gives none.
+
+    Args:
+        subjects: whose answers count.
+        plan: {"subjects": N, "looks": planned before the end}, or None.
+        earlier: looks before this one.
+    """
+    if plan is None:
+        return LEVEL
+    if any(look.subjects >= plan["subjects"] for look in earlier):
+        return 0.0
+    if subjects >= plan["subjects"]:
+        return end_level(plan.get("looks", 0))
+    return EARLY_LEVEL if len(earlier) < plan.get("looks", 0) else 0.0
 
 
 @dataclass(frozen=True)

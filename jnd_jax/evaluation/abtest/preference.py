@@ -176,28 +176,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _verdict(pair: Preference) -> str:
+def _verdict(pair: Preference, level: float) -> str:
     if min(pair.subjects, pair.images) < FEWEST:
         return "open"
-    if pair.p_value < LEVEL:
+    if pair.p_value < level:
         side = "first" if pair.share > 0.5 else "second"
-        return f"{side}, within the margin" if pair.p_equal < LEVEL else side
-    if pair.p_equal < LEVEL:
+        return f"{side}, within the margin" if pair.p_equal < level else side
+    if pair.p_equal < level:
         return "equal"
-    if pair.p_first_worse < LEVEL:
+    if pair.p_first_worse < level:
         return "first no worse"
-    return "second no worse" if pair.p_second_worse < LEVEL else "open"
+    return "second no worse" if pair.p_second_worse < level else "open"
 
 
-def judge(pairs: Sequence[Preference]) -> list[Preference]:
-    """The pairs with p-values adjusted over all of them, and the verdicts that follow at 5 %.
+def judge(pairs: Sequence[Preference], level: float = LEVEL) -> list[Preference]:
+    """The pairs with p-values adjusted over all of them, and the verdicts that follow at a level.
 
     A pair with fewer than `FEWEST` subjects or images is open, whatever its answers.
     """
     fields = ("p_value", "p_equal", "p_first_worse", "p_second_worse")
     adjusted = zip(*(holm([getattr(pair, field) for pair in pairs]) for field in fields))
     judged = [replace(pair, **dict(zip(fields, values))) for pair, values in zip(pairs, adjusted)]
-    return [replace(pair, verdict=_verdict(pair)) for pair in judged]
+    return [replace(pair, verdict=_verdict(pair, level)) for pair in judged]
 
 
 def bradley_terry(wins: np.ndarray, prior: float = 0.5, iterations: int = 10_000) -> np.ndarray:
