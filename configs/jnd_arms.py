@@ -4,8 +4,9 @@ jnd-jax targets photos/ -o set/ --codec jnd-base-4 --metric psnr-hvs
 python train.py --config configs/jnd_arms.py:control --workdir runs/arms/control --config.data.path=set/Ref --config.data.jnd_path=set/JND1
 (and so on for every arm). Judge none by PSNR-HVS: the just-noticeable images were searched with it.
 Result: all arms but the last three trained from `jnd-base-1`, with its two passes, 400 steps each, 7 to 11 minutes on one CPU core;
-judged on Kodak and the CID22 validation set in docs/training-log.md. The three of CVVDP have not been run: judge them by
-SSIMULACRA2, MS-SSIM and Butteraugli.
+judged on Kodak and the CID22 validation set in docs/training-log.md. `control`, `masked`, `jod-masked` and `jod-budget` trained from
+`jnd-base-4` for 200 steps, 8 to 16 minutes of CPU time; judged on Kodak there. Judge the three of CVVDP by SSIMULACRA2, MS-SSIM and
+Butteraugli; `jod` has not been run.
 """
 
 from ml_collections import ConfigDict

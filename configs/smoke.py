@@ -1,7 +1,7 @@
 """Does everything work? A small model of the default kind, on the photos that scikit-image ships.
 
 python train.py --config configs/smoke.py --workdir runs/smoke
-Result: 126 seconds of CPU time without a cache, most of it compiling, on a machine shared with many others.
+Result: 108 seconds on two CPU cores the first time, most of it compiling, and 41 seconds with what that left in the cache.
 """
 
 from ml_collections import ConfigDict
