@@ -39,9 +39,11 @@ class Parallel:
 
     def compile(self, state: Any, batch: Any) -> Step:
         """`step` for arguments of these shapes alone; returns when all processes have it."""
-        step = self.step.lower(state, batch, np.float32(0)).compile(compiler_options=compiler_options())
+        alone = jax.process_count() == 1
+        step = self.step.lower(state, batch, np.float32(0)).compile(compiler_options() if alone else None)
         wait_for_all(f"compiled {jax.tree.map(jnp.shape, batch)}")
-        return step
+        # Of several processes, pmap's compiled program would want the arguments of all.
+        return step if alone else self.step
 
     @staticmethod
     def fetch(metrics: dict[str, jax.Array]) -> dict[str, float]:
