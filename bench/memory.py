@@ -97,8 +97,9 @@ def main() -> None:
                 command = [sys.executable, __file__, size, "--child", what, f"{folder}/{size}.jnd"]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 found = json.loads(done.stdout)
-                megapixels = np.prod(shape_of(size.partition(":")[0])) / 1e6
-                found |= {"bound": 400 + 6 * megapixels, "counted": counted(*shape_of(size.partition(":")[0])) / 1e6}
+                width, height = shape_of(size.partition(":")[0])
+                megapixels = width * height / 1e6
+                found |= {"bound": 400 + 6 * megapixels, "counted": counted(width, height) / 1e6}
                 numbers = [found[name] for name in ("before", "grown", "bound", "counted", "cpu")]
                 numbers.append(found["cpu"] / megapixels)
                 lines.append(f"| {size} | {what} | " + " | ".join(f"{number:.1f}" for number in numbers) + " |")

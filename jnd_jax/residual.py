@@ -6,27 +6,20 @@ docs/format.md has the normative form of the bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 
 import numpy as np
 
 from jnd_jax import images
 from jnd_jax.errors import JndError
+from jnd_jax.perception.arrays import pieces
 
 _STEP = struct.Struct("<H")
 LOSSLESS = 0
-_PIECE = 2**20
 
 
 def _room(bit_depth: int) -> int:
     """Levels by which another runtime's decoder may differ: it rounds otherwise, and its floats err by less than 2^-12."""
     return max(1, 1 << bit_depth >> 12)
-
-
-def _rows_of(image: np.ndarray) -> Iterator[slice]:
-    """Rows of an image, about a megabyte of 8-bit samples at a time: their arithmetic takes several times that."""
-    step = max(1, _PIECE * len(image) // image.size)
-    return (slice(top, top + step) for top in range(0, len(image), step))
 
 
 def check_bound(max_error: int, bit_depth: int) -> None:
@@ -54,9 +47,9 @@ def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int 
         return _STEP.pack(0) + lossless(image)
     step = 2 * (max_error - room) + 1
     difference = lambda rows: image[rows].astype(np.int32) - decoded[rows]
-    largest = max((np.abs(difference(rows)).max() + step // 2) // step for rows in _rows_of(image))
+    largest = max((np.abs(difference(rows)).max() + step // 2) // step for rows in pieces(image))
     steps = np.empty(image.shape, np.uint8 if largest < 128 else np.uint16)
-    for rows in _rows_of(image):
+    for rows in pieces(image):
         error = difference(rows)
         steps[rows] = np.sign(error) * ((np.abs(error) + step // 2) // step) + _centre(steps)
     return _STEP.pack(step) + images.encode_lossless(steps)
@@ -92,7 +85,7 @@ def apply(chunk: bytes, decoded: np.ndarray, bit_depth: int = 8, crop: images.Cr
             )
         return stored
     corrected = np.empty_like(decoded)
-    for rows in _rows_of(decoded):
+    for rows in pieces(decoded):
         steps = stored[rows].astype(np.int64) - _centre(stored)
         corrected[rows] = np.clip(decoded[rows] + step * steps, 0, levels)
     return corrected

@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
+from jnd_jax.perception.arrays import pieces
 from jnd_jax.perception.colour import LUMA
-
-_ROWS = 64
 
 
 def _decibels(mse: float) -> float:
@@ -18,8 +17,7 @@ def _decibels(mse: float) -> float:
 def mean_square(reference: np.ndarray, distorted: np.ndarray) -> float:
     """Mean squared difference of two images of integers, a few rows at a time: floats take eight bytes a sample."""
     total = 0.0
-    for top in range(0, len(reference), _ROWS):
-        rows = slice(top, top + _ROWS)
+    for rows in pieces(reference):
         total += float(np.sum((reference[rows].astype(np.float64) - distorted[rows]) ** 2))
     return total / reference.size
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+_PIECE = 2**20
 
 
 def namespace(x: Any) -> Any:
@@ -27,3 +30,9 @@ def safe_power(x: Any, exponent: float) -> Any:
     xp = namespace(x)
     positive = x > 0
     return xp.where(positive, xp.where(positive, x, 1.0) ** exponent, 0.0)
+
+
+def pieces(image: np.ndarray) -> Iterator[slice]:
+    """Rows of an image, about a million samples at a time: arithmetic on them takes several times their bytes."""
+    step = max(1, _PIECE * len(image) // image.size)
+    return (slice(top, top + step) for top in range(0, len(image), step))
