@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
                 flip=0.5,
                 rotate=False,
                 downscale=0.25,  # chance of a crop at half scale, where the image has the pixels
+                saturate=0.0,  # chance of a crop with stronger colours, up to three times
                 threads=1,
             ),
             train=dict(
@@ -47,6 +48,7 @@ def get_config() -> ConfigDict:
                 remat=False,  # less memory, fewer images a second: see docs/training.md
                 quality=(0, 1000),  # drawn per example, both ends included
                 lmbda=0.0,  # positive: one rate, in place of `quality`
+                power=1.0,  # of each example's objective; below 1 smooth images count more
                 init_from="",  # a model (name or file) or a workdir to take parameters from
                 branch_from="",  # a workdir whose last checkpoint, optimizer and all, this run starts from
                 parallel="pmap",

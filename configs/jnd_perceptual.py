@@ -20,13 +20,15 @@ _STEPS = 100_000
 
 def get_config() -> ConfigDict:
     config = base.get_config()
-    config.model.update(analysis_depths=(2, 12), masked_share=0.95)
+    config.model.update(analysis_depths=(2, 20), masked_share=0.95)
+    config.data.saturate = 0.2
     config.loss = ConfigDict(
         losses.settings("rate_distortion", distance={"cvvdp": 0.35, "masked-dct": 0.6, "mse": 0.05})
     )
     config.train.update(
         stages=((_STEPS, 128, 16),),
         learning_rate=1.5e-3,
+        power=0.5,
         decay_from_step=_STEPS,
         init_from="jnd-perceptual-6",
     )

@@ -21,11 +21,12 @@ _EPOCH, _EXAMPLE = 0, 1
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a crop: chances of a flip and of halving the scale, and whether quarter turns are drawn."""
+    """What may happen to a crop: chances of a flip, of halving the scale and of stronger colours; if quarter turns are drawn."""
 
     flip: float = 0.5
     rotate: bool = False
     downscale: float = 0.0
+    saturate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,14 @@ class Examples:
         top, left = (int(rng.integers(max(0, side - window) + 1)) for side in (height, width))
         flip = rng.random() < self.augmentation.flip
         turns = int(rng.integers(4)) if self.augmentation.rotate else 0
+        saturation = rng.uniform(1.0, 3.0) if rng.random() < self.augmentation.saturate and self.jnd is None else 1.0
 
         def cut(source: np.ndarray) -> np.ndarray:
             patch = _pad_to(source[top : top + window, left : left + window], window)
             if halve:
                 patch = halve_scale(patch)
+            if saturation > 1:
+                patch = saturated(patch, saturation)
             return np.rot90(patch[:, ::-1] if flip else patch, turns)
 
         example = {"image": cut(self.images[image])}
@@ -95,6 +99,12 @@ def halve_scale(patch: np.ndarray) -> np.ndarray:
     """Mean of 2x2 blocks, rounded: (2H, 2W, 3) uint8 to (H, W, 3) uint8."""
     rows = patch[::2].astype(np.uint16) + patch[1::2]
     return ((rows[:, ::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
+
+
+def saturated(patch: np.ndarray, factor: float) -> np.ndarray:
+    """Colours so many times as far from the grey of their luma (BT.601), clipped: (H, W, 3) uint8 to the same."""
+    grey = patch @ np.array([0.299, 0.587, 0.114], np.float32)
+    return np.clip(grey[..., None] + factor * (patch - grey[..., None]) + 0.5, 0, 255).astype(np.uint8)
 
 
 def batch_at(

@@ -38,6 +38,7 @@ def make_objective(
     seed: int,
     quality: tuple[int, int] = (0, 1000),
     lmbda: float = 0.0,
+    power: float = 1.0,
     bfloat16: bool = False,
     remat: bool = False,
 ) -> Objective:
@@ -51,6 +52,8 @@ def make_objective(
         seed: of noise and qualities.
         quality: from where qualities are drawn uniformly, both ends included.
         lmbda: a positive one fixes lambda for all examples.
+        power: positive; the mean of this power of the examples' values (over it) in place of their mean. Below 1, examples
+            of few bits count more: those of a smooth image as much as those of a textured one where it is near 0.
         bfloat16: convolutional layers compute in it; parameters, linear transforms, entropy model and loss in float32.
         remat: keep only the outputs of blocks for the gradient, and compute the rest again.
 
@@ -80,9 +83,10 @@ def make_objective(
         with jax.default_matmul_precision("highest"):
             distortion = loss(batch | {"quality": q}, out.x_hat)
         mse = jnp.mean((x - out.x_hat) ** 2, (1, 2, 3))
-        value = jnp.mean((bpp + weight * distortion) / jnp.sqrt(weight))
-        means = {"bpp": bpp, "bpp_z": bpp_z, "distortion": distortion, "psnr": -10 * jnp.log10(mse)}
-        return value, {"loss": value} | {name: jnp.mean(values) for name, values in means.items()}
+        values = (bpp + weight * distortion) / jnp.sqrt(weight)
+        psnr = -10 * jnp.log10(mse)
+        reported = {"loss": values, "bpp": bpp, "bpp_z": bpp_z, "distortion": distortion, "psnr": psnr}
+        return jnp.mean(values**power) / power, {name: jnp.mean(each) for name, each in reported.items()}
 
     return objective
 
@@ -161,6 +165,7 @@ def step_of(config: ConfigDict, model: nn.Module, loss: Loss) -> tuple[optax.Gra
         seed=config.seed,
         quality=tuple(train.quality),
         lmbda=train.lmbda,
+        power=train.power,
         bfloat16=train.bfloat16,
         remat=train.remat,
     )

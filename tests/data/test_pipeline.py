@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jnd_jax.data.cache import ImageSet
-from jnd_jax.data.pipeline import Augmentation, Examples, batch_at, batches, halve_scale
+from jnd_jax.data.pipeline import Augmentation, Examples, batch_at, batches, halve_scale, saturated
 from jnd_jax.errors import JndError
 
 
@@ -97,6 +97,16 @@ def test_halved_scale_is_the_mean_of_four():
     patch = np.array([[0, 1, 10, 20], [2, 3, 30, 40]], np.uint8)[..., None].repeat(3, -1)
     assert halve_scale(patch)[..., 0].tolist() == [[2, 25]]
     assert halve_scale(np.full((2, 2, 3), 255, np.uint8)).max() == 255
+
+
+def test_stronger_colours_keep_grey_and_luma():
+    patch = np.array([[[100, 100, 100], [120, 100, 90]]], np.uint8)
+    (grey, colour), luma = saturated(patch, 2.0)[0].astype(int), np.array([0.299, 0.587, 0.114])
+    assert grey.tolist() == [100, 100, 100]
+    np.testing.assert_allclose(colour @ luma, patch[0, 1] @ luma, atol=1)
+    assert colour[0] - colour[2] == 2 * (120 - 90)
+    plain, always = (Examples(PHOTOS, 32, 0, Augmentation(saturate=chance))[1]["image"] for chance in (0.0, 1.0))
+    assert (np.ptp(always, -1) >= np.ptp(plain, -1) - 1).all() and (always != plain).any()
 
 
 def test_downscaling_needs_the_pixels_for_it():
