@@ -1,10 +1,11 @@
 """Bits at one just-noticeable difference on validation photographs: what models are chosen by.
 
-    python -m bench.jnd_bits jnd-perceptual-6 mine.safetensors --data photos/,cid22/
+    python -m bench.jnd_bits jnd-perceptual-7 mine.safetensors --data photos/,cid22/
 
-Every tenth photograph by name, its central 512x512 pixels: none that the models were trained on with these folders. Each
-is coded at a few qualities; the bits at the metric's level for one JND are interpolated in log bits. Prints a Markdown
-table of the mean change of each model's bits against the first one's, and its standard error over the photographs.
+Every tenth photograph by name (of fewer than ten, all), its central 512x512 pixels: none that the models were trained on with
+these folders. Each is coded at a few qualities; the bits at the metric's level for one JND are interpolated in log bits.
+Prints a Markdown table of the change of each model's bits against the first one's: the geometric mean over the photographs,
+its standard error, and after "all" the change of the bits of all photographs together.
 """
 
 from __future__ import annotations
@@ -58,9 +59,13 @@ def main() -> None:
     }
     print(f"| model | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
     for model, bits in found.items():
-        ratio = 2 ** (bits - found[args.models[0]])
-        mean, error = 100 * (ratio.mean(0) - 1), 100 * ratio.std(0, ddof=1) / len(ratio) ** 0.5
-        print(f"| {model} | {' | '.join(f'{m:+.2f} % ({e:.2f})' for m, e in zip(mean, error))} |")
+        first = found[args.models[0]]
+        change = np.log(2) * (bits - first)
+        mean, error = 100 * np.expm1(change.mean(0)), 100 * change.std(0, ddof=1) / len(change) ** 0.5
+        together = 100 * ((2**bits).sum(0) / (2**first).sum(0) - 1)
+        print(
+            f"| {model} | {' | '.join(f'{m:+.2f} % ({e:.2f}), all {a:+.2f} %' for m, e, a in zip(mean, error, together))} |"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""`jnd-base-4` fine-tuned to put its error where it is seen least: masked DCT error, with a little squared error.
+"""`jnd-base-5` fine-tuned to put its error where it is seen least: masked DCT error, with a little squared error.
 
 Needs no just-noticeable images. Its family is that of PSNR-HVS: judge it by SSIMULACRA2, MS-SSIM and Butteraugli.
 
 python train.py --config configs/jnd_masked.py --workdir runs/jnd_masked --config.data.path=photos/
 Result: 7 minutes on one CPU core; Kodak BD-rate against the control -10.5 % by SSIMULACRA2, -11.9 % by Butteraugli
-(docs/training-log.md). `jnd-perceptual` has the same loss and had more steps.
+(docs/training-log.md). `jnd-perceptual` mixes it with CVVDP and had more steps.
 """
 
 from ml_collections import ConfigDict

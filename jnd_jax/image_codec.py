@@ -24,6 +24,7 @@ from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.codec.linear import BLOCK, BUCKET, TILE, round_up
 from jnd_jax.codec.wavefront import Rows
+from jnd_jax.devices import jit
 from jnd_jax.errors import JndError
 from jnd_jax.metrics import levels
 from jnd_jax.metrics.psnr import mean_square
@@ -614,19 +615,19 @@ def _inside(model: nn.Module, blocks: Any) -> tuple[Any, ...]:
     return (blocks,) if isinstance(model, LappedCodec) else ()
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@jit(0, 1)
 def _analysis(model: nn.Module, levels: int, params, tile, quality, blocks):
     x = tile.astype(jnp.float32) / float(levels)
     with jax.default_matmul_precision("highest"):
         return model.apply({"params": params}, x, quality, *_inside(model, blocks), method="analysis")
 
 
-@partial(jax.jit, static_argnums=0)
+@jit(0)
 def _log_activity(levels: int, tile):
     return distortion.log_activity(tile.astype(jnp.float32) / float(levels))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@jit(0, 1)
 def _synthesis(model: nn.Module, levels: int, params, tile, quality, blocks):
     # What is promised of decoded pixels holds on every machine: no operands rounded to bfloat16 or TF32.
     with jax.default_matmul_precision("highest"):
