@@ -54,7 +54,7 @@ def trainer(config: ConfigDict) -> Callable[[Batches], float]:
 def core_seconds(images: cache.ImageSet, config: ConfigDict, crop: int, count: int = 1024) -> float:
     """CPU time of one training example on one core, the best of three rounds."""
     data = config.data
-    augmentation = pipeline.Augmentation(data.flip, data.rotate, data.downscale, data.saturate)
+    augmentation = pipeline.Augmentation.of(data)
     examples, times = pipeline.Examples(images, crop, config.seed, augmentation), []
     for _ in range(4):
         start = time.process_time()
@@ -86,7 +86,7 @@ def main() -> None:
     if args.hosts:
         return hosts(images, config)
     data = config.data
-    augmentation = pipeline.Augmentation(data.flip, data.rotate, data.downscale, data.saturate)
+    augmentation = pipeline.Augmentation.of(data)
     examples = pipeline.Examples(images, data.crop, config.seed, augmentation)
     feed = lambda count: pipeline.batches(examples, data.batch, 0, count, threads=data.threads)
 

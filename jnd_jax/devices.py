@@ -15,7 +15,7 @@ import jax
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# XLA's newer library for CPUs gets products of matrices alone: its convolutions run on one thread, and take 10 % longer there.
+# XLA's newer library for CPUs gets products of matrices alone: it would keep convolutions to one thread.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import grain
 import numpy as np
 
 from jnd_jax.data.cache import ImageSet
 from jnd_jax.errors import JndError
+from jnd_jax.perception.colour import LUMA
 
 _EPOCH, _EXAMPLE = 0, 1
 
@@ -27,6 +29,11 @@ class Augmentation:
     rotate: bool = False
     downscale: float = 0.0
     saturate: float = 0.0
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Augmentation:
+        """What the part `data` of a config asks for, by the names of the fields."""
+        return cls(**{field.name: data[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def halve_scale(patch: np.ndarray) -> np.ndarray:
 
 def saturated(patch: np.ndarray, factor: float) -> np.ndarray:
     """Colours so many times as far from the grey of their luma (BT.601), clipped: (H, W, 3) uint8 to the same."""
-    grey = patch @ np.array([0.299, 0.587, 0.114], np.float32)
+    grey = patch @ LUMA.astype(np.float32)
     return np.clip(grey[..., None] + factor * (patch - grey[..., None]) + 0.5, 0, 255).astype(np.uint8)
 
 

@@ -178,7 +178,7 @@ class Run:
     def batches(self) -> Iterator[tuple[settings.Stage, Mapping[str, np.ndarray]]]:
         """This process's share of each batch from the current step on, with the stage that it belongs to."""
         data, (images, partners) = self.config.data, self.training
-        augmentation = pipeline.Augmentation(data.flip, data.rotate, data.downscale, data.saturate)
+        augmentation = pipeline.Augmentation.of(data)
         for stage in self.plan:
             if stage.last <= self.step:
                 continue

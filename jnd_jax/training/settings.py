@@ -30,6 +30,9 @@ def _is_quality_range(values: Any) -> bool:
     return _are_integers(values, 2) and 0 <= values[0] <= values[1] <= QUALITY_MAX
 
 
+_LEAST = {"train.accumulate": 1, "train.power": 0.01, "log_every": 1, "data.threads": 1, "eval.images": 1}
+
+
 def check(config: ConfigDict) -> None:
     """Raises JndError for values that cannot be, with what can be in their place."""
     train, evaluation = config.train, config.eval
@@ -47,7 +50,7 @@ def check(config: ConfigDict) -> None:
         raise JndError(f"train.freeze is {train.freeze!r}; give it a tuple of patterns, such as ('synthesis',).")
     if train.compiled and train.parallel != "shard_map":
         raise JndError(f"train.compiled needs train.parallel=shard_map, not {train.parallel}; set both.")
-    for name, least in (("train.accumulate", 1), ("log_every", 1), ("data.threads", 1), ("eval.images", 1)):
+    for name, least in _LEAST.items():
         value: Any = config
         for part in name.split("."):
             value = value[part]

@@ -52,7 +52,7 @@ def make_objective(
         seed: of noise and qualities.
         quality: from where qualities are drawn uniformly, both ends included.
         lmbda: a positive one fixes lambda for all examples.
-        power: positive; the mean of this power of the examples' values (over it) in place of their mean. Below 1, examples
+        power: at least .01; the mean of this power of the examples' values (over it) in place of their mean. Below 1, examples
             of few bits count more: those of a smooth image as much as those of a textured one where it is near 0.
         bfloat16: convolutional layers compute in it; parameters, linear transforms, entropy model and loss in float32.
         remat: keep only the outputs of blocks for the gradient, and compute the rest again.

@@ -331,6 +331,7 @@ def test_a_run_to_start_from_that_is_none_is_named_and_not_made(folder, tmp_path
         ("train", "stages", (5, 64, 2), r"\(\(2000, 128, 16\),\)"),
         ("train", "betas", (0.9,), "two numbers"),
         ("train", "accumulate", 0, "at least 1"),
+        ("train", "power", 0.0, "at least 0.01"),
         ("train", "freeze", "synthesis", "tuple"),
         ("eval", "qualities", 300, r"\(300,\)"),
         ("model", "name", "nobody", "mbt2018-mean"),
