@@ -26,6 +26,7 @@ from jnd_jax.codec.linear import BLOCK, BUCKET, TILE, round_up
 from jnd_jax.codec.wavefront import Rows
 from jnd_jax.devices import jit
 from jnd_jax.errors import JndError
+from jnd_jax.memory import give_back
 from jnd_jax.metrics import levels
 from jnd_jax.metrics.psnr import mean_square
 
@@ -47,6 +48,13 @@ TYPICAL = {
 
 # Chunks that a caller may add.
 EXTRAS = {"icc", "exif", "xmp", "alpha", "density", "dicom", "note"}
+
+# Blocks around a tile that the analysis sees, at most. What lies beyond them changes no latent of the shipped models by more
+# than 4e-6 steps, and an encoder may approximate.
+_ANALYSIS_HALO = 4
+
+# Blocks that a row of tiles gives at most, in images so wide that it would give more: 1.8 kB of latents each.
+_STRIP_BLOCKS = 2**16
 
 # Quality of regions above that of the background, where it is not given.
 _REGION_STEP = 25.0
@@ -89,7 +97,7 @@ class ImageCodec:
         self._model: Any = built
         # The receptive field of other transforms is not known: they run on whole images.
         tiled = type(built) is LappedCodec
-        self._analysis_halo = _halo(built.analysis_depths) if tiled else None
+        self._analysis_halo = min(_halo(built.analysis_depths), _ANALYSIS_HALO) if tiled else None
         self._synthesis_halo = _halo(built.synthesis_depths) if tiled else None
         self._process = os.getpid()
 
@@ -536,15 +544,21 @@ def _blocks_of(start: int, length: int, blocks: int, halo: int | None) -> slice:
     return slice(first, end)
 
 
-def _spans(blocks: int, halo: int) -> list[tuple[int, int, int]]:
-    """(start, first kept, end of kept) of the tiles along one side of `blocks` blocks."""
-    if blocks <= TILE:
+def _tile_rows(columns: int, halo: int) -> int:
+    """Rows of the tiles of an image so many blocks wide: TILE, or less where a strip of them would hold too many blocks."""
+    rows = max(_STRIP_BLOCKS // columns, 1) + 2 * halo
+    return min(round_up(rows, BUCKET), TILE)
+
+
+def _spans(blocks: int, halo: int, tile: int) -> list[tuple[int, int, int]]:
+    """(start, first kept, end of kept) of the tiles along one side of `blocks` blocks, padded if they are at most TILE."""
+    if blocks <= tile:
         return [(0, 0, blocks)]
-    step = TILE - 2 * halo
+    last = (round_up(blocks, BUCKET) if blocks <= TILE else blocks) - tile
     spans, kept = [], 0
     while kept < blocks:
-        start = min(max(kept - halo, 0), blocks - TILE)
-        end = blocks if start == blocks - TILE else start + halo + step
+        start = min(max(kept - halo, 0), last)
+        end = blocks if start == last else min(start + tile - halo, blocks)
         spans.append((start, kept, end))
         kept = end
     return spans
@@ -585,10 +599,12 @@ def _strips(
         yield np.asarray(run(pad(rows_of(0, blocks[0]), *(n * unit_in for n in blocks)), quality, (None, None)))
         return
 
+    tile_rows = _tile_rows(blocks[1], halo)
+
     def strip(top: int, keep_top: int, bottom: int) -> np.ndarray:
-        rows, columns = min(blocks[0], TILE), min(blocks[1], TILE)
+        rows, columns = min(blocks[0] - top, tile_rows), min(blocks[1], TILE)
         x, out = rows_of(top, top + rows), None
-        for left, keep_left, right in _spans(blocks[1], halo):
+        for left, keep_left, right in _spans(blocks[1], halo, TILE):
             tile = x[:, :, left * unit_in : (left + columns) * unit_in]
             bucket = [round_up(n, BUCKET) for n in (rows, columns)]
             here = quality
@@ -604,10 +620,12 @@ def _strips(
                 (keep_left - left) * unit_out : (right - left) * unit_out,
             ]
         assert out is not None
+        if max(blocks) > TILE:
+            give_back()
         return out
 
     # By map, as a generator would hold on to the last strip.
-    yield from itertools.starmap(strip, _spans(blocks[0], halo))
+    yield from itertools.starmap(strip, _spans(blocks[0], halo, tile_rows))
 
 
 def _inside(model: nn.Module, blocks: Any) -> tuple[Any, ...]:

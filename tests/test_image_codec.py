@@ -62,6 +62,10 @@ def test_tiles_are_invisible(golden, monkeypatch):
     image = PHOTO[:321, :400]
     stream = golden.encode(image, 70)
     whole, y = golden.decode(stream), golden.analyse(image, 700)
+    with monkeypatch.context() as wide:
+        wide.setattr(image_codec, "_STRIP_BLOCKS", 1)
+        np.testing.assert_allclose(golden.analyse(image, 700), y, atol=1e-3)
+        assert np.abs(golden.decode(stream).astype(int) - whole).max() <= 1
     monkeypatch.setattr(image_codec, "TILE", 16)
     tiled = golden.analyse(image, 700)
     np.testing.assert_allclose(tiled[:, :-1], y[:, :-1], atol=1e-3)

@@ -255,6 +255,13 @@ def test_xmp_and_resolution_survive(tiny_model, suffix, deep):
     assert suffix == ".webp" or np.allclose(back.density, (11811, 5906), atol=20)
 
 
+def test_an_orientation_in_xmp_does_not_turn_a_tiff():
+    xmp = XMP.replace(b"/>", b'><rdf:Description tiff:Orientation="6"/></x:xmpmeta>')
+    picture = Picture(RAMP, exif=tags().removeprefix(exif.PREFIX), xmp=xmp)
+    back = parse_image(format_image(picture, ".tiff"))
+    np.testing.assert_array_equal(as_shown(back), as_shown(picture))
+
+
 def packed_bmp(masks: tuple[int, int, int]) -> bytes:
     """A 16-bit BMP of one red, green, blue and white pixel each."""
     rows = struct.pack("<4H", *masks, sum(masks))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -174,16 +175,16 @@ class LatentCoder:
         quality: Quality,
         energy: Energy | None,
     ) -> tuple[list, list]:
-        """Symbols and scale indexes, both by half and group.
+        """Symbols and scale indexes, both by half and group, each `_Waiting`.
 
         `prepare(rows, keep)` runs before each strip: it adds to both halves of `latents` and returns hyper-latents. Coding
         overwrites the latents.
         """
         at, (level, offset) = _by_half(quality), self._scale_inputs(quality)
         energy_at = energy or (lambda rows, channels, half: self.synthesis_energy[channels])
-        shape = height // 2, width // 2, 2
+        in_strips = list(strips(height // 2, width // 2, self.passes))
         all_symbols, indexes = (
-            [[np.empty((*shape, c.stop - c.start), dtype) for c in self.group_channels] for _ in (0, 1)]
+            [[_Waiting(dtype, len(in_strips) > 1) for _ in self.group_channels] for _ in (0, 1)]
             for dtype in (np.int16, np.uint8)
         )
 
@@ -198,10 +199,11 @@ class LatentCoder:
             return self._quantise(y - mean, index, weight)
 
         def keep(rows: slice, group: int, half: int, coded: np.ndarray, index: np.ndarray) -> None:
-            indexes[half][group][rows], all_symbols[half][group][rows] = index, coded
+            indexes[half][group].append(index)
+            all_symbols[half][group].append(coded)
 
-        wave = Wavefront(self._folded_scale, self.mean, shape[0], latents, level, offset, operands, code, keep)
-        for rows in strips(*shape[:2], self.passes):
+        wave = Wavefront(self._folded_scale, self.mean, height // 2, latents, level, offset, operands, code, keep)
+        for rows in in_strips:
             wave.advance(prepare(rows, keep_from(rows, self.passes)), rows.stop)
         return all_symbols, indexes
 
@@ -211,7 +213,7 @@ class LatentCoder:
         for _ in self.group_channels:
             for half in (0, 1):
                 # Popped, so that each is freed once it is coded.
-                coded, levels = all_symbols[half].pop(0), indexes[half].pop(0)
+                coded, levels = all_symbols[half].pop(0).join(), indexes[half].pop(0).join()
                 symbols.encode_by_index(writer, coded, levels, self.y_half_width)
         return writer.finish()
 
@@ -329,6 +331,21 @@ class LatentCoder:
         better = inside & (bits(symbol) - bits(lower) > weight[at] * distortion)
         rounded[at] = np.where(better, lower, symbol)
         return rounded
+
+
+class _Waiting:
+    """What a pass coded, strip after strip: the range coder has to wait for the last. Most symbols are 0."""
+
+    def __init__(self, dtype: Any, compress: bool):
+        self._dtype, self._parts = dtype, list[bytes]()
+        self._pack, self._unpack = (partial(zlib.compress, level=1), zlib.decompress) if compress else (bytes, bytes)
+
+    def append(self, rows: np.ndarray) -> None:
+        self._parts.append(self._pack(np.ascontiguousarray(rows, self._dtype).data))
+
+    def join(self) -> np.ndarray:
+        """All of it, flat."""
+        return np.frombuffer(b"".join(map(self._unpack, self._parts)), self._dtype)
 
 
 def _by_half(quality: Quality) -> Callable[[int, slice], np.ndarray]:

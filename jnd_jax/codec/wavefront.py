@@ -55,12 +55,13 @@ class Rows:
 def strips(height: int, width: int, passes: int) -> Iterator[slice]:
     """The rows of cells of each strip of (2 height, 2 width) blocks.
 
-    Each strip has an even number of rows. All but the last have more rows than there are passes.
+    Each strip has an even number of rows. The first has more rows than there are passes, if the image has.
     """
-    step = max(STRIP_BLOCKS // (4 * width), passes + 1)
+    step = max(STRIP_BLOCKS // (4 * width), 1)
     step += step % 2
-    starts = range(0, height, step)
-    return (slice(start, min(start + step, height)) for start in starts)
+    first = max(step, passes + 1 + (passes + 1) % 2)
+    ends = [*range(first, height, step), height]
+    return (slice(start, end) for start, end in zip([0, *ends], ends))
 
 
 def keep_from(rows: slice, passes: int) -> int:

@@ -13,7 +13,7 @@ from jnd_jax.formats import exif
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _OFFSETS, _CHANNELS = 256, 257, 258, 259, 262, 273, 277
 _ROWS, _SIZES, _X_RESOLUTION, _Y_RESOLUTION, _UNIT, _PREDICTOR, _EXTRA = 278, 279, 282, 283, 296, 317, 338
-_XMP, _ICC = 700, 34675
+_ORIENTATION, _XMP, _ICC = 274, 700, 34675
 _STRIP = 1 << 20
 
 
@@ -44,6 +44,8 @@ def build(
         ifd[tag] = value
     values = {_WIDTH: width, _HEIGHT: height, _BITS: (8 * samples.itemsize,) * channels, _COMPRESSION: 8}
     values |= {_PHOTOMETRIC: 2 if channels > 2 else 1, _CHANNELS: channels, _ROWS: rows, _PREDICTOR: 2}
+    # Said, so that readers do not look for an orientation in XMP, which may hold that of the source.
+    values[_ORIENTATION] = 1
     if channels in (2, 4):
         values[_EXTRA] = (2,)
     if density is not None and not block_names_density(ifd):

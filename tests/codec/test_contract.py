@@ -61,6 +61,7 @@ def check_file(path, image, quality=30.0):
     return data, decoded
 
 
+@pytest.mark.usefixtures("fast_compilation")
 @pytest.mark.parametrize(
     "model,loss",
     [
