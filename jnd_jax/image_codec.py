@@ -83,7 +83,7 @@ class ImageCodec:
 
     def _set_up(self, model: modelfile.ModelFile) -> None:
         built = codec.build(model.config)
-        self._params = jax.tree.map(jnp.asarray, model.params)
+        self._params = jax.device_put(model.params)
         self._latents: Any
         if isinstance(built, LappedCodec) and model.tables:
             self._latents = coding.latent_coder(model.params, model.tables)

@@ -72,7 +72,7 @@ class FloatCoder:
     """Latents to bytes and back, with the interface of `coding.LatentCoder`."""
 
     def __init__(self, model: HyperpriorCodec, params: Mapping[str, Any], tables: Mapping[str, np.ndarray]):
-        self._model, self._params, self._centre = model, jax.tree.map(jnp.asarray, dict(params)), tables["z.centre"]
+        self._model, self._params, self._centre = model, jax.device_put(dict(params)), tables["z.centre"]
         self._half_width = tables["y.half_width"].astype(np.int64)
         self._y_tables = np.split(tables["y.frequency"], np.cumsum(2 * self._half_width + 2)[:-1])
         self._z_tables = tables["z.frequency"]

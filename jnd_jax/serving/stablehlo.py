@@ -29,7 +29,7 @@ _PLATFORMS = ("cpu", "cuda", "tpu")
 def synthesize(model: ModelFile, height: int, width: int) -> Callable[..., jax.Array]:
     """A function (symbols (1, h, w, M), z (1, h/4, w/4, Cz), quality (1,), all int32) -> (1, height, width, 3) uint8."""
     network = codec.build(model.config)
-    params, mean = jax.tree.map(jnp.asarray, (model.params, coding.latent_coder(model.params, model.tables).mean))
+    params, mean = jax.device_put((model.params, coding.latent_coder(model.params, model.tables).mean))
     h, w = exporting.grid(height), exporting.grid(width)
     missing = [-n % BUCKET if n <= TILE else 0 for n in (h, w)]
 

@@ -190,7 +190,7 @@ def prepare(
         jax.random.key(seed)
     )
     kept = {k: v for k, v in source.params.items() if keep or not k.startswith(_TRAINED) or k == "scale_offset"}
-    given = jax.tree.map(jnp.asarray, dict(new) | kept)
+    given = jax.device_put(dict(new) | kept)
     latents, params = compute_latents(model, given, pictures, drawn), given
     if not keep:
         latents, params = _start_anew(model, new, kept, latents)
@@ -204,7 +204,7 @@ def prepare(
 def _start_anew(model: LappedCodec, new: Any, kept: Mapping[str, Any], latents: list[Latents]):
     """Latents and parameters with channels in order and an entropy model that knows their scales alone."""
     magnitude = np.mean([np.abs(item.y.astype(np.float32)).mean((0, 1)) for item in latents], axis=0)
-    params = jax.tree.map(jnp.asarray, dict(new) | order_by_magnitude(kept, magnitude))
+    params = jax.device_put(dict(new) | order_by_magnitude(kept, magnitude))
     order = np.argsort(-magnitude, kind="stable")
     latents = [item._replace(y=item.y[..., order]) for item in latents]
     index, offset = counted_scales(latents)
