@@ -50,11 +50,11 @@ TYPICAL = {
 EXTRAS = {"icc", "exif", "xmp", "alpha", "density", "dicom", "note"}
 
 # Blocks around a tile that the analysis sees, at most. What lies beyond them changes no latent of the shipped models by more
-# than 4e-6 steps, and an encoder may approximate.
-_ANALYSIS_HALO = 4
+# than 2e-5 steps, and an encoder may approximate.
+_ANALYSIS_HALO_MAX = 4
 
 # Blocks that a row of tiles gives at most, in images so wide that it would give more: 1.8 kB of latents each.
-_STRIP_BLOCKS = 2**16
+_TILE_ROW_BLOCKS = 2**16
 
 # Quality of regions above that of the background, where it is not given.
 _REGION_STEP = 25.0
@@ -83,7 +83,7 @@ class ImageCodec:
 
     def _set_up(self, model: modelfile.ModelFile) -> None:
         built = codec.build(model.config)
-        self._params = jax.device_put(model.params)
+        self._params = jax.device_put(model.params)  # `jnp.asarray` would compile a program for each shape.
         self._latents: Any
         if isinstance(built, LappedCodec) and model.tables:
             self._latents = coding.latent_coder(model.params, model.tables)
@@ -97,7 +97,7 @@ class ImageCodec:
         self._model: Any = built
         # The receptive field of other transforms is not known: they run on whole images.
         tiled = type(built) is LappedCodec
-        self._analysis_halo = min(_halo(built.analysis_depths), _ANALYSIS_HALO) if tiled else None
+        self._analysis_halo = min(_halo(built.analysis_depths), _ANALYSIS_HALO_MAX) if tiled else None
         self._synthesis_halo = _halo(built.synthesis_depths) if tiled else None
         self._process = os.getpid()
 
@@ -545,8 +545,8 @@ def _blocks_of(start: int, length: int, blocks: int, halo: int | None) -> slice:
 
 
 def _tile_rows(columns: int, halo: int) -> int:
-    """Rows of the tiles of an image so many blocks wide: TILE, or less where a strip of them would hold too many blocks."""
-    rows = max(_STRIP_BLOCKS // columns, 1) + 2 * halo
+    """Rows of the tiles of an image so many blocks wide: TILE, or less where a row of them would give too many."""
+    rows = max(_TILE_ROW_BLOCKS // columns, 1) + 2 * halo
     return min(round_up(rows, BUCKET), TILE)
 
 

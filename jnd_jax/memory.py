@@ -32,7 +32,7 @@ def available() -> float:
 
 
 def give_back() -> None:
-    """Gives memory that is free back to the system. glibc would keep it, a quarter of what a large image takes."""
+    """Gives memory that was freed back to the system. glibc would keep much of it."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # Other C libraries have no malloc_trim.
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -63,7 +63,7 @@ def test_tiles_are_invisible(golden, monkeypatch):
     stream = golden.encode(image, 70)
     whole, y = golden.decode(stream), golden.analyse(image, 700)
     with monkeypatch.context() as wide:
-        wide.setattr(image_codec, "_STRIP_BLOCKS", 1)
+        wide.setattr(image_codec, "_TILE_ROW_BLOCKS", 1)
         np.testing.assert_allclose(golden.analyse(image, 700), y, atol=1e-3)
         assert np.abs(golden.decode(stream).astype(int) - whole).max() <= 1
     monkeypatch.setattr(image_codec, "TILE", 16)

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import shutil
 import stat
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from jnd_jax.image_codec import measure
 from jnd_jax.perception.torch_file import read_state_dict
 from jnd_jax.search import Target, parse_target
 from jnd_jax.threads import single_blas_thread
+from tests.metrics.test_metrics import MISSING
 
 PHOTO = np.kron(np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5, np.ones((8, 8, 1), np.uint8))
 
@@ -312,8 +312,8 @@ def test_a_failed_write_names_the_file_that_was_asked_for(tmp_path):
 
 @pytest.mark.parametrize("metric", ["ssimulacra2", "ms-ssim", "cvvdp", "butteraugli", "psnr-hvs"])
 def test_metrics_of_a_few_pixels(metric):
-    if metric == "butteraugli" and not shutil.which("butteraugli_main"):
-        pytest.skip("butteraugli_main is not installed")
+    if MISSING.get(metric):
+        pytest.skip(f"the tool of {metric} is not installed")
     noise = np.random.default_rng(0).integers(0, 256, (1, 3, 3), dtype=np.uint8)
     same, different = measure(metric, noise, noise), measure(metric, noise, 255 - noise)
     assert (same < different) if metric == "butteraugli" else (same > different)

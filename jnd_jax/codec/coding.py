@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -338,7 +338,9 @@ class _Waiting:
 
     def __init__(self, dtype: Any, compress: bool):
         self._dtype, self._parts = dtype, list[bytes]()
-        self._pack, self._unpack = (partial(zlib.compress, level=1), zlib.decompress) if compress else (bytes, bytes)
+        self._pack, self._unpack = (
+            (lambda rows: zlib.compress(rows, 1), zlib.decompress) if compress else (bytes, bytes)
+        )
 
     def append(self, rows: np.ndarray) -> None:
         self._parts.append(self._pack(np.ascontiguousarray(rows, self._dtype).data))

@@ -52,16 +52,20 @@ class Rows:
         return self._rows[rows.start - self._first : rows.stop - self._first]
 
 
+def _rows_at_once(width: int) -> int:
+    """How many rows of `width` cells make STRIP_BLOCKS blocks, an even number."""
+    rows = max(STRIP_BLOCKS // (4 * width), 1)
+    return rows + rows % 2
+
+
 def strips(height: int, width: int, passes: int) -> Iterator[slice]:
     """The rows of cells of each strip of (2 height, 2 width) blocks.
 
-    Each strip has an even number of rows. The first has more rows than there are passes, if the image has.
+    Each strip has an even number of rows. The first has more rows than there are passes, two for each group, if the image has.
     """
-    step = max(STRIP_BLOCKS // (4 * width), 1)
-    step += step % 2
-    first = max(step, passes + 1 + (passes + 1) % 2)
-    ends = [*range(first, height, step), height]
-    return (slice(start, end) for start, end in zip([0, *ends], ends))
+    first = max(_rows_at_once(width), passes + 2)
+    yield slice(0, min(first, height))
+    yield from _pieces(slice(first, height), width)
 
 
 def keep_from(rows: slice, passes: int) -> int:
@@ -70,13 +74,12 @@ def keep_from(rows: slice, passes: int) -> int:
 
 
 def _pieces(rows: slice, width: int) -> Iterator[slice]:
-    """Rows of `width` cells, an even number at a time: as many as a strip would have if there were no passes.
+    """Rows of `width` cells, an even number at a time.
 
-    What is exact, or computed element by element, is computed in these, as strips of wide images are large. Means are not:
-    how many rows a product of matrices has changes its rounding errors, and so a few pixels.
+    What is exact, or computed element by element, is computed in these, as the first strip of wide images is large. Means are
+    not: how many rows a product of matrices has changes its rounding errors, and so a few pixels.
     """
-    step = max(STRIP_BLOCKS // (4 * width), 1)
-    step += step % 2
+    step = _rows_at_once(width)
     return (slice(start, min(start + step, rows.stop)) for start in range(rows.start, rows.stop, step))
 
 

@@ -75,7 +75,7 @@ def initial_params(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
             log.warning("%s parameters beside %s: %s", side, source, ", ".join(sorted(extra)))
     if new:  # compiling the initialisation takes a while: only where something is left to it
         ours = traverse_util.flatten_dict(initialise(key), sep="/")
-    merged = {path: jnp.asarray(theirs[path]) if path in theirs else value for path, value in ours.items()}
+    merged = jax.device_put({path: theirs.get(path, value) for path, value in ours.items()})
     return traverse_util.unflatten_dict(merged, sep="/")
 
 
