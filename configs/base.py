@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
                 rotate=False,
                 downscale=0.25,  # chance of a crop at half scale, where the image has the pixels
                 saturate=0.0,  # chance of a crop with stronger colours, up to three times
+                draw=0.0,  # chance of a crop on which shapes, lines and lettering are drawn
                 threads=1,
             ),
             train=dict(

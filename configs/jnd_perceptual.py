@@ -2,12 +2,12 @@
 
 It keeps its learning rate: a run to go on with whenever there is time. A branch of it whose learning rate falls
 (`train.branch_from`, `train.decay_from_step`) is what ships. Its analysis is larger than that of `base.py`, which
-costs nothing when files are decoded, and it rounds by visible errors, as the encoder then does. Smooth crops and strong colours
-count more than in `base.py`. It begins where the shipped model stands.
+costs nothing when files are decoded, and it rounds by visible errors, as the encoder then does. Smooth crops, strong colours and
+hard edges count more than in `base.py`. It begins where the shipped model stands.
 
 python train.py --config configs/jnd_perceptual.py --workdir runs/trunk --config.data.path=photos/,cid22/
-Result: jnd-perceptual-7, after 1520 steps on one CPU core and 11,432 on a GPU; the entropy model alone was trained in between. See
-docs/training-log.md for each.
+Result: jnd-perceptual-7, after 1520 steps on one CPU core and 11,432 on a GPU (without `data.draw`); the entropy model alone was
+trained in between. See docs/training-log.md for each.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +21,7 @@ _STEPS = 100_000
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.model.update(analysis_depths=(2, 20), masked_share=0.95)
-    config.data.saturate = 0.2
+    config.data.update(saturate=0.2, draw=0.2)
     config.loss = ConfigDict(
         losses.settings("rate_distortion", distance={"cvvdp": 0.35, "masked-dct": 0.6, "mse": 0.05})
     )

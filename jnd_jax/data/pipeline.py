@@ -15,6 +15,7 @@ import grain
 import numpy as np
 
 from jnd_jax.data.cache import ImageSet
+from jnd_jax.data.drawing import drawn
 from jnd_jax.errors import JndError
 from jnd_jax.perception.colour import LUMA
 
@@ -23,12 +24,16 @@ _EPOCH, _EXAMPLE = 0, 1
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a crop: chances of a flip, of halving the scale and of stronger colours; if quarter turns are drawn."""
+    """What may happen to a crop: chances of a flip, of halving the scale, of stronger colours and of graphics; whether it is turned.
+
+    A just-noticeable difference holds for the scale and the colours it was found at: pairs are flipped and turned alone.
+    """
 
     flip: float = 0.5
     rotate: bool = False
     downscale: float = 0.0
     saturate: float = 0.0
+    draw: float = 0.0
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Augmentation:
@@ -68,13 +73,14 @@ class Examples:
         _, image, _ = self.visit(index)
         rng = np.random.default_rng([self.seed, _EXAMPLE, index])
         height, width = self.images.shapes[image]
-        # A just-noticeable difference holds at the scale it was made for: pairs are never rescaled.
-        halve = rng.random() < self.augmentation.downscale and self.jnd is None and min(height, width) >= 2 * self.crop
+        alone = self.jnd is None
+        halve = rng.random() < self.augmentation.downscale and alone and min(height, width) >= 2 * self.crop
         window = self.crop * (2 if halve else 1)
         top, left = (int(rng.integers(max(0, side - window) + 1)) for side in (height, width))
         flip = rng.random() < self.augmentation.flip
         turns = int(rng.integers(4)) if self.augmentation.rotate else 0
-        saturation = rng.uniform(1.0, 3.0) if rng.random() < self.augmentation.saturate and self.jnd is None else 1.0
+        saturation = rng.uniform(1.0, 3.0) if rng.random() < self.augmentation.saturate and alone else 1.0
+        draws = rng.random() < self.augmentation.draw and alone
 
         def cut(source: np.ndarray) -> np.ndarray:
             patch = _pad_to(source[top : top + window, left : left + window], window)
@@ -82,6 +88,8 @@ class Examples:
                 patch = halve_scale(patch)
             if saturation > 1:
                 patch = saturated(patch, saturation)
+            if draws:
+                patch = drawn(patch, rng)
             return np.rot90(patch[:, ::-1] if flip else patch, turns)
 
         example = {"image": cut(self.images[image])}

@@ -109,6 +109,17 @@ def test_stronger_colours_keep_grey_and_luma():
     assert (np.ptp(always, -1) >= np.ptp(plain, -1) - 1).all() and (always != plain).any()
 
 
+def test_drawing_changes_crops_in_a_way_that_repeats():
+    plain, always = (Examples(PHOTOS, 32, 0, Augmentation(draw=chance)) for chance in (0.0, 1.0))
+    crops = [always[i]["image"] for i in range(16)]
+    assert all(crop.shape == (32, 32, 3) and crop.dtype == np.uint8 for crop in crops)
+    assert sum((crop != plain[i]["image"]).any() for i, crop in enumerate(crops)) >= 12  # A shape may lie outside.
+    np.testing.assert_array_equal(crops[3], always[3]["image"])
+    jnd = dataclasses.replace(PHOTOS, samples=255 - PHOTOS.samples)
+    pair = Examples(PHOTOS, 32, 0, Augmentation(draw=1.0), jnd)[0]
+    np.testing.assert_array_equal(pair["jnd"], 255 - pair["image"])
+
+
 def test_downscaling_needs_the_pixels_for_it():
     small, large = image_set((48, 48)), image_set((64, 64))
     always = Augmentation(flip=0.0, downscale=1.0)
