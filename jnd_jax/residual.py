@@ -6,6 +6,7 @@ docs/format.md has the normative form of the bytes.
 from __future__ import annotations
 
 import struct
+import zlib
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from jnd_jax.perception.arrays import pieces
 
 _STEP = struct.Struct("<H")
 LOSSLESS = 0
+
+# zlib knows one dimension alone, but makes at most so many times as much of a drawing as a lossless image takes.
+_BY_ZLIB = 2
 
 
 def _room(bit_depth: int) -> int:
@@ -32,6 +36,8 @@ def check_bound(max_error: int, bit_depth: int) -> None:
 def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int = 8) -> bytes:
     """The chunk that brings each sample of `decoded` within `max_error` of `image`, on every machine.
 
+    It stores the image itself where that is found to take less, as for drawings.
+
     Args:
         image, decoded: (H, W, 3) or (H, W), uint8, or uint16 for more than 8 bits.
         max_error: levels; 0, or less than another machine may err by, stores the image itself.
@@ -42,9 +48,10 @@ def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int 
     """
     check_bound(max_error, bit_depth)
     room = _room(bit_depth)
+    lossless = images.encode_deep_lossless if image.dtype == np.uint16 else images.encode_lossless
+    whole = lambda: _STEP.pack(LOSSLESS) + lossless(image)
     if max_error <= room:
-        lossless = images.encode_deep_lossless if image.dtype == np.uint16 else images.encode_lossless
-        return _STEP.pack(0) + lossless(image)
+        return whole()
     step = 2 * (max_error - room) + 1
     difference = lambda rows: image[rows].astype(np.int32) - decoded[rows]
     largest = max((np.abs(difference(rows)).max() + step // 2) // step for rows in pieces(image))
@@ -52,7 +59,11 @@ def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int 
     for rows in pieces(image):
         error = difference(rows)
         steps[rows] = np.sign(error) * ((np.abs(error) + step // 2) // step) + _centre(steps)
-    return _STEP.pack(step) + images.encode_lossless(steps)
+    record = _STEP.pack(step) + images.encode_lossless(steps)
+    # Lossless WebP takes long, and of photographs it never takes less: zlib tells them.
+    if image.dtype == np.uint16 or len(zlib.compress(np.ascontiguousarray(image).data, 1)) < _BY_ZLIB * len(record):
+        return min(record, whole(), key=len)
+    return record
 
 
 def _centre(steps: np.ndarray) -> int:

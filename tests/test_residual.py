@@ -57,6 +57,17 @@ def test_a_policy_bounds_every_sample_and_says_so(tiny_model, policy, max_error)
     assert bitstream.unpack(stream)[0].quality == bitstream.unpack(model.encode(PHOTO, target="psnr=31"))[0].quality > 0
 
 
+@pytest.mark.parametrize("dtype, depth", [(np.uint8, 8), (np.uint16, 12)])
+def test_a_drawing_is_stored_itself_where_that_takes_less(dtype, depth):
+    drawing = np.zeros((64, 64), dtype)
+    drawing[16:48] = 200
+    noise = np.random.default_rng(0).integers(-30, 31, drawing.shape)
+    decoded = np.clip(drawing + noise, 0, 255).astype(dtype)
+    chunk = residual.pack(drawing, decoded, 4, depth)
+    assert residual.max_error(chunk, depth) == residual.LOSSLESS
+    np.testing.assert_array_equal(residual.apply(chunk, decoded, depth), drawing)
+
+
 def test_a_smaller_error_costs_more(tiny_model, policy):
     model = jnd_jax.load(tiny_model)
     sizes = [len(model.encode(PHOTO, policy=policy(e))) for e in (2, 4, 16)]

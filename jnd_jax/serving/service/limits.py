@@ -36,8 +36,8 @@ class Limits:
     pictures: int = 256
     wait: float = 60.0
     workers: int = 1
-    memory: int = 3 << 30
-    cpu_seconds: float = 60.0
+    memory: int = 2 << 30
+    cpu_seconds: float = 120.0
     models: int = 2
     cache: int = 64 << 20
     patience: float = 20.0
