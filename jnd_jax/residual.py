@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from itertools import accumulate
 
 import numpy as np
 
@@ -60,10 +61,15 @@ def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int 
         error = difference(rows)
         steps[rows] = np.sign(error) * ((np.abs(error) + step // 2) // step) + _centre(steps)
     record = _STEP.pack(step) + images.encode_lossless(steps)
-    # Lossless WebP takes long, and of photographs it never takes less: zlib tells them.
-    if image.dtype == np.uint16 or len(zlib.compress(np.ascontiguousarray(image).data, 1)) < _BY_ZLIB * len(record):
-        return min(record, whole(), key=len)
-    return record
+    # Lossless WebP takes long, and of photographs it never takes less.
+    worth_it = image.dtype == np.uint16 or _zlib_makes_less(image, _BY_ZLIB * len(record))
+    return min(record, whole(), key=len) if worth_it else record
+
+
+def _zlib_makes_less(image: np.ndarray, size: int) -> bool:
+    """Whether zlib makes less than `size` bytes of an image. It stops where there are more, as early in photographs."""
+    made = (len(zlib.compress(np.ascontiguousarray(image[rows]).data, 1)) for rows in pieces(image))
+    return all(total < size for total in accumulate(made))
 
 
 def _centre(steps: np.ndarray) -> int:

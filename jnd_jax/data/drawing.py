@@ -25,7 +25,8 @@ def drawn(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < _ON_GROUND:
         patch = _ground(rng, height, width)
     large = (_FINE * width, _FINE * height)
-    image = Image.fromarray(np.ascontiguousarray(patch)).resize(large, Image.Resampling.BICUBIC)
+    # What nothing is drawn on comes back as it was.
+    image = Image.fromarray(np.ascontiguousarray(patch)).resize(large, Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(1, _MOST + 1)):
         shape = _SHAPES[rng.integers(len(_SHAPES))]

@@ -24,9 +24,9 @@ _EPOCH, _EXAMPLE = 0, 1
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a crop: chances of a flip, of halving the scale, of stronger colours and of graphics; whether it is turned.
+    """What may happen to a crop: chances of a flip, of halving the scale, of stronger colours, of graphics; if turns are drawn.
 
-    A just-noticeable difference holds for the scale and the colours it was found at: pairs are flipped and turned alone.
+    A just-noticeable difference holds for the image it was found in: pairs are only flipped and turned.
     """
 
     flip: float = 0.5
