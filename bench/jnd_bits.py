@@ -39,6 +39,18 @@ def log_bits(codec, image: np.ndarray, qualities: list[float], levels: dict[str,
     return result
 
 
+def photographs(data: str, count: int, size: int) -> list[np.ndarray]:
+    """The middle of so many validation photographs of folders that commas separate."""
+    _, validation = cache.split(cache.load_images(data.split(",")), 10)
+    return [example["image"] for example in choose(validation, None, count, size)]
+
+
+def change(bits: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Geometric mean change from `first` in percent, and its standard error: (photographs, metrics) log2 of bits each."""
+    nats = np.log(2) * (bits - first)
+    return 100 * np.expm1(nats.mean(0)), 100 * nats.std(0, ddof=1) / len(nats) ** 0.5
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", metavar="MODEL")
@@ -51,8 +63,7 @@ def main() -> None:
     names, qualities = args.metrics.split(","), [float(q) for q in args.qualities.split(",")]
     values = map(float, args.levels.split(",")) if args.levels else map(metrics.jnd_threshold, names)
     levels = dict(zip(names, values, strict=True))
-    _, validation = cache.split(cache.load_images(args.data.split(",")), 10)
-    images = [example["image"] for example in choose(validation, None, args.images, 512)]
+    images = photographs(args.data, args.images, 512)
     found = {
         model: np.array([log_bits(jnd_jax.load(model), image, qualities, levels) for image in images])
         for model in args.models
@@ -60,8 +71,7 @@ def main() -> None:
     print(f"| model | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
     for model, bits in found.items():
         first = found[args.models[0]]
-        change = np.log(2) * (bits - first)
-        mean, error = 100 * np.expm1(change.mean(0)), 100 * change.std(0, ddof=1) / len(change) ** 0.5
+        mean, error = change(bits, first)
         together = 100 * ((2**bits).sum(0) / (2**first).sum(0) - 1)
         print(
             f"| {model} | {' | '.join(f'{m:+.2f} % ({e:.2f}), all {a:+.2f} %' for m, e, a in zip(mean, error, together))} |"

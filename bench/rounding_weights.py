@@ -2,8 +2,8 @@
 
     python -m bench.rounding_weights --data photos/,cid22/
 
-Validation photographs as in `bench.jnd_bits`. Prints the mean change in percent against the weights that ship, its standard error
-in brackets, by metric.
+Validation photographs as in `bench.jnd_bits`. Prints the change against the weights that ship, by metric: geometric mean, standard error
+in brackets.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ import argparse
 import numpy as np
 
 import jnd_jax
-from bench.jnd_bits import log_bits
+from bench.jnd_bits import change, log_bits, photographs
 from jnd_jax import metrics
 from jnd_jax.codec import hyper
-from jnd_jax.data import cache
 from jnd_jax.image_codec import ImageCodec
 from jnd_jax.perception.colour import RGB_TO_YCBCR
-from jnd_jax.training.validate import choose
 
 METRICS = ("ssimulacra2", "butteraugli")
 
@@ -54,8 +52,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=384, help="pixels a side, from the middle")
     parser.add_argument("--qualities", default="28,42")
     args = parser.parse_args()
-    _, validation = cache.split(cache.load_images(args.data.split(",")), 10)
-    pictures = [example["image"] for example in choose(validation, None, args.images, args.size)]
+    pictures = photographs(args.data, args.images, args.size)
     qualities, levels = [float(q) for q in args.qualities.split(",")], {m: metrics.jnd_threshold(m) for m in METRICS}
     codec = jnd_jax.load(args.model)
     energy_of, first = codec._energy, None
@@ -69,9 +66,8 @@ def main() -> None:
         codec._energy = scaled
         bits = np.array([log_bits(codec, picture, qualities, levels) for picture in pictures])
         first = bits if first is None else first
-        change = 100 * np.log(2) * (bits - first)
-        error = change.std(0, ddof=1) / len(change) ** 0.5
-        print(f"| {name} | {' | '.join(f'{m:+.2f} % ({e:.2f})' for m, e in zip(change.mean(0), error))} |", flush=True)
+        changes = zip(*change(bits, first))
+        print(f"| {name} | {' | '.join(f'{mean:+.2f} % ({error:.2f})' for mean, error in changes)} |", flush=True)
 
 
 if __name__ == "__main__":
