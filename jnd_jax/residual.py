@@ -53,17 +53,21 @@ def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int 
     whole = lambda: _STEP.pack(LOSSLESS) + lossless(image)
     if max_error <= room:
         return whole()
-    step = 2 * (max_error - room) + 1
+    record = _record(image, decoded, 2 * (max_error - room) + 1)
+    # Lossless WebP takes long, and of photographs it never takes less.
+    worth_it = image.dtype == np.uint16 or _zlib_makes_less(image, _BY_ZLIB * len(record))
+    return min(record, whole(), key=len) if worth_it else record
+
+
+def _record(image: np.ndarray, decoded: np.ndarray, step: int) -> bytes:
+    """The chunk that holds the difference in steps of so many levels."""
     difference = lambda rows: image[rows].astype(np.int32) - decoded[rows]
     largest = max((np.abs(difference(rows)).max() + step // 2) // step for rows in pieces(image))
     steps = np.empty(image.shape, np.uint8 if largest < 128 else np.uint16)
     for rows in pieces(image):
         error = difference(rows)
         steps[rows] = np.sign(error) * ((np.abs(error) + step // 2) // step) + _centre(steps)
-    record = _STEP.pack(step) + images.encode_lossless(steps)
-    # Lossless WebP takes long, and of photographs it never takes less.
-    worth_it = image.dtype == np.uint16 or _zlib_makes_less(image, _BY_ZLIB * len(record))
-    return min(record, whole(), key=len) if worth_it else record
+    return _STEP.pack(step) + images.encode_lossless(steps)
 
 
 def _zlib_makes_less(image: np.ndarray, size: int) -> bool:
