@@ -1,6 +1,6 @@
 """Bits at one just-noticeable difference on validation photographs: what models are chosen by.
 
-    python -m bench.jnd_bits jnd-perceptual-7 mine.safetensors --data photos/,cid22/
+    python -m bench.jnd_bits jnd-perceptual mine.safetensors --data photos/,cid22/
 
 Every tenth photograph by name (of fewer than ten, all), its central 512x512 pixels: none that the models were trained on with
 these folders. Each is coded at a few qualities; the bits at the metric's level for one JND are interpolated in log bits.

@@ -295,6 +295,10 @@ class LappedCodec(nn.Module):
             x = _border_filter(x, self.postfilter_basis, axis, blocks[axis - 1])
         return x + self.synthesis_net(y_hat, quality) + 0.5
 
+    def synthesis_residual(self, y_hat, quality):
+        """What the network adds to the pixels of the linear transform. Arguments as in `synthesis`, without borders."""
+        return self.synthesis_net(y_hat * jnp.exp(_interpolate(self.log_inverse_gain, quality)), quality)
+
     def hyper_analysis(self, y):
         """Real-valued hyper-latents (B, h/4, w/4, Cz) of gained latents (B, h, w, M)."""
         return hyper.hyper_analysis(jnp, self.hyper_analysis_path, y)

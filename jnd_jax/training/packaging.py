@@ -35,7 +35,7 @@ _MAGNITUDES = 1024  # that are counted; larger ones count as the largest
 _LARGEST = 512  # pixels a side of what is taken of a photograph
 
 # Small, and read as exponents or at coding time: float16 would save nothing and round twice.
-_FULL_PRECISION = ("log_gain", "log_inverse_gain", "scale_offset", "factorized")
+FULL_PRECISION = ("log_gain", "log_inverse_gain", "scale_offset", "factorized")
 
 
 def export_model(
@@ -72,7 +72,7 @@ def export_model(
         tables=tables,
         card=card or {},
         half=half,
-        keep=_FULL_PRECISION,
+        keep=FULL_PRECISION,
     )
 
 
