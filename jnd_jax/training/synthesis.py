@@ -176,9 +176,8 @@ def train(args: argparse.Namespace) -> str:
         batch = Crops(*(np.stack([found[field][i] for found, i in drawn]) for field in range(len(Crops._fields))))
         net, state, value = step(net, state, batch, mix(batch.y_hat, rng))
         values.append(float(value))
-    print(
-        f"objective {np.mean(values[: len(values) // 4]):.4f} at first, {np.mean(values[-len(values) // 4 :]):.4f} at last"
-    )
+    quarter = max(1, len(values) // 4)
+    print(f"objective {np.mean(values[:quarter]):.4f} at first, {np.mean(values[-quarter:]):.4f} at last")
     return modelfile.save(
         args.output,
         name=args.output.stem,
