@@ -3,7 +3,7 @@
     python -m bench.bursts MODEL [MODEL ...] [--data photos/] [--pictures 640] [--qualities 38,45,54] [--seed 4]
 
 A network may fail on what it was not trained on: a patch of loud noise, and all around it is right. A block counts as broken
-where the root mean square of its error is above 48 of 255 levels. Quantisation does not come near that.
+where the root mean square of its error is above 48 of 255 levels. Quantisation seldom comes near that.
 """
 
 from __future__ import annotations

@@ -130,6 +130,12 @@ def _counts(model: nn.Module, params: Any, folders: str) -> np.ndarray:
     return count_symbols(model, params, pictures)
 
 
+def check_name(path: Path) -> None:
+    """Raises JndError where no model can be written under this name."""
+    if path.suffix != modelfile.SUFFIX:
+        raise JndError(f"{path} is no name for a model; let it end in {modelfile.SUFFIX}.")
+
+
 def load_model_params(name_or_path: str | Path) -> dict[str, Any]:
     """The parameters of a shipped model or a model file as nested dicts of NumPy arrays."""
     return modelfile.load(modelfile.find(name_or_path)).params
@@ -144,8 +150,7 @@ def main() -> None:
     parser.add_argument("--best", action="store_true", help="the checkpoint of the lowest validation score")
     args = parser.parse_args()
     try:
-        if args.output.suffix != ".safetensors":
-            raise JndError(f"{args.output} is no name for a model; let it end in .safetensors.")
+        check_name(args.output)
         card = _read_json(args.card) if args.card else {}
         model, params, known = _source(args.run, args.best)
         counts = _counts(model, params, args.count) if args.count else None

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from rich.console import Console
 from rich.progress import track
 
 from jnd_jax import codec, losses, modelfile
@@ -31,8 +32,10 @@ from jnd_jax.errors import JndError
 from jnd_jax.losses.combine import Loss
 from jnd_jax.training import packaging
 from jnd_jax.training.commandline import fail
+from jnd_jax.training.step import to_float
 
 _CROP = 256
+# The loss of configs/jnd_perceptual.py.
 _DISTANCE = {"cvvdp": 0.35, "masked-dct": 0.6, "mse": 0.05}
 _BATCH = {"photo": 4, "drawn": 1, "broken": 1}
 _SQUARED_ERROR = 0.3  # beside the loss, for graphics
@@ -78,10 +81,10 @@ def _decode(model: LappedCodec, params: Any, net: Any, y_hat: Any, quality: Any)
 
 def _distances(loss: Loss, image: Any, x_hat: jax.Array, quality: Any) -> jax.Array:
     """(B, 2): the loss and the squared error."""
-    x = image.astype(jnp.float32) / 255
+    batch = to_float({"image": image, "quality": quality})
     with jax.default_matmul_precision("highest"):
-        distance = loss({"image": x, "quality": quality}, x_hat)
-    return jnp.stack([distance, jnp.mean((x - x_hat) ** 2, (1, 2, 3))], 1)
+        distance = loss(batch, x_hat)
+    return jnp.stack([distance, jnp.mean((batch["image"] - x_hat) ** 2, (1, 2, 3))], 1)
 
 
 def _beyond(added: jax.Array, quality: Any) -> jax.Array:
@@ -103,13 +106,14 @@ def code(model: LappedCodec, params: Any, loss: Loss, folders: list[str], batche
 
     @jax.jit
     def coded(image: Any, quality: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        y_hat = nn.apply(lambda m: _latents(m, image.astype(jnp.float32) / 255, quality), model)({"params": params})
+        x = to_float({"image": image})["image"]
+        y_hat = nn.apply(lambda m: _latents(m, x, quality), model)({"params": params})
         x_hat, added = _decode(model, params, params["synthesis_net"], y_hat, quality)
         return y_hat, _distances(loss, image, x_hat, quality), jnp.max(jnp.abs(added), (1, 2, 3)) / bound(quality)
 
     rng = np.random.default_rng(seed)
     rows: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _BATCH}
-    for k in track(range(batches), "coding"):
+    for k in track(range(batches), "coding", console=Console(stderr=True)):
         photographs = k % 6 == 0
         image = pipeline.batch_at(photos if photographs else graphics, 16 * k, 16)["image"]
         quality = rng.integers(0, 1001, 16).astype(np.float32)
@@ -159,6 +163,7 @@ def mix(y_hat: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def train(args: argparse.Namespace) -> str:
     """Codes, trains and writes the model; returns its hash."""
+    packaging.check_name(args.output)
     given = modelfile.load(modelfile.find(args.model))
     model, loss = codec.build(given.config), losses.make_loss(losses.settings("rate_distortion", distance=_DISTANCE))
     if not isinstance(model, LappedCodec):
@@ -171,7 +176,7 @@ def train(args: argparse.Namespace) -> str:
     step, rng = make_step(model, params, loss, optimizer), np.random.default_rng(args.seed)
     net = params["synthesis_net"]
     state, values = optimizer.init(net), []
-    for _ in track(range(args.steps), "training"):
+    for _ in track(range(args.steps), "training", console=Console(stderr=True)):
         drawn = [(crops[kind], rng.integers(len(crops[kind].quality))) for kind, n in _BATCH.items() for _ in range(n)]
         batch = Crops(*(np.stack([found[field][i] for found, i in drawn]) for field in range(len(Crops._fields))))
         net, state, value = step(net, state, batch, mix(batch.y_hat, rng))

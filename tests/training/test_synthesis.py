@@ -36,8 +36,8 @@ def test_only_the_network_of_the_synthesis_changes(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", words)
     synthesis.main()
     old, new = jnd_jax.load("jnd-perceptual"), jnd_jax.load(target)
-    with_photo = np.asarray(images.read_rgb(zoo.FOLDER / "chelsea.png"))[:128, :192]
-    before, after = old.encode(with_photo, 50), new.encode(with_photo, 50)
+    photo = np.asarray(images.read_rgb(zoo.FOLDER / "chelsea.png"))[:128, :192]
+    before, after = old.encode(photo, 50), new.encode(photo, 50)
     assert len(before) == len(after) and old.hash != new.hash
     assert sum(a != b for a, b in zip(before, after)) <= 16  # the model's hash, and the checksum over it
     difference = np.abs(old.decode(before).astype(int) - new.decode(after))
