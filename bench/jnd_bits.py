@@ -39,16 +39,23 @@ def log_bits(codec, image: np.ndarray, qualities: list[float], levels: dict[str,
     return result
 
 
-def photographs(data: str, count: int, size: int) -> list[np.ndarray]:
-    """The middle of so many validation photographs of folders that commas separate."""
-    _, validation = cache.split(cache.load_images(data.split(",")), 10)
-    return [example["image"] for example in choose(validation, None, count, size)]
+def photographs(data: str, count: int, size: int, training: bool = False) -> list[np.ndarray]:
+    """The middle of so many validation photographs, or training photographs, of folders that commas separate."""
+    of_training, validation = cache.split(cache.load_images(data.split(",")), 10)
+    return [example["image"] for example in choose(of_training if training else validation, None, count, size)]
 
 
 def change(bits: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Geometric mean change from `first` in percent, and its standard error: (photographs, metrics) log2 of bits each."""
     nats = np.log(2) * (bits - first)
     return 100 * np.expm1(nats.mean(0)), 100 * nats.std(0, ddof=1) / len(nats) ** 0.5
+
+
+def row(name: str, bits: np.ndarray, first: np.ndarray) -> str:
+    """A line of the table; arguments as of `change`."""
+    together = 100 * ((2**bits).sum(0) / (2**first).sum(0) - 1)
+    cells = (f"{m:+.2f} % ({e:.2f}), all {a:+.2f} %" for m, e, a in zip(*change(bits, first), together))
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -70,12 +77,7 @@ def main() -> None:
     }
     print(f"| model | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
     for model, bits in found.items():
-        first = found[args.models[0]]
-        mean, error = change(bits, first)
-        together = 100 * ((2**bits).sum(0) / (2**first).sum(0) - 1)
-        print(
-            f"| {model} | {' | '.join(f'{m:+.2f} % ({e:.2f}), all {a:+.2f} %' for m, e, a in zip(mean, error, together))} |"
-        )
+        print(row(model, bits, found[args.models[0]]))
 
 
 if __name__ == "__main__":

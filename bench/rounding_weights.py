@@ -1,9 +1,9 @@
-"""Bits at one JND with other weights of the distortion in rate-distortion optimised rounding, for a part of the symbols.
+"""Bits at one JND with other weights of the distortion in rate-distortion optimised rounding, for all or a part of the symbols.
 
     python -m bench.rounding_weights --data photos/,cid22/
 
-Validation photographs as in `bench.jnd_bits`. Prints the change against the weights that ship, by metric: geometric mean, standard error
-in brackets.
+Validation photographs as in `bench.jnd_bits`, or with `--training` others. Prints the change against the weights that ship, by metric:
+geometric mean, standard error in brackets, and after "all" the change of the bits of all photographs together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 
 import jnd_jax
-from bench.jnd_bits import change, log_bits, photographs
+from bench.jnd_bits import log_bits, photographs, row
 from jnd_jax import metrics
 from jnd_jax.codec import hyper
 from jnd_jax.image_codec import ImageCodec
@@ -33,6 +33,8 @@ def variants(codec: ImageCodec) -> dict[str, np.ndarray]:
     where = lambda channels, factor: np.tile(np.where(channels, factor, 1.0), (2, 1))
     return {
         "as they ship": where(group < 0, 1.0),
+        "all, .75": where(group >= 0, 0.75),
+        "all, 1.33": where(group >= 0, 1.33),
         "first group, 2": where(group == 0, 2.0),
         "first group, .5": where(group == 0, 0.5),
         "second and third group, 1.5": where((group == 1) | (group == 2), 1.5),
@@ -50,10 +52,14 @@ def main() -> None:
     parser.add_argument("--model", default="jnd-perceptual")
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--size", type=int, default=384, help="pixels a side, from the middle")
-    parser.add_argument("--qualities", default="28,42")
+    parser.add_argument("--training", action="store_true", help="photographs that the models were trained on")
+    parser.add_argument("--qualities", default="24,36,48")
+    parser.add_argument("--levels", metavar="V,V", help=f"values of {' and '.join(METRICS)}; default: those at one JND")
     args = parser.parse_args()
-    pictures = photographs(args.data, args.images, args.size)
-    qualities, levels = [float(q) for q in args.qualities.split(",")], {m: metrics.jnd_threshold(m) for m in METRICS}
+    pictures = photographs(args.data, args.images, args.size, args.training)
+    qualities = [float(q) for q in args.qualities.split(",")]
+    values = map(float, args.levels.split(",")) if args.levels else map(metrics.jnd_threshold, METRICS)
+    levels = dict(zip(METRICS, values, strict=True))
     codec = jnd_jax.load(args.model)
     energy_of, first = codec._energy, None
     print(f"| weights | {' | '.join(METRICS)} |\n|---|{'---|' * len(METRICS)}")
@@ -66,8 +72,7 @@ def main() -> None:
         codec._energy = scaled
         bits = np.array([log_bits(codec, picture, qualities, levels) for picture in pictures])
         first = bits if first is None else first
-        changes = zip(*change(bits, first))
-        print(f"| {name} | {' | '.join(f'{mean:+.2f} % ({error:.2f})' for mean, error in changes)} |", flush=True)
+        print(row(name, bits, first), flush=True)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ MAGNITUDE = np.round(ACTIVATION_UNIT * np.log2(1.0 + np.arange(_MAGNITUDE_LEVELS
 # Multiplier on the distortion term in rate-distortion optimised quantisation, and the quality beyond which it falls, by half
 # each so many steps of quality. Tuned on validation photographs.
 RDO_DISTORTION_FACTOR = 4.0
-_RDO_FALLS_FROM, _RDO_HALVES_EACH = 400, 400
+_RDO_FALLS_FROM, _RDO_HALVES_EACH = 100, 500
 
 Params = Mapping[str, Any]
 

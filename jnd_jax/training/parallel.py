@@ -12,13 +12,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jnd_jax import devices
 from jnd_jax.errors import JndError
 from jnd_jax.training.step import AXIS, Step
 
 
-def compiler_options() -> dict[str, Any] | None:
-    """XLA's options for programs that run often. On a CPU LLVM's higher levels take longer, and the program is no faster."""
-    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+def compiler_options() -> dict[str, Any]:
+    """XLA's options for programs that run often: those of this host's devices. On a CPU LLVM's higher levels take longer, and the
+    program is no faster.
+    """
+    on_cpu = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    return devices.compiler_options() | on_cpu
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,17 @@ def test_bits_and_reconstruction_follow_the_quality(untrained, photos):
     assert bits[0] < bits[1] < bits[2] and error[0] > error[1] > error[2]
 
 
+def test_a_deep_analysis_bounds_what_it_does_not_know(photos):
+    model = codec.build(CONFIG | {"analysis_depths": (1, 10)})
+    untrained = jax.jit(model.init)(jax.random.key(0), photos[:1], jnp.zeros(1))["params"]
+    net = dict(untrained["analysis_net"])
+    louder = lambda layer: jax.tree.map(lambda p: 30 * (p + 0.1), layer)
+    net |= {name: louder(layer) for name, layer in net.items() if name.startswith("Bottleneck")}
+    net["Conv_2"] = jax.tree.map(lambda p: p + 0.01, net["Conv_2"])
+    analysis = jax.jit(lambda params: model.apply({"params": params}, photos, jnp.full(4, 500.0), method="analysis"))
+    assert 1 < np.abs(analysis(untrained | {"analysis_net": net}) - analysis(untrained)).max() < 100
+
+
 def test_gradients_are_finite_and_reach_every_parameter(params, photos):
     keys = jax.random.split(jax.random.key(1), 4)
 
