@@ -9,10 +9,14 @@ from ml_collections import ConfigDict
 from configs import base
 from jnd_jax import codec
 
+QUALITY = 436  # lambda .0130
+
 
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.model = codec.settings("mbt2018-mean")
     config.data.update(crop=256, batch=8)
-    config.train.update(lmbda=0.013, optimizer="adam", betas=(0.9, 0.999), learning_rate=1e-4, steps=1_000_000)
+    config.train.update(optimizer="adam", betas=(0.9, 0.999), learning_rate=1e-4, steps=1_000_000)
+    config.train.quality = (QUALITY, QUALITY)
+    config.eval.qualities = (QUALITY,)
     return config

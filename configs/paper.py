@@ -4,7 +4,8 @@ The settings are those of the paper's training script: Adam 1e-4, batch 16, crop
 (CompressAI's quality 4; 436 of this package). BASE-FT, the control, has the same data and steps and no just-noticeable images.
 
 python -m examples.paper --data set/ --workdir runs/paper [--weights mbt2018-mean-4.pth.tar]
-trains all arms and prints their table; python train.py --config configs/paper.py:PWL trains one.
+trains all arms and prints their table; python train.py --config configs/paper.py:PWL --config.train.init_from=MODEL trains one.
+FWL takes EfficientNet-Lite0; the paper's VGG16 is loss.network="vgg16" with loss.weights=FILE.
 Result: 60 steps in docs/training-log.md; not run at length.
 """
 
@@ -12,8 +13,6 @@ from ml_collections import ConfigDict
 
 from configs import mbt2018_mean
 from jnd_jax import losses
-
-QUALITY = 436  # lambda .0130
 
 ARMS = {
     "BASE-FT": losses.settings("rate_distortion"),
@@ -27,6 +26,6 @@ def get_config(arm: str = "BASE-FT") -> ConfigDict:
     config = mbt2018_mean.get_config()
     config.loss = ConfigDict(ARMS[arm])
     config.data.update(batch=16, downscale=0.0)
-    config.train.update(steps=2_000, warmup=20, decay=0.5, clip=1.0, lmbda=0.0, quality=(QUALITY, QUALITY))
-    config.eval.update(every=0, qualities=(QUALITY,))
+    config.train.update(steps=2_000, warmup=20, decay=0.5, clip=1.0)
+    config.eval.every = 0
     return config

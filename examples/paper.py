@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import paper
+from configs import mbt2018_mean, paper
 from jnd_jax import codec, modelfile
 from jnd_jax.codec.hyperprior import from_compressai
 from jnd_jax.errors import JndError
@@ -67,10 +67,10 @@ def main() -> None:
         rows = {arm: train(arm, model, init_from, args) for arm in args.arms}
     except (JndError, OSError) as error:
         fail("paper.py", error)
-    control = rows.get("BASE-FT", next(iter(rows.values())))[f"bpp_q{paper.QUALITY}"]
+    control = rows.get("BASE-FT", next(iter(rows.values())))[f"bpp_q{mbt2018_mean.QUALITY}"]
     print("| arm | bpp | PSNR | rate |\n|---|---|---|---|")
     for arm, row in rows.items():
-        bpp, psnr = row[f"bpp_q{paper.QUALITY}"], row[f"psnr_q{paper.QUALITY}"]
+        bpp, psnr = row[f"bpp_q{mbt2018_mean.QUALITY}"], row[f"psnr_q{mbt2018_mean.QUALITY}"]
         print(f"| {arm} | {bpp:.4f} | {psnr:.2f} | {bpp / control - 1:+.1%} |")
 
 

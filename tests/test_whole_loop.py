@@ -31,7 +31,7 @@ def get_config():
     config = jnd_pixel.get_config()
     config.model.update({CONFIG})
     config.data.update(crop=64, batch=2, cache="CACHE")
-    config.train.update(warmup=1, learning_rate=1e-4)
+    config.train.update(optimizer="adam", warmup=1, learning_rate=1e-4)
     config.eval.update(images=1, max_size=64, qualities=(500,))
     return config
 """

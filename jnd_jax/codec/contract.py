@@ -10,7 +10,8 @@ Entropy model   `hyper_analysis`, from latents to hyper-latents at 1/64; `passes
 Loss            a function (batch, x_hat) -> D, see `jnd_jax.losses`.
 
 There are two ways to keep them. A subclass of `LappedCodec` overrides the transforms and keeps the integer entropy
-model: its files decode on every machine. A subclass of `HyperpriorCodec` brings all parts. Its scales are floats: its
+model: its files decode on every machine. Its transforms also take `blocks` and, for regions, qualities (B, h, w), and rounding
+weighs errors by the linear synthesis: add to the transforms, do not replace them. A subclass of `HyperpriorCodec` brings all parts. Its scales are floats: its
 files decode only on the machine and software that wrote them; elsewhere they are refused (`codec.float_coding`).
 """
 

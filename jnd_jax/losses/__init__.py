@@ -133,7 +133,7 @@ def make_loss(config: Mapping[str, Any]) -> Loss:
 
     Returns:
         (batch, x_hat) -> (B,) distortions. batch holds "image" (B, H, W, 3) in [0, 1], "quality" (B,) in 0..1000 and,
-        for losses with x_jnd, "jnd" like "image"; x_hat is (B, H, W, 3).
+        for losses with x_jnd, "jnd" like "image"; x_hat is (B, H, W, 3), not clipped.
 
     Raises:
         JndError: unknown names or options, missing weights; when called, a batch without "jnd" where it is needed.

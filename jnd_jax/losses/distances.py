@@ -53,17 +53,16 @@ def make_distance(spec: str | Mapping[str, float]) -> Distance:
     """The distance of a name in `DISTANCES`, or the weighted sum of several, scaled to the size of 255^2 * MSE.
 
     Args:
-        spec: "mse", or {"masked-dct": 0.9, "mse": 0.1}; or the import path of an own function (x, y) -> (B,),
-            "package.module:function".
+        spec: "mse", or {"masked-dct": 0.9, "mse": 0.1}; a name may be the import path of an own function (x, y) -> (B,),
+            "package.module:function", which is taken as it is.
 
     Raises:
         JndError: a name that is not in `DISTANCES`, or nothing at an import path.
     """
-    if isinstance(spec, str) and is_import_path(spec):
-        return imported(spec)
     weights = {spec: 1.0} if isinstance(spec, str) else dict(spec)
-    unknown = [name for name in weights if name not in DISTANCES]
+    known = DISTANCES | {name: (imported(name), 1.0) for name in weights if is_import_path(name)}
+    unknown = [name for name in weights if name not in known]
     if unknown or not weights:
         raise JndError(f"No distance is named {unknown}: choose from {', '.join(DISTANCES)}.")
-    parts = [(w * DISTANCES[name][1], DISTANCES[name][0]) for name, w in weights.items()]
+    parts = [(w * known[name][1], known[name][0]) for name, w in weights.items()]
     return lambda x, y: reduce(operator.add, (factor * distance(x, y) for factor, distance in parts))

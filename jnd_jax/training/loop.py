@@ -291,7 +291,7 @@ class Run:
                 self.validate()
             if jax.process_index() == 0:
                 file = self.workdir / "model.safetensors"
-                packaging.export_model(final.ema, file, self.model)
+                packaging.export_model(final.ema, file, self.model, name=self.workdir.resolve().name)
                 self.logger.line(f"wrote {file}")
         self.manager.close()
         self.logger.close()

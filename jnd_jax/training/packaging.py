@@ -44,8 +44,9 @@ def export_model(
     model: nn.Module,
     card: Mapping[str, Any] | None = None,
     counts: np.ndarray | None = None,
+    name: str = "",
 ) -> str:
-    """Writes a model file named after `path`, and returns its hash.
+    """Writes a model file, and returns its hash.
 
     A model that keeps a contract of `codec.contract` gets the tables to code with, others can be trained and measured;
     a `LappedCodec` is written with float16 weights.
@@ -56,6 +57,7 @@ def export_model(
         model: its class is named in the file, and every attribute.
         card: where the model comes from and what it reaches.
         counts: of a `LappedCodec`, from `count_symbols`.
+        name: of the model; the file's by default.
     """
     params = jax.tree.map(np.asarray, params)
     half = isinstance(model, LappedCodec)
@@ -66,7 +68,7 @@ def export_model(
         tables = float_coding.coding_tables(model, params)
     return modelfile.save(
         path,
-        name=Path(path).stem,
+        name=name or Path(path).stem,
         config=codec.describe(model),
         params=params,
         tables=tables,

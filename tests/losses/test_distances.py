@@ -53,6 +53,8 @@ def test_make_distance_adds_scaled_parts_and_refuses_unknown_names(photos):
     np.testing.assert_allclose(mixed, 0.75 * parts[0] + 0.25 * parts[1], rtol=1e-5)
     with pytest.raises(JndError, match="masked-dct"):
         make_distance("mae")
+    own = make_distance({"jnd_jax.losses.distances:squared_error": 0.5, "mse": 0.5})(photos, y)
+    np.testing.assert_allclose(own, make_distance("mse")(photos, y), rtol=1e-6)
 
 
 def test_scaled_distances_have_the_size_of_squared_error():

@@ -27,19 +27,21 @@ MODULES = sorted(module.name for module in pkgutil.iter_modules(configs.__path__
 
 
 def every_config():
-    """Configs by name, one of each kind of step."""
+    """Configs by name, one of each kind of step. One of each kind of model has its full size."""
     found = {name: importlib.import_module(f"configs.{name}").get_config() for name in MODULES}
     found |= {f"jnd_arms:{arm}": jnd_arms.get_config(arm) for arm in jnd_arms.ARMS}
-    kinds = {}
+    kinds, models = {}, set()
     for name, config in found.items():
         train = {key: config.train[key] for key in ("optimizer", "lmbda", "accumulate", "bfloat16", "remat")}
-        kinds.setdefault(json.dumps([config.model.to_dict(), config.loss.to_dict(), train], default=list), name)
-    chosen = {name: found[name] for name in kinds.values()}
-    for name, config in chosen.items():
-        if name.startswith("jnd_arms:"):
-            # Arms differ in their losses alone, which need no model of full size.
-            config.model = ConfigDict(CONFIG)
-    return chosen
+        model = json.dumps([config.model.to_dict(), train], default=list)
+        kind = model + json.dumps(config.loss.to_dict(), default=list)
+        if kind in kinds:
+            continue
+        kinds[kind] = name
+        if model in models and config.model.name == "lapped":
+            config.model = ConfigDict(CONFIG)  # The loss alone is new.
+        models.add(model)
+    return {name: found[name] for name in kinds.values()}
 
 
 CONFIGS = every_config()
