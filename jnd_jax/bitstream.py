@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -248,6 +248,12 @@ def _read(data: bytes) -> tuple[dict[str, Any], Header, list[_Entry]]:
     return values, header, _read_table(data, values["chunks"])
 
 
+def _check_nothing_follows(data: bytes, entries: Sequence[_Entry]) -> None:
+    end = entries[-1].offset + entries[-1].size
+    if len(data) > end:
+        raise JndError(f"{len(data) - end} bytes follow the end of the file: copy or download it again")
+
+
 def unpack(data: bytes) -> tuple[Header, dict[str, bytes]]:
     """Header and chunks by name of a .jnd file; every byte of it has been checked.
 
@@ -259,8 +265,7 @@ def unpack(data: bytes) -> tuple[Header, dict[str, bytes]]:
     end = entries[-1].offset + entries[-1].size
     if len(data) < end:
         raise JndError(f"The file ends after {len(data)} of {end} bytes: copy or download it again")
-    if len(data) > end:
-        raise JndError(f"{len(data) - end} bytes follow the end of the file: copy or download it again")
+    _check_nothing_follows(data, entries)
     for entry in entries:
         if not entry.intact(data):
             raise JndError(f"The file's chunk {entry.name} is damaged: copy or download it again")
@@ -286,6 +291,7 @@ def arrived(data: bytes) -> tuple[Header, dict[str, bytes], float]:
     """
     data = as_bytes(data)
     _, header, entries = _read(data)
+    _check_nothing_follows(data, entries)
     sizes = {entry.name: entry.size for entry in entries}
     chunks = {entry.name: entry.content(data) for entry in entries if entry.offset < len(data)}
     cut = {name for name in sizes if len(chunks.get(name, b"")) < sizes[name]}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from jnd_jax import __version__, bitstream, files, modelfile, zoo
 from jnd_jax.errors import JndError
-from jnd_jax.files import FAILURES, complain, each, plan, workers_argument, write_bytes
+from jnd_jax.files import FAILURES, complain, plan, workers_argument, write_bytes
 from jnd_jax.memory import MemoryBudget
 
 if TYPE_CHECKING:
@@ -83,7 +83,10 @@ def _from_label(needs: Mapping[str, datasets.Need], image: str, args: argparse.N
 def _read_mask(path: str) -> np.ndarray:
     from jnd_jax import images
 
-    pixels = images.read_rgb(path)
+    picture = images.read_image(path)
+    if picture.alpha is not None:
+        raise JndError(f"The mask {path} has opacity: draw it in grey without, white where quality is to be higher.")
+    pixels = images.as_shown(picture)
     if (pixels != pixels[..., :1]).any():
         raise JndError(f"The mask {path} has colours: draw it in grey, white where quality is to be higher.")
     return pixels[..., 0]
@@ -137,11 +140,12 @@ def _encode(args: argparse.Namespace) -> int:
         if "reached" in note:
             line += f"  {note['metric']} {note['reached']:g}"
         if args.verify:
-            line += f"  PSNR {measure('psnr', picture.pixels, codec.decode(data)):.2f} dB"
+            visible = None if picture.alpha is None else picture.alpha > 0
+            line += f"  PSNR {measure('psnr', picture.pixels, codec.decode(data), visible):.2f} dB"
         write_bytes(target, data)
         return line
 
-    return _each(args, pairs, work, _image_suffixes())
+    return files.each_of(args, pairs, work, _image_suffixes(), args.workers)
 
 
 def _no_constant(name: str) -> None:
@@ -171,18 +175,6 @@ def _image_suffixes() -> tuple[str, ...]:
     from jnd_jax.images import READ_SUFFIXES
 
     return READ_SUFFIXES
-
-
-def _each(
-    args: argparse.Namespace,
-    pairs: Sequence[tuple[Path, Path]],
-    work: Callable[[Path, Path], str],
-    suffixes: Sequence[str],
-) -> int:
-    """Does all pairs of a command: an output of its own name may be replaced, one in a folder only if asked."""
-    in_folder = not (len(pairs) == 1 and Path(args.output) == pairs[0][1])
-    kept = files.taken(pairs) if in_folder and not args.overwrite else ()
-    return each(pairs, work, args.workers, skipped=files.skipped(args.inputs, suffixes), kept=kept)
 
 
 def _decode(args: argparse.Namespace) -> int:
@@ -218,7 +210,9 @@ def _decode(args: argparse.Namespace) -> int:
 
             pixels, share = jnd_jax.load(model_of(header.model)).decode_partial(data)
             picture = images.from_chunks(pixels, chunks)
-            note = "" if share == 1 else f"  PARTIAL: {share:.0%} of the latents arrived"
+            lost = sorted(bitstream.salvage(data)[2] - set(chunks))
+            if share < 1 or lost:
+                note = f"  PARTIAL: {share:.0%} of the latents arrived" + ", without ".join(["", *lost])
         else:
             picture = small(header, data) if args.scale else whole(header, chunks, data)
         suffix = target.suffix if target.suffix.lower() in images.WRITE_SUFFIXES else f".{args.format}"
@@ -226,7 +220,7 @@ def _decode(args: argparse.Namespace) -> int:
         height, width = picture.pixels.shape[:2]
         return f"{source}  {width}x{height}  {target}{note}"
 
-    return _each(args, pairs, work, (".jnd",))
+    return files.each_of(args, pairs, work, (".jnd",), args.workers)
 
 
 def _read_info(name: str) -> dict[str, Any]:
@@ -318,6 +312,8 @@ def _demo(args: argparse.Namespace) -> int:
     from jnd_jax import images
     from jnd_jax.image_codec import measure
 
+    if args.image.resolve() in (Path("demo.jnd").resolve(), Path("demo.png").resolve()):
+        raise JndError(f"{args.image} would be replaced by what the demonstration writes: rename it.")
     picture = images.read_image(args.image)
     codec = jnd_jax.load(args.model)
     data, first_encode, encode = _timed(
@@ -381,7 +377,7 @@ def _plugin(parser: argparse.ArgumentParser, module: str, extra: str) -> None:
 
 
 def _several_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--overwrite", action="store_true", help="replace files that the output folder holds already")
+    files.overwrite_argument(parser)
     workers_argument(parser)
     parser.add_argument(
         "--memory",

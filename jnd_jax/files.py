@@ -64,9 +64,17 @@ def cache_folder() -> Path | None:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """All below a folder that is not hidden, but for its folders."""
-    paths = (path for path in sorted(folder.rglob("*")) if not path.name.startswith("."))
-    return (path for path in paths if path.is_symlink() or not path.is_dir())
+    """All below a folder that is not hidden, but for its folders. OSError for a folder that cannot be read."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    found = list[Path]()
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in links]
+        found += [Path(parent, name) for name in (*names, *links) if not name.startswith(".")]
+    return iter(sorted(found))
 
 
 def find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -227,6 +235,26 @@ def each(
     return 2 if failed else int(bool(skipped))
 
 
+def each_of(
+    args: argparse.Namespace,
+    pairs: Sequence[tuple[Path, Path]],
+    work: Callable[[Path, Path], str],
+    suffixes: Sequence[str],
+    workers: int = 1,
+) -> int:
+    """`each` for a command's inputs, output and `--overwrite`: an output of its own name may be replaced, one in a folder only
+    if asked. What input folders hold of other suffixes is named.
+    """
+    in_folder = not (len(pairs) == 1 and Path(args.output) == pairs[0][1])
+    kept = taken(pairs) if in_folder and not args.overwrite else ()
+    return each(pairs, work, workers, skipped=skipped(args.inputs, suffixes), kept=kept)
+
+
+def overwrite_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the option `--overwrite` of commands that write into folders, see `each_of`."""
+    parser.add_argument("--overwrite", action="store_true", help="replace files that the output folder holds already")
+
+
 def workers_argument(parser: argparse.ArgumentParser) -> None:
     """--workers, of the commands that use `each`."""
     parser.add_argument(
@@ -267,10 +295,10 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         stream.write(data)
         stream.flush()
         return
-    path = Path(os.path.realpath(path))
-    if _is_special(path):
-        path.write_bytes(data)
+    if _is_special(Path(path).absolute()):  # Before links are followed: /dev/fd/1 may lead to a pipe without a name.
+        Path(path).write_bytes(data)
         return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".jnd-{secrets.token_hex(6)}")
     try:

@@ -368,7 +368,8 @@ class ImageCodec:
 
 def _reached(goal: search.Target, value: float) -> dict[str, Any]:
     """What a file's note says of a target; "jnd_error" is the rms error of the metric's JNDs against people's."""
-    note: dict[str, Any] = {"metric": goal.metric, "target": round(goal.value, 3), "reached": round(value, 3)}
+    digits = lambda number: float(f"{number:.6g}")
+    note: dict[str, Any] = {"metric": goal.metric, "target": digits(goal.value), "reached": digits(value)}
     if goal.scale:
         note |= {"scale": goal.scale, "jnd": goal.jnds}
         error = levels.SCALES[goal.scale].errors.get(goal.metric)

@@ -71,13 +71,17 @@ class JndImageFile(ImageFile.ImageFile):
         _checked(bitstream.unpack, self._data)
         super().verify()
 
-    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[float, float, float, float]]:
-        """Sets `load` up for the smallest preview that has at least this size, as Pillow's JPEG does.
+    def draft(
+        self, mode: str | None, size: tuple[int, int] | None
+    ) -> tuple[str, tuple[float, float, float, float]] | None:
+        """Sets `load` up for the smallest preview that has at least this size, as Pillow's JPEG does; None once loaded.
 
         Args:
             mode: not used: there is no faster mode.
             size: (width, height) wanted.
         """
+        if not self.tile:
+            return None
         from jnd_jax import preview
 
         width, height = self._full

@@ -55,7 +55,9 @@ class Previewer:
         inverse_gain = np.exp(self._latents.log_inverse_gain_at(quality)[..., :channels]).astype(np.float32)
         x = preview.preview(y * inverse_gain, self._kernels(channels, scale))
         height, width = (-(-side // scale) for side in (header.height, header.width))
-        pixels = np.clip(np.round(255 * (x[:height, :width] + 0.5)), 0, 255).astype(np.uint8)
+        # Decoded files of more than 8 bits hold the levels as they are, in 16.
+        white = 255 if header.bit_depth == 8 else 255 * ((1 << header.bit_depth) - 1) / 65535
+        pixels = np.clip(np.round(white * (x[:height, :width] + 0.5)), 0, white).astype(np.uint8)
         if header.grey:
             pixels = images.mean_channel(pixels)
         alpha = None
@@ -66,14 +68,18 @@ class Previewer:
 
 
 def of_model(model: modelfile.ModelFile) -> Previewer | None:
-    """The previewer of a model; None if its synthesis has no linear part."""
-    return Previewer(model) if "linear_synthesis" in model.params else None
+    """The previewer of a model; None for models with transforms of their own."""
+    return Previewer(model) if model.config.get("name") == "lapped" else None
 
 
 @lru_cache(maxsize=8)
 def load(name_or_path: str | Path) -> Previewer:
     """The previewer of a shipped model (by name) or of a model file (by path); JndError where there is none."""
-    return Previewer(modelfile.load(modelfile.find(name_or_path)))
+    model = modelfile.load(modelfile.find(name_or_path))
+    previewer = of_model(model)
+    if previewer is None:
+        raise JndError(f"Model {model.name!r} has transforms of its own and no previews: decode the whole file.")
+    return previewer
 
 
 def fitting_scale(width: int, height: int, wanted: tuple[int, int]) -> int:

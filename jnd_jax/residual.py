@@ -54,6 +54,7 @@ def pack(image: np.ndarray, decoded: np.ndarray, max_error: int, bit_depth: int 
     if max_error <= room:
         return whole()
     record = _record(image, decoded, 2 * (max_error - room) + 1)
+    del decoded  # Of a large image, the coder below needs its memory.
     # Lossless WebP takes long, and of photographs it never takes less.
     worth_it = image.dtype == np.uint16 or _zlib_makes_less(image, _BY_ZLIB * len(record))
     return min(record, whole(), key=len) if worth_it else record

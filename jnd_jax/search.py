@@ -276,7 +276,7 @@ def reach(
     """
     if target.metric == "bpp":
         pixels = reference.shape[0] * reference.shape[1]
-        budget = int(target.value * pixels / 8)
+        budget = int(min(target.value * pixels / 8, 2**63))
         found = largest_within(lambda q: encode(reference, q), budget, qualities, tolerance * budget)
         return Found(found.quality, found.data, found.value * 8 / pixels, found.encodes)
 

@@ -131,7 +131,7 @@ def test_a_just_noticeable_difference_is_reached(tmp_path, capsys):
         run("encode", tmp_path / "a.png", "-o", tmp_path / "b.jnd", "--target", "konjnd=8", "--metric", "psnr-hvs") == 0
     )
     note = json.loads(bitstream.unpack((tmp_path / "b.jnd").read_bytes())[1]["note"])
-    assert (note["metric"], note["target"]) == ("psnr-hvs", 22.038)
+    assert (note["metric"], note["target"]) == ("psnr-hvs", 22.0382)
     capsys.readouterr()
     assert run("info", tmp_path / "b.jnd", "--json") == 0
     assert json.loads(capsys.readouterr().out)["note"] == note
@@ -325,6 +325,43 @@ def test_demo_reports_size_and_quality(tmp_path, monkeypatch, capsys):
     quality = psnr(photo(), np.asarray(Image.open(tmp_path / "demo.png")))
     out = capsys.readouterr().out
     assert f"demo.jnd  56x40  {size} bytes" in out and f"PSNR {quality:.2f} dB" in out
+
+
+def test_the_demo_keeps_its_photo(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "demo.png")
+    before = (tmp_path / "demo.png").read_bytes()
+    assert run("demo", "demo.png") == 2
+    assert "rename it" in capsys.readouterr().err and (tmp_path / "demo.png").read_bytes() == before
+
+
+def test_a_mask_with_opacity_is_refused_and_hidden_pixels_count_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    clear = np.dstack([photo(), np.full(photo().shape[:2], 255, np.uint8)])
+    clear[:20, :, 3] = 0
+    Image.fromarray(clear).save("clear.png")
+    Image.new("LA", (56, 40), (255, 9)).save("mask.png")
+    assert run("encode", "clear.png", "-o", "a.jnd", "--region", "mask.png") == 2
+    assert "opacity" in capsys.readouterr().err
+    values = []
+    for noise in (0, 255):
+        clear[:20, ::2, :3] = noise
+        Image.fromarray(clear).save("clear.png")
+        assert run("encode", "clear.png", "-o", "a.jnd", "--verify") == 0
+        values.append(float(capsys.readouterr().out.split("PSNR ")[1].split()[0]))
+    assert values[0] == pytest.approx(values[1], abs=1)
+
+
+def test_transcoding_replaces_nothing_in_a_folder_unasked(tmp_path, tiny_model, capsys):
+    (tmp_path / "in").mkdir()
+    assert run("encode", save(tmp_path / "a.png"), "-o", tmp_path / "in/a.jnd") == 0
+    (tmp_path / "in/readme.txt").write_text("x")
+    command = ["transcode", tmp_path / "in", "-o", tmp_path / "out", "--coder", "constriction", "--model", tiny_model]
+    assert run(*command) == 1
+    assert "readme.txt" in capsys.readouterr().err
+    assert run(*command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(*command, "--overwrite") == 1
 
 
 def test_the_demo_s_own_photo_is_there():

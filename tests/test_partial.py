@@ -55,3 +55,14 @@ def test_the_command_says_how_much_arrived(tmp_path, capsys, photo, golden_model
     assert main([*command, "--partial"]) == 0
     assert "PARTIAL: " in capsys.readouterr().out
     assert images.read_image(tmp_path / "cut.png").pixels.shape == photo.shape
+
+
+def test_the_command_names_what_is_lost_behind_the_latents(tmp_path, capsys, photo, golden_model):
+    data = jnd_jax.load(str(golden_model)).encode(photo, 60, extras={"icc": bytes(90), "xmp": b"x" * 90})
+    command = ["decode", str(tmp_path / "cut.jnd"), "-o", str(tmp_path / "cut.png"), "--model", str(golden_model)]
+    (tmp_path / "cut.jnd").write_bytes(data[:-100])
+    assert main([*command, "--partial"]) == 0
+    assert "PARTIAL: 100% of the latents arrived, without icc, without xmp" in capsys.readouterr().out
+    (tmp_path / "cut.jnd").write_bytes(data + bytes(9))
+    assert main([*command, "--partial"]) == 2
+    assert "9 bytes follow the end" in capsys.readouterr().err

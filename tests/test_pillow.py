@@ -172,6 +172,9 @@ def test_draft_and_thumbnail_decode_a_preview(save):
     image = Image.open(io.BytesIO(data))
     image.thumbnail((64, 64))
     assert image.size == (64, 42)
+    # What is loaded already is scaled as it is.
+    image.thumbnail((30, 20))
+    assert np.abs(np.asarray(image, float) - np.asarray(source.resize(image.size), float)).mean() < 12
     # Without a smaller preview that suffices, the image is whole.
     image = Image.open(io.BytesIO(data))
     image.draft(None, (500, 500))

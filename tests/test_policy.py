@@ -99,7 +99,7 @@ def test_an_unknown_policy_names_the_known_ones():
 def test_a_target_s_value_is_in_the_note(tiny_model):
     model = jnd_jax.load(tiny_model)
     stream = model.encode(PHOTO, target="psnr=28")
-    assert note(stream) == {"metric": "psnr", "target": 28.0, "reached": round(reached(model, stream, "psnr"), 3)}
+    assert note(stream) == {"metric": "psnr", "target": 28.0, "reached": float(f"{reached(model, stream, 'psnr'):.6g}")}
     assert 28 <= note(stream)["reached"] <= 28.28
     assert "note" not in bitstream.unpack(model.encode(PHOTO, 50))[1]
     # A level of people's scale comes with its error.

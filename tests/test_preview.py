@@ -69,6 +69,24 @@ def test_a_preview_needs_no_jax(tmp_path, photo, golden_model):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_preview_of_deep_samples_is_as_bright_as_the_image(photo, golden_model):
+    deep = photo.astype(np.uint16) * 100  # Its largest sample has 15 bits.
+    data = jnd_jax.load(str(golden_model)).encode(deep, 60)
+    whole = images.eight_bits(jnd_jax.load(str(golden_model)).decode(data))
+    small = preview.load(str(golden_model)).decode(data, 4).pixels
+    assert abs(small.mean() - whole.mean()) < 4
+
+
+def test_models_with_transforms_of_their_own_have_none(tmp_path, golden_model):
+    model = modelfile.load(golden_model)
+    config = {**model.config, "name": "tests.test_preview:Own"}
+    path = tmp_path / "own.safetensors"
+    modelfile.save(path, name="own", config=config, params=model.params, tables=model.tables, card={})
+    assert preview.of_model(modelfile.load(path)) is None
+    with pytest.raises(JndError, match="decode the whole file"):
+        preview.load(str(path))
+
+
 def test_other_scales_models_and_damage_are_refused(photo, golden_model, tiny_model):
     data = jnd_jax.load(str(golden_model)).encode(photo, 50)
     previewer = preview.load(str(golden_model))

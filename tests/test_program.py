@@ -91,6 +91,10 @@ def test_pipes_with_names_and_files_called_minus(photo, tiny_model, tmp_path, mo
     for thread in threads:
         thread.join(30)
     assert bitstream.unpack(received[0])[0].width == 32 and stat.S_ISFIFO(os.stat("out").st_mode)
+    reader, writer = os.pipe()
+    assert main(["encode", "a.png", "-o", f"/dev/fd/{writer}", "--model", str(tiny_model)]) == 0
+    assert os.read(reader, 2**16) == received[0]
+    os.close(reader), os.close(writer)
     os.rename("a.png", "-")
     assert main(["encode", "./-", "-o", "a.jnd", "--model", str(tiny_model)]) == 0
     assert (tmp_path / "a.jnd").read_bytes() == received[0]
@@ -298,10 +302,12 @@ def test_what_a_folder_holds_beside_files_is_named(tmp_path, tiny_model, capsys)
     (tmp_path / "in/gone.png").symlink_to("nothing")
     (tmp_path / "in/loop").symlink_to("..")
     os.mkfifo(tmp_path / "in/pipe.png")
+    (tmp_path / "in/.thumbnails").mkdir()
+    Image.fromarray(PHOTO).save(tmp_path / "in/.thumbnails/b.png")
     assert main(["encode", f"{tmp_path}/in", "-o", f"{tmp_path}/out/", "--model", str(tiny_model)]) == 1
     named = [line.split(":")[1].rpartition("/")[2] for line in capsys.readouterr().err.splitlines()]
     assert named == ["gone.png", "loop", "pipe.png", " 3 files skipped"]
-    assert [path.name for path in (tmp_path / "out/sub").iterdir()] == ["a.jnd"]
+    assert [str(path.relative_to(tmp_path)) for path in sorted((tmp_path / "out").rglob("*.jnd"))] == ["out/sub/a.jnd"]
 
 
 def test_a_failed_write_names_the_file_that_was_asked_for(tmp_path):

@@ -47,7 +47,10 @@ def find_images(folder: Path, limit: int | None = None) -> list[TestImage]:
         raise JndError(f"Give the images in {folder} different names, apart from their extensions")
     images = []
     for path in paths:
-        pixels = read_rgb(path)
+        try:
+            pixels = read_rgb(path)
+        except JndError as error:
+            raise JndError(f"{path}: {error}") from error
         digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:16]
         images.append(TestImage(path.stem, path, digest))
     return images
@@ -87,7 +90,7 @@ class Results:
             for number, line in enumerate(whole.splitlines(), 1):
                 try:
                     self._merge(json.loads(line))
-                except (ValueError, KeyError) as error:
+                except (ValueError, KeyError, TypeError) as error:
                     raise JndError(f"Line {number} of {path} is no result: repair or delete the file") from error
 
     def _merge(self, record: dict[str, Any]) -> None:

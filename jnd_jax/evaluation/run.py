@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jnd_jax import codecs, metrics
+from jnd_jax.arguments import at_least, between
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation import measure, report, summary, tables
 from jnd_jax.evaluation.results import Results, TestImage, find_images
@@ -24,9 +25,15 @@ def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
+def _some_names(text: str) -> list[str]:
+    if not _names(text):
+        raise argparse.ArgumentTypeError("give at least one")
+    return _names(text)
+
+
 def _qualities(text: str) -> list[float]:
     try:
-        return sorted({float(number) for number in _names(text)})
+        return sorted({float(number) for number in _some_names(text)})
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"Write qualities as numbers with commas, not {text!r}") from error
 
@@ -47,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
         "--metrics",
-        type=_names,
+        type=_some_names,
         default=None,
         help=f"metrics, with commas (default: {','.join(DEFAULT_METRICS)}, as far as installed)",
     )
@@ -58,11 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="qualities of the models' curves, 0 to 100 in tenths",
     )
     parser.add_argument(
-        "--jnd", type=float, default=1.0, metavar="T", help="JNDs at which bits are compared (default: 1)"
+        "--jnd", type=between(0), default=1.0, metavar="T", help="JNDs at which bits are compared (default: 1)"
     )
-    parser.add_argument("--limit", type=int, default=None, metavar="N", help="only the first N images")
-    parser.add_argument("--viewer-images", type=int, default=3, metavar="N", help="images in the report's viewer")
-    parser.add_argument("--viewer-bpp", type=float, default=0.5, help="bits per pixel of the viewer's files")
+    parser.add_argument("--limit", type=at_least(1), default=None, metavar="N", help="only the first N images")
+    parser.add_argument(
+        "--viewer-images", type=at_least(0), default=3, metavar="N", help="images in the report's viewer"
+    )
+    parser.add_argument("--viewer-bpp", type=between(0), default=0.5, help="bits per pixel of the viewer's files")
     parser.add_argument(
         "--workers",
         type=int,
@@ -118,8 +127,14 @@ def _tested(args: argparse.Namespace) -> list[codecs.Codec]:
         dataclasses.replace(codec, grid=tuple(args.qualities)) if len(codec.grid) > 1 else codec for codec in found
     ]
     tested = models + [_conventional(text) for text in args.against]
-    if not tested or len({codec.name for codec in tested}) < len(tested):
-        raise JndError("Name at least one model or codec, and each of them once.")
+    if not tested:
+        raise JndError("Name at least one model or codec.")
+    named = [codec.name for codec in tested]
+    if twice := [name for name in dict.fromkeys(named) if named.count(name) > 1]:
+        raise JndError(
+            f"Two of these codecs are named {twice[0]!r}: name each once, or write a run's model under another name with "
+            "`python -m jnd_jax.training.packaging RUN -o NAME.safetensors`."
+        )
     return tested
 
 

@@ -10,8 +10,14 @@ import numpy as np
 from jnd_jax.errors import JndError
 
 # The kind, then width, height and the largest sample; comments may stand between them.
+_BITMAP = re.compile(rb"P4" + 2 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 _HEADER = re.compile(rb"P([2356])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})" + rb"\s")
 _COMMENT = re.compile(rb"#[^\n]*")
+
+
+def _refuse_another(data: bytes, end: int) -> None:
+    if re.match(rb"\s*P[1-6]\s", data[end : end + 16]):
+        raise JndError("The file holds several images: extract them as one file each.")
 
 
 def read(data: bytes, check: Callable[[int, int], None]) -> np.ndarray | None:
@@ -24,6 +30,9 @@ def read(data: bytes, check: Callable[[int, int], None]) -> np.ndarray | None:
     Raises:
         JndError: truncated, or several images in one file.
     """
+    if bitmap := _BITMAP.match(data):
+        width, height = map(int, bitmap.groups())
+        _refuse_another(data, bitmap.end() + height * -(-width // 8))
     match = _HEADER.match(data)
     if match is None:
         return None
@@ -32,8 +41,7 @@ def read(data: bytes, check: Callable[[int, int], None]) -> np.ndarray | None:
     deep, plain, start = 255 < largest < 65536, kind in (2, 3), match.end()
     if not plain:
         end = start + int(np.prod(shape)) * (2 if deep else 1)
-        if re.match(rb"\s*P[1-6]\s", data[end : end + 16]):
-            raise JndError("The file holds several images: extract them as one file each.")
+        _refuse_another(data, end)
     if not deep:
         return None
     check(width, height)

@@ -114,11 +114,18 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, s
         lacking = [column for column in columns if column not in reader.fieldnames]
         if lacking:
             raise JndError(f"Give {path} the column {', '.join(lacking)}: it has {', '.join(reader.fieldnames)}.")
-        for row in reader:
+        for row in _parsed(reader, path):
             where = f"{path}, line {reader.line_num}"
             if None in row.values() or None in row:
                 raise JndError(f"Repair {where}: it has not as many fields as the heading.")
             yield where, row
+
+
+def _parsed(reader: csv.DictReader, path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise JndError(f"Repair {path}, line {reader.line_num}: {error}.") from error
 
 
 def _number(text: str, where: str) -> float:

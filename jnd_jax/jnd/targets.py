@@ -129,11 +129,14 @@ class Table:
         self.rows: dict[str, dict[str, str]] = {}
         self._lock = threading.Lock()
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                if tuple(reader.fieldnames or ()) != FIELDS:
-                    raise JndError(f"Give another folder, or repair {path}: its columns are not {','.join(FIELDS)}.")
-                self.rows = {row["name"]: row for row in reader}
+            try:
+                text = path.read_bytes().decode()
+            except UnicodeError as error:
+                raise JndError(f"Give another folder, or repair {path}: it is not in UTF-8.") from error
+            reader = csv.DictReader(streams.StringIO(text, newline=""))
+            if tuple(reader.fieldnames or ()) != FIELDS:
+                raise JndError(f"Give another folder, or repair {path}: its columns are not {','.join(FIELDS)}.")
+            self.rows = {row["name"]: row for row in reader}
         for row in self.rows.values():
             if any(row[field] != value for field, value in self._common.items()):
                 raise JndError(
@@ -170,6 +173,8 @@ def named_images(folder: Path) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in cache.find_images(folder):
         name = "-".join(path.relative_to(folder).with_suffix("").parts)
+        if not name.isprintable():  # As bytes that are no UTF-8 are not, which tables cannot hold.
+            raise JndError(f"Rename {str(path)!r}: its name cannot be printed.")
         if name in named:
             raise JndError(f"Rename one of {named[name]} and {path}: a pair has one name, {name}.")
         named[name] = path

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -16,11 +18,14 @@ from PIL import Image
 
 from jnd_jax.errors import JndError
 
+_importing = threading.Lock()
 
+
+@functools.cache
 def _hvs_package() -> ModuleType:
     try:
-        # The package prints a hint about torch on import.
-        with contextlib.redirect_stdout(io.StringIO()):
+        # The package prints a hint about torch on import. The lock: standard output is one for all threads.
+        with _importing, contextlib.redirect_stdout(io.StringIO()):
             import psnr_hvsm
     except ImportError as error:
         raise JndError("Install the metrics with `pip install jnd_jax[eval]` to measure PSNR-HVS.") from error

@@ -154,7 +154,9 @@ class Decoder(tf.Module):
         """Raises JndError for a model that cannot code."""
         super().__init__(name="jnd_decoder")
         if model.config.get("name") != "lapped" or not model.tables:
-            raise JndError(f"Model {model.name!r} has no tables to code with: export a model of the 'lapped' family.")
+            raise JndError(
+                f"Model {model.name!r} is of the family {model.config.get('name')!r}: only 'lapped' itself is exported."
+            )
         coder = coding.latent_coder(model.params, model.tables)
         self.hash = model.hash
         self.latents, self.hyper_latents = coder.scale_offset.shape[1], coder.z_tables.shape[1]

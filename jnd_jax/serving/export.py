@@ -186,7 +186,9 @@ def run(args: argparse.Namespace) -> int:
         raise JndError(f"TensorFlow Serving does not serve {args.format}: leave out --tree, or --format.")
     model = modelfile.load(modelfile.find(args.model))
     if model.config.get("name") != "lapped" or not model.tables:
-        raise JndError(f"Model {model.name!r} has no tables to code with: export a model of the 'lapped' family.")
+        raise JndError(
+            f"Model {model.name!r} is of the family {model.config.get('name')!r}: only 'lapped' itself is exported."
+        )
     try:
         exporter = importlib.import_module(_FORMATS[args.format])
     except ModuleNotFoundError as error:

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coder", choices=bitstream.CODERS, required=True, help="tfc for TensorFlow, constriction for everything else"
     )
+    files.overwrite_argument(parser)
     parser.add_argument("--model", help="name or file of the model, if it is not one that comes with the package")
 
 
@@ -56,4 +57,4 @@ def run(args: argparse.Namespace) -> int:
         files.write_bytes(target, recoded)
         return f"{source}  {len(data)} bytes  {target}  {len(recoded)} bytes"
 
-    return files.each(files.plan(args.inputs, args.output, (".jnd",), (".jnd",), ".jnd"), work)
+    return files.each_of(args, files.plan(args.inputs, args.output, (".jnd",), (".jnd",), ".jnd"), work, (".jnd",))

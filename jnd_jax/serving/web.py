@@ -31,7 +31,12 @@ def model_bytes(model: modelfile.ModelFile) -> bytes:
 
     A layer `NAME` is `NAME.weight` (inputs, outputs), `NAME.bias` and, if it is an integer layer, `NAME.unit`. The inputs
     of a 3x3 convolution are (row, column, channel).
+
+    Raises:
+        JndError: the model has transforms of its own.
     """
+    if model.config.get("name") != "lapped":
+        raise JndError(f"Model {model.name!r} is of a family of its own: the browser's decoder is for 'lapped' alone.")
     coder = coding.latent_coder(model.params, model.tables)
     first = coder.group_channels[0].stop
     synthesis, postfilter = synthesis_matrices(model.params)

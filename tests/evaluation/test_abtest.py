@@ -57,6 +57,9 @@ def test_conditions_are_checked(photos):
         build.build(photos, CONDITIONS, None, looks=2)
     with pytest.raises(JndError, match="out of reach"):
         build.build(photos, ["jpeg@psnr=90", "webp@q=5"], None)
+    for quality in ("30.7", "200", "nan"):
+        with pytest.raises(JndError, match="no quality"):
+            build.build(photos, [f"jpeg@q={quality}", "webp@q=5"], None)
 
 
 def post(address: str, body: bytes) -> int:
@@ -281,6 +284,32 @@ def test_looks_are_kept_beside_the_test(test, tmp_path):
         (tmp_path / name).write_text(content)
         with pytest.raises(JndError, match=complaint):
             call(command.add_arguments, command.run, "analyse", folder, "-o", tmp_path / "out")
+
+
+def test_only_results_that_can_be_seen_are_a_look(test, tmp_path):
+    build.write_page({**test, "plan": {"subjects": 1}}, tmp_path)
+    (tmp_path / "answers").mkdir()
+    sources = test["pairs"][0]
+    trial = {"kind": "pair", "image": sources["image"], "left": sources["first"], "right": sources["second"]}
+    trial |= {"choice": "left", "expected": None, "ms": 900}
+    content = {"test": test["id"], "subject": f"{0:016x}", "answers": [trial]}
+    (tmp_path / "answers/0.json").write_text(json.dumps(content))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        call(command.add_arguments, command.run, "analyse", tmp_path / "answers", "-o", tmp_path / "file/out")
+    with pytest.raises(SystemExit):
+        call(command.add_arguments, command.run, "analyse", tmp_path / "answers", "-o", tmp_path, "--margin", "5")
+    assert not (tmp_path / "looks.json").exists()
+    # People's answers bar another test from their folder.
+    with pytest.raises(JndError, match="answers to another test"):
+        build.write_page({**test, "id": "another"}, tmp_path)
+
+
+def test_a_name_may_hold_any_character():
+    trial = {"kind": "pair", "image": "a|b", "left": "a|b|jpeg@q=1", "right": "a|b|webp@q=1", "choice": "left"}
+    records = [{"subject": "s", "answers": [{**trial, "expected": None}]}]
+    (choice,) = analysis._choices(records)
+    assert (choice.preferred, choice.other) == ("jpeg@q=1", "webp@q=1")
 
 
 def test_plan_prints_the_size_of_a_test(capsys):

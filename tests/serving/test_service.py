@@ -18,7 +18,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import jnd_jax
 from jnd_jax import bitstream, zoo
@@ -202,6 +202,14 @@ def test_a_width_gives_a_smaller_picture(url, files, width, bound):
     address = f"{url}/pictures/cats/chelsea.jnd"
     picture, wide = (get(address + query, headers={"Accept": "image/webp"}) for query in (f"?width={width}", ""))
     assert pixels(picture.content).shape == expected.shape and picture.headers["etag"] != wide.headers["etag"]
+
+
+def test_a_width_is_that_of_the_picture_as_it_is_shown(url, codec):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    data = codec.encode(PHOTO, 50, extras={"exif": turned.tobytes()[6:]})
+    shown = Image.open(io.BytesIO(post(f"{url}/decode?width=24", content=data).content))
+    assert ImageOps.exif_transpose(shown).width == 24
 
 
 def test_a_picture_is_not_made_wider(url, files):

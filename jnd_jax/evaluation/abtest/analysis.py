@@ -37,7 +37,7 @@ def _choices(records: Sequence[Mapping[str, Any]]) -> list[Choice]:
     for record in records:
         for answer in record["answers"]:
             if answer["kind"] == "pair" and answer["expected"] is None:
-                left, right = (answer[side].split("|", 1)[1] for side in ("left", "right"))
+                left, right = (answer[side].removeprefix(answer["image"] + "|") for side in ("left", "right"))
                 preferred, other = (left, right) if answer["choice"] == "left" else (right, left)
                 choices.append(Choice(record["subject"], answer["image"], preferred, other))
     return choices

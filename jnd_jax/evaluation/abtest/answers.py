@@ -252,9 +252,8 @@ def read(folder: Path, test: Mapping[str, Any] | None = None, conditions: Condit
             kept.append(record)
     if not kept:
         reasons = "; ".join(sorted(set(excluded.values()))) or "nobody answered"
-        raise JndError(
-            f"All of {len(records) + len(excluded)} subjects were screened out ({reasons}): ask more people."
-        )
+        everybody = excluded.keys() | {record["subject"] for record in records}
+        raise JndError(f"All of {len(everybody)} subjects were screened out ({reasons}): ask more people.")
     return Subjects(kept, excluded, visitors=len(records) - len(present), notes=notes)
 
 

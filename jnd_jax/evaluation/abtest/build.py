@@ -39,6 +39,9 @@ def coded(pixels: np.ndarray, codec: codecs.Codec, goal: str) -> tuple[np.ndarra
             quality = float(goal[2:])
         except ValueError as error:
             raise JndError(f"Write a quality as q=50, not {goal!r}") from error
+        if quality not in codec.qualities:
+            low, high = codec.qualities[0], codec.qualities[-1]
+            raise JndError(f"{codec.name} has no quality {quality:g}: give one of its steps from {low:g} to {high:g}.")
         data = codec.encode(pixels, quality)
     else:
         data = search.reach(pixels, codec.encode, codec.decode, codec.qualities, search.parse_target(goal)).data
@@ -113,6 +116,13 @@ def _flicker(image: str, pixels: np.ndarray, codec: codecs.Codec, levels: int, s
     }
 
 
+def _consent(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeError as error:
+        raise JndError(f"{path} is not in UTF-8: save the text in that encoding.") from error
+
+
 def build(
     folder: Path,
     conditions: Sequence[str],
@@ -160,6 +170,7 @@ def build(
         name, goal = parse_condition(text)
         parsed[text] = (codecs.lookup(name), goal)
     flicker_codec = codecs.lookup(flicker) if flicker else None
+    text_of_consent = _consent(consent)
     sources = _Sources(crop)
     pairs, bad, flickers, files = [], [], [], []
     for number, image in enumerate(images):
@@ -178,7 +189,7 @@ def build(
     minutes = max(1, math.ceil(seconds / 60))
     test = {
         "title": title,
-        "consent": consent.read_text(encoding="utf-8").strip().replace("{minutes}", str(minutes)),
+        "consent": text_of_consent.replace("{minutes}", str(minutes)),
         "plan": None if subjects is None else {"subjects": subjects, "looks": looks},
         "repeats": repeats,
         "pairs": pairs,
@@ -191,7 +202,15 @@ def build(
 
 
 def write_page(test: Mapping[str, Any], folder: Path) -> None:
-    """Writes index.html, complete in itself, and test.json, the same without the pictures."""
+    """Writes index.html, complete in itself, and test.json, the same without the pictures.
+
+    Raises:
+        JndError: the folder holds answers to another test.
+    """
+    known, answers = folder / "test.json", folder / "answers"
+    answered = known.exists() and answers.is_dir() and any(answers.iterdir())
+    if answered and json.loads(known.read_text(encoding="utf-8"))["id"] != test["id"]:
+        raise JndError(f"{folder} holds answers to another test: name another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").write_text(page.fill("abtest.html", test), encoding="utf-8")
     record = {key: value for key, value in test.items() if key != "sources"}

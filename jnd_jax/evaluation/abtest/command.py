@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from jnd_jax.arguments import at_least, between
 from jnd_jax.errors import JndError
 from jnd_jax.evaluation.abtest import analysis, answers, build, plan, server
 from jnd_jax.files import write_bytes
@@ -31,50 +32,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a condition, such as jnd-base@bpp=0.25, jpeg@jnd or webp@q=40; give two or more",
     )
     make.add_argument("--flicker", metavar="CODEC", help="also find JNDs of this codec by a flicker test")
-    make.add_argument("--flicker-images", type=int, default=6, metavar="N", help="images in the flicker test")
-    make.add_argument("--levels", type=int, default=16, metavar="N", help="qualities in a flicker staircase")
-    make.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    make.add_argument("--checks", type=int, default=8, metavar="N", help="attention checks")
-    make.add_argument("--repeats", type=int, default=1, metavar="N", help="how often each pair is shown")
-    make.add_argument("--crop", type=int, default=512, metavar="PIXELS", help="side of the square that is shown")
+    make.add_argument("--flicker-images", type=at_least(0), default=6, metavar="N", help="images in the flicker test")
+    make.add_argument("--levels", type=at_least(2), default=16, metavar="N", help="qualities in a flicker staircase")
+    make.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N images")
+    make.add_argument("--checks", type=at_least(0), default=8, metavar="N", help="attention checks")
+    make.add_argument("--repeats", type=at_least(1), default=1, metavar="N", help="how often each pair is shown")
+    make.add_argument(
+        "--crop", type=at_least(1), default=512, metavar="PIXELS", help="side of the square that is shown"
+    )
     make.add_argument("--title", default="Image comparison", help="heading of the page")
     make.add_argument("--consent", type=Path, default=build.CONSENT, metavar="FILE", help="text that subjects agree to")
     make.add_argument(
-        "--subjects", type=int, metavar="N", help="how many will be asked; before, `analyse` gives no verdict"
+        "--subjects", type=at_least(1), metavar="N", help="how many will be asked; before, `analyse` gives no verdict"
     )
     make.add_argument(
         "--looks",
-        type=int,
+        type=at_least(0),
         default=0,
         metavar="K",
         help="analyses before that may give a verdict (default: %(default)s)",
     )
     make.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     size = actions.add_parser("plan", help="how many subjects and images a test needs")
-    size.add_argument("--images", type=int, metavar="N", help="images of the test (default: several)")
-    size.add_argument("--share", type=float, default=0.6, help="preference that is to be shown (default: %(default)s)")
-    size.add_argument("--power", type=float, default=0.8, help="probability to show it (default: %(default)s)")
+    size.add_argument("--images", type=at_least(2), metavar="N", help="images of the test (default: several)")
+    size.add_argument(
+        "--share", type=between(0.5, 1), default=0.6, help="preference that is to be shown (default: %(default)s)"
+    )
+    size.add_argument("--power", type=between(0, 1), default=0.8, help="probability to show it (default: %(default)s)")
     size.add_argument(
         "--spread",
-        type=float,
+        type=between(0, 10),
         default=plan.SPREAD,
         help="between subjects and images, in logits (default: %(default)s)",
     )
-    size.add_argument("--pairs", type=int, default=1, help="pairs of conditions, for Holm (default: %(default)s)")
-    size.add_argument("--looks", type=int, default=0, metavar="K", help="before the end (default: %(default)s)")
+    size.add_argument(
+        "--pairs", type=at_least(1), default=1, help="pairs of conditions, for Holm (default: %(default)s)"
+    )
+    size.add_argument("--looks", type=at_least(0), default=0, metavar="K", help="before the end (default: %(default)s)")
     host = actions.add_parser("serve", help="run the test on this machine")
     host.add_argument("folder", type=Path, metavar="DIR", help="what `build` wrote")
     host.add_argument("--port", type=int, default=8000, help="(default: %(default)s; 0: any that is free)")
     host.add_argument(
         "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for a lab's network (default: %(default)s)"
     )
-    host.add_argument("--links", type=int, default=0, metavar="N", help="a link for each of N subjects, and no others")
+    host.add_argument(
+        "--links", type=at_least(0), default=0, metavar="N", help="a link for each of N subjects, and no others"
+    )
     study = actions.add_parser("analyse", help="what the answers say")
     study.add_argument("answers", type=Path, metavar="DIR", help="folder of the subjects' answers")
     study.add_argument(
         "--test", type=Path, metavar="FILE", help="test.json of `build` (default: the one beside the folder, if any)"
     )
-    study.add_argument("--margin", type=float, default=0.1, help="equality margin of the preference share")
+    study.add_argument("--margin", type=between(0, 0.5), default=0.1, help="equality margin of the preference share")
     study.add_argument("--device", action="append", metavar="NAME", help="only who looked at this; may be repeated")
     study.add_argument("--distance", type=float, nargs=2, metavar=("MIN", "MAX"), help="only from so many cm")
     study.add_argument("--same-zoom", action="store_true", help="only who left the zoom alone")
@@ -126,6 +135,7 @@ def _serve(args: argparse.Namespace) -> None:
     if not (args.folder / "index.html").exists():
         raise JndError(f"{args.folder} holds no test: make one with `jnd-jax abtest build`.")
     numbers = server.invite(args.folder, args.links) if args.links else []
+    _read_test(args.folder / "test.json")
     with server.server(args.folder, args.port, args.host) as host:
         shown = socket.gethostname() if args.host == "0.0.0.0" else args.host
         address = f"http://{shown}:{host.server_address[1]}/"
@@ -152,8 +162,8 @@ def _read_test(path: Path) -> dict[str, Any]:
     return test
 
 
-def _look(path: Path, now: plan.Look) -> list[plan.Look]:
-    """Notes a look in a file, unless the same look is there; the looks at this test before it."""
+def _looks(path: Path, now: plan.Look) -> tuple[list[plan.Look], list[plan.Look] | None]:
+    """The looks at this test before this one, and all looks with it, or None where it is in the file."""
     try:
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         looks = [plan.Look(str(k["test"]), int(k["subjects"]), str(k["date"]), str(k["options"])) for k in known]
@@ -162,9 +172,8 @@ def _look(path: Path, now: plan.Look) -> list[plan.Look]:
         raise JndError(f"{path} is damaged: write all earlier looks at the test into it, as in {example}.") from error
     same = lambda look: replace(look, date=now.date) == now
     earlier = list(itertools.takewhile(lambda look: not same(look), looks))
-    if len(earlier) == len(looks):
-        write_bytes(path, (json.dumps([asdict(look) for look in [*looks, now]], indent=1) + "\n").encode())
-    return [look for look in earlier if look.test == now.test]
+    of_test = [look for look in earlier if look.test == now.test]
+    return of_test, [*looks, now] if len(earlier) == len(looks) else None
 
 
 def _analyse(args: argparse.Namespace) -> None:
@@ -184,8 +193,12 @@ def _analyse(args: argparse.Namespace) -> None:
     today = datetime.date.today().isoformat()
     look = plan.Look(subjects.kept[0]["test"], len(subjects.kept), today, shlex.join(options))
     fixed = None if test is None else test.get("plan")
-    earlier = _look(beside / "looks.json", look)
+    earlier, noted = _looks(beside / "looks.json", look)
     result = analysis.analyse(subjects, margin=args.margin, plan=fixed, looks=earlier)
+    # A look counts once its results can be seen, and not where they cannot be written.
+    args.output.mkdir(parents=True, exist_ok=True)
+    if noted:
+        write_bytes(beside / "looks.json", (json.dumps([asdict(each) for each in noted], indent=1) + "\n").encode())
     words = ["jnd-jax", "abtest", "analyse", str(args.answers), *options, "-o", str(args.output)]
     analysis.write(result, args.output, shlex.join(words))
     print((args.output / "analysis.md").read_text(encoding="utf-8"))

@@ -108,7 +108,7 @@ class Decode:
       model: that codes it.
       kind: suffix of the image file.
       options: Pillow's, in place of those of `images.format_image`.
-      width: of the image file in pixels; None: as wide as the image, which is never made wider.
+      width: of the image as it is shown, in pixels; None: as wide as the image, which is never made wider.
     """
 
     data: bytes = field(repr=False)
@@ -119,11 +119,15 @@ class Decode:
 
     def __call__(self, codecs: Codecs) -> Result:
         from jnd_jax import bitstream, images
+        from jnd_jax.formats import exif
 
         header, chunks = bitstream.unpack(self.data)
         size = header.width, header.height
-        if self.width is not None and self.width < header.width:
-            size = self.width, max(1, round(header.height * self.width / header.width))
+        lies = exif.orientation(chunks.get("exif")) > 4  # Shown, its height goes across.
+        across = header.height if lies else header.width
+        if self.width is not None and self.width < across:
+            width, height = (max(1, round(side * self.width / across)) for side in size)
+            size = width, height
         picture = self._preview(header, size)
         picture = picture or images.from_chunks(codecs[self.model].decode(self.data), chunks)
         if size != (header.width, header.height):

@@ -6,6 +6,8 @@ import argparse
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from jnd_jax.arguments import at_least, between
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -79,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             option.flag,
             dest=f"limit_{option.field}",
-            type=_whole if counts else _positive,
+            type=at_least(1) if counts else between(0),
             default=default,
             metavar="N",
             help=f"{option.help} (default: {default:g})",
@@ -90,20 +92,3 @@ def from_options(args: argparse.Namespace) -> Limits:
     """The limits that parsed arguments ask for."""
     values = {option.field: getattr(args, f"limit_{option.field}") * option.unit for option in _OPTIONS}
     return Limits(**{name: type(getattr(Limits, name))(value) for name, value in values.items()})
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"Give a number above 0, not {text!r}")
-    return value
-
-
-def _whole(text: str) -> float:
-    value = _positive(text)
-    if not value.is_integer():
-        raise argparse.ArgumentTypeError(f"Give a whole number above 0, not {text!r}")
-    return value

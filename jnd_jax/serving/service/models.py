@@ -63,9 +63,10 @@ class Models:
         return self._by_hash[digest]
 
     def named(self, name: str) -> Known:
-        """The model of this name or hash; raises JndError if it is not known."""
+        """The model of this name (without its number: the newest) or hash; raises JndError if it is not known."""
+        newest = zoo.resolve(name, [known.name for known in self])
         for known in self:
-            if name in (known.name, known.hash):
+            if newest == known.name or name == known.hash:
                 return known
         raise JndError(f"There is no model {name!r} here: ask for one of {', '.join(known.name for known in self)}.")
 
