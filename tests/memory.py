@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ def _resident(field: str) -> float:
 @contextmanager
 def growth() -> Iterator[SimpleNamespace]:
     """`mebibytes`, known at the end: the highest resident memory within the block less that at its start."""
+    gc.collect()  # What is freed within the block would hide what it takes.
     (_PROCESS / "clear_refs").write_text("5")  # the high-water mark falls to what is resident now (proc(5))
     before, found = _resident("VmRSS"), SimpleNamespace(mebibytes=None)
     yield found
