@@ -248,8 +248,12 @@ def _read(data: bytes) -> tuple[dict[str, Any], Header, list[_Entry]]:
     return values, header, _read_table(data, values["chunks"])
 
 
-def _check_nothing_follows(data: bytes, entries: Sequence[_Entry]) -> None:
-    end = entries[-1].offset + entries[-1].size
+def _end(entries: Sequence[_Entry]) -> int:
+    """The size that the chunk table gives the file."""
+    return entries[-1].offset + entries[-1].size
+
+
+def _check_nothing_follows(data: bytes, end: int) -> None:
     if len(data) > end:
         raise JndError(f"{len(data) - end} bytes follow the end of the file: copy or download it again")
 
@@ -262,10 +266,10 @@ def unpack(data: bytes) -> tuple[Header, dict[str, bytes]]:
     """
     data = as_bytes(data)
     _, header, entries = _read(data)
-    end = entries[-1].offset + entries[-1].size
+    end = _end(entries)
     if len(data) < end:
         raise JndError(f"The file ends after {len(data)} of {end} bytes: copy or download it again")
-    _check_nothing_follows(data, entries)
+    _check_nothing_follows(data, end)
     for entry in entries:
         if not entry.intact(data):
             raise JndError(f"The file's chunk {entry.name} is damaged: copy or download it again")
@@ -291,7 +295,7 @@ def arrived(data: bytes) -> tuple[Header, dict[str, bytes], float]:
     """
     data = as_bytes(data)
     _, header, entries = _read(data)
-    _check_nothing_follows(data, entries)
+    _check_nothing_follows(data, _end(entries))
     sizes = {entry.name: entry.size for entry in entries}
     chunks = {entry.name: entry.content(data) for entry in entries if entry.offset < len(data)}
     cut = {name for name in sizes if len(chunks.get(name, b"")) < sizes[name]}
@@ -326,7 +330,7 @@ def probe(data: bytes) -> dict[str, Any]:
         }
         for entry in entries
     ]
-    end = entries[-1].offset + entries[-1].size
+    end = _end(entries)
     return {
         **values,
         "magic": values["magic"].decode("latin-1"),

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from jnd_jax.arguments import at_least
 from jnd_jax.errors import JndError
 
 # What one file may fail with, while the others are done.
@@ -259,17 +260,11 @@ def workers_argument(parser: argparse.ArgumentParser) -> None:
     """--workers, of the commands that use `each`."""
     parser.add_argument(
         "--workers",
-        type=_count,
+        type=at_least(1),
         default=2,
         metavar="N",
         help="files at once; one for each GPU or two cores is a good number (default: %(default)s)",
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"Give a number of 1 or more, not {text!r}.")
-    return int(text)
 
 
 def read_bytes(path: str | Path) -> bytes:

@@ -41,6 +41,11 @@ class ModelFile:
     card: dict[str, Any]
     hash: str
 
+    @property
+    def is_lapped(self) -> bool:
+        """Whether it is this package's own lapped codec: exports, previews and the browser know its transforms alone."""
+        return self.config.get("name") == "lapped"
+
 
 def _flatten(params: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
     flat = {}

@@ -69,7 +69,7 @@ class Previewer:
 
 def of_model(model: modelfile.ModelFile) -> Previewer | None:
     """The previewer of a model; None for models with transforms of their own."""
-    return Previewer(model) if model.config.get("name") == "lapped" else None
+    return Previewer(model) if model.is_lapped else None
 
 
 @lru_cache(maxsize=8)

@@ -153,7 +153,7 @@ class Decoder(tf.Module):
     def __init__(self, model: ModelFile):
         """Raises JndError for a model that cannot code."""
         super().__init__(name="jnd_decoder")
-        if model.config.get("name") != "lapped" or not model.tables:
+        if not model.is_lapped or not model.tables:
             raise JndError(
                 f"Model {model.name!r} is of the family {model.config.get('name')!r}: only 'lapped' itself is exported."
             )

@@ -185,7 +185,7 @@ def run(args: argparse.Namespace) -> int:
     if args.tree and args.format != "saved_model":
         raise JndError(f"TensorFlow Serving does not serve {args.format}: leave out --tree, or --format.")
     model = modelfile.load(modelfile.find(args.model))
-    if model.config.get("name") != "lapped" or not model.tables:
+    if not model.is_lapped or not model.tables:
         raise JndError(
             f"Model {model.name!r} is of the family {model.config.get('name')!r}: only 'lapped' itself is exported."
         )

@@ -35,7 +35,7 @@ def model_bytes(model: modelfile.ModelFile) -> bytes:
     Raises:
         JndError: the model has transforms of its own.
     """
-    if model.config.get("name") != "lapped":
+    if not model.is_lapped:
         raise JndError(f"Model {model.name!r} is of a family of its own: the browser's decoder is for 'lapped' alone.")
     coder = coding.latent_coder(model.params, model.tables)
     first = coder.group_channels[0].stop
