@@ -225,7 +225,8 @@ def _decode(args: argparse.Namespace) -> int:
 
 def _read_info(name: str) -> dict[str, Any]:
     path = files.STDIN if name == "-" else Path(name)
-    if path.suffix == modelfile.SUFFIX or not (path.exists() or path.suffix == ".jnd"):
+    shipped = zoo.resolve(name, zoo.models()) is not None
+    if shipped or path.suffix == modelfile.SUFFIX or not (path.exists() or path.suffix == ".jnd"):
         return modelfile.describe(modelfile.find(name))
     data = files.read_bytes(path)
     fields = bitstream.probe(data)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
+from jnd_jax import bitstream
 from jnd_jax.errors import JndError
 from jnd_jax.images import as_shown, parse_image
 
@@ -43,7 +44,8 @@ class Codec:
         media_type: what a browser calls its files, "" where browsers cannot show them.
         learned: whether it is a model.
         digest: hash of a model, "" for others.
-        multiply_adds: for models, () -> thousands of multiply-adds a pixel, "encode" and "decode" among them.
+        multiply_adds: for models, () -> thousands of multiply-adds a pixel, "encode" and "decode" among them; of several,
+            those of the last.
     """
 
     name: str
@@ -291,11 +293,45 @@ def of_model(model: Any, grid: Sequence[float] = MODEL_GRID) -> Codec:
     )
 
 
+def of_models(name: str, models: Sequence[Any]) -> Codec:
+    """Models of one rate each as one codec, whose qualities are 1, 2, 3 and so on in their order.
+
+    Args:
+        name: of the codec.
+        models: as `jnd_jax.load` returns them, that of the lowest rate first.
+
+    Raises:
+        JndError: a model has many rates, or comes twice.
+    """
+    for model in models:
+        if len(model.qualities) > 1:
+            raise JndError(f"{model.name} has many rates by itself: name it alone, not as a part of {name}.")
+    by_hash = {model.hash: model for model in models}
+    if len(by_hash) < len(models):
+        raise JndError(f"A model comes twice in {name}: name each once.")
+    qualities = tuple(float(number) for number in range(1, len(models) + 1))
+    of_quality = dict(zip(qualities, models))
+    return Codec(
+        name=name,
+        title=name,
+        options=f"{len(models)} models of one rate each",
+        library=lambda: f"model hashes {', '.join(by_hash)}",
+        qualities=qualities,
+        grid=qualities,
+        encode=lambda image, quality: of_quality[quality].encode(image),
+        decode=lambda data: by_hash[bitstream.unpack(data)[0].model].decode(data),
+        learned=True,
+        digest=hashlib.sha256("".join(by_hash).encode()).hexdigest()[:16],
+        multiply_adds=models[-1].multiply_adds,
+    )
+
+
 def lookup(name: str) -> Codec:
     """The codec that a name means.
 
     Args:
-        name: one of `CONVENTIONAL`; a .toml file, see `of_program`; or a model's name or file.
+        name: one of `CONVENTIONAL`; a .toml file, see `of_program`; a model's name or file; or NAME=MODEL,MODEL, see
+            `of_models`.
 
     Raises:
         JndError: none of these.
@@ -306,6 +342,9 @@ def lookup(name: str) -> Codec:
         return of_program(Path(name))
     import jnd_jax
 
+    own_name, equals, models = name.partition("=")
+    if own_name and equals and not Path(name).exists():
+        return of_models(own_name, [jnd_jax.load(model) for model in models.split(",")])
     try:
         return of_model(jnd_jax.load(name))
     except JndError as error:

@@ -508,13 +508,16 @@ def _joined(picture: Picture) -> np.ndarray:
 
 def _format_tiff(picture: Picture) -> bytes:
     # What a TIFF says of orientation many readers pass over.
-    upright = exif.as_shown(_joined(picture), exif.orientation(picture.exif))
+    orientation, density = exif.orientation(picture.exif), picture.density
+    upright = exif.as_shown(_joined(picture), orientation)
+    if density and orientation in exif.SIDEWAYS:
+        density = density[::-1]
     if upright.shape[2] == 2 and upright.dtype == np.uint16:
         if picture.icc:
             raise JndError("16-bit grey with opacity becomes RGB, which its grey profile does not fit")
         # Pillow does not read grey with opacity of 16 bits.
         upright = upright[..., [0, 0, 0, 1]]
-    return tiff.build(upright, picture.icc, picture.exif, picture.xmp, picture.density)
+    return tiff.build(upright, picture.icc, picture.exif, picture.xmp, density)
 
 
 def _format_deep_png(picture: Picture) -> bytes:

@@ -2,12 +2,13 @@
 
 `Image.open` parses header and metadata with the standard library; `load()` imports jax and decodes the pixels.
 Options of `Image.save`: quality (0..100), bpp, target, policy and coder as in `ImageCodec.encode`, model (a name or
-a file), icc_profile, exif. As with Pillow's AVIF plugin, `info["icc_profile"]` is written by default, EXIF only where
-`exif` is given.
+a file), icc_profile, exif, dpi. As with Pillow's AVIF plugin, `info["icc_profile"]` is written by default, EXIF only where
+`exif` is given; `info["dpi"]` is written too.
 """
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from typing import IO, Any
 
@@ -64,6 +65,8 @@ class JndImageFile(ImageFile.ImageFile):
         if header.bit_depth > 8 and self._mode == "L":
             self._mode = "I;16"
         self.info = {key: chunks[name] for name, key in _INFO.items() if name in chunks}
+        if len(density := chunks.get("density", b"")) == 8:
+            self.info["dpi"] = tuple(dots * 0.0254 for dots in struct.unpack("<II", density))
         self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]
 
     def verify(self) -> None:
@@ -150,7 +153,7 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     exif = options.get("exif")
     image = image.copy()
     image.info["exif"] = exif.tobytes() if isinstance(exif, Image.Exif) else exif
-    image.info["icc_profile"] = options.get("icc_profile", image.info.get("icc_profile"))
+    image.info |= {key: options[key] for key in ("icc_profile", "dpi") if key in options}
     picture = images.from_pillow(image)
     goals = {name: options[name] for name in _GOALS if name in options}
     codec = jnd_jax.load(options.get("model", zoo.DEFAULT))

@@ -307,7 +307,9 @@ def test_info_tells_every_field(tmp_path, capsys, tiny_model):
     assert "icc" in text and "intact" in text
 
 
-def test_info_of_models(capsys, tiny_model):
+def test_info_of_models(tmp_path, monkeypatch, capsys, tiny_model):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jnd-tiny").mkdir()  # Such as results of a comparison: the model is meant.
     for name in (tiny_model, "jnd-tiny", "jnd-tiny-1"):
         assert run("info", name, "--json") == 0
         model = json.loads(capsys.readouterr().out)

@@ -255,6 +255,14 @@ def test_xmp_and_resolution_survive(tiny_model, suffix, deep):
     assert suffix == ".webp" or np.allclose(back.density, (11811, 5906), atol=20)
 
 
+def test_a_tiff_that_is_turned_has_its_resolution_turned():
+    block = Image.Exif()
+    block[exif.ORIENTATION] = 6
+    picture = Picture(RAMP, exif=block.tobytes().removeprefix(exif.PREFIX), density=(11811, 5906))
+    back = parse_image(format_image(picture, ".tiff"))
+    assert np.allclose(back.density, (5906, 11811), atol=20)
+
+
 def test_an_orientation_in_xmp_does_not_turn_a_tiff():
     xmp = XMP.replace(b"/>", b'><rdf:Description tiff:Orientation="6"/></x:xmpmeta>')
     picture = Picture(RAMP, exif=tags().removeprefix(exif.PREFIX), xmp=xmp)

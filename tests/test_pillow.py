@@ -78,15 +78,16 @@ def test_profile_exif_and_alpha_survive_as_with_other_formats(save):
     exif[ExifTags.Base.Orientation] = 6
     source = photo("RGBA")
     source.putalpha(Image.linear_gradient("L").resize(source.size))
-    with Image.open(io.BytesIO(save(source, icc_profile=icc, exif=exif))) as image:
+    with Image.open(io.BytesIO(save(source, icc_profile=icc, exif=exif, dpi=(300, 150)))) as image:
         assert image.mode == "RGBA"
         assert image.info["icc_profile"] == icc
+        assert np.allclose(image.info["dpi"], (300, 150), atol=0.02)
         assert image.getexif()[ExifTags.Base.Orientation] == 6
         assert np.array_equal(image.getchannel("A"), source.getchannel("A"))
         assert ImageOps.exif_transpose(image).size == (73, 100)
         # As Pillow's AVIF plugin: the profile goes on by itself, EXIF does not.
         again = Image.open(io.BytesIO(save(image)))
-    assert again.info == {"icc_profile": icc}
+    assert again.info == {"icc_profile": icc, "dpi": image.info["dpi"]}
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "YCbCr"])

@@ -40,7 +40,12 @@ def _qualities(text: str) -> list[float]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `jnd-jax eval`."""
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="model names or model files")
+    parser.add_argument(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="model names or model files; NAME=MODEL,MODEL joins models of one rate each, lowest first, to one curve",
+    )
     parser.add_argument(
         "--data", type=Path, help="folder of test images; without it, the tables of -o are made anew from its results"
     )
@@ -122,9 +127,10 @@ def _tested(args: argparse.Namespace) -> list[codecs.Codec]:
         if not 0 <= quality <= 100 or round(quality * 10, 6) % 1:
             raise JndError(f"Give the models qualities of 0 to 100 in tenths, not {quality:g}.")
     found = [codecs.lookup(name) for name in args.models]
-    # A model of one rate has no other qualities.
+    # Models of one rate have no other qualities.
     models = [
-        dataclasses.replace(codec, grid=tuple(args.qualities)) if len(codec.grid) > 1 else codec for codec in found
+        dataclasses.replace(codec, grid=tuple(args.qualities)) if {*args.qualities} <= {*codec.qualities} else codec
+        for codec in found
     ]
     tested = models + [_conventional(text) for text in args.against]
     if not tested:

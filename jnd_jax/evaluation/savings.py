@@ -25,6 +25,7 @@ from jnd_jax.metrics import levels
 EXAMPLE = Path(__file__).parent / "templates" / "assumptions.toml"
 SENSITIVITY = 0.25
 LONGEST = 120
+LARGEST = 1e15  # of any number in the assumptions: beyond it, products of them overflow
 BEST = "best"
 Tiers = list[tuple[float, float]]
 
@@ -126,7 +127,7 @@ class Money:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LARGEST
 
 
 def _tiers(value: Any, where: str) -> float | Tiers:
@@ -164,7 +165,7 @@ def read_assumptions(path: Path) -> Assumptions:
             values[name] = _tiers(value, where)
         elif kinds[name] == "float":
             if not _number(value):
-                raise JndError(f"{where} must be a number, zero or more.")
+                raise JndError(f"{where} must be a number from 0 to {LARGEST:g}.")
             if ("share" in name or name == "discount_rate") and value > 1:
                 raise JndError(f"{where} is a share: give 0 to 1.")
         elif not isinstance(value, {"str": str, "bool": bool}[kinds[name]]):

@@ -28,6 +28,7 @@ _SHOWN = {
     8: lambda a: a.swapaxes(0, 1)[::-1],
 }
 _STORED = {**_SHOWN, 6: _SHOWN[8], 8: _SHOWN[6]}
+SIDEWAYS = (5, 6, 7, 8)  # orientations in which width and height change places
 
 
 def parse(block: bytes | None) -> Image.Exif:

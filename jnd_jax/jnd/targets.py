@@ -229,6 +229,8 @@ def run(args: argparse.Namespace) -> int:
         raise JndError("Leave --jnd out: the KLT makes one just-noticeable difference by its own formula.")
     codec = None if args.codec == KLT else codecs.lookup(args.codec)
     sources = named_images(args.source)
+    if args.output.resolve().is_relative_to(args.source.resolve()):
+        raise JndError(f"Give -o a folder outside {args.source}: what it holds would be images to the next run.")
     table = Table(args.output / "targets.csv", codec.name if codec else KLT, args.metric, args.jnd)
     names = {path: name for name, path in sources.items()}
     map_file = lambda name: args.output / "maps" / f"{name}.png"

@@ -95,6 +95,24 @@ def test_compressai_s_weights_code_files(tmp_path, name):
         jnd_jax.load(tmp_path / "weights.safetensors").encode(image, quality=70)
 
 
+def test_models_of_one_rate_join_to_one_codec(tmp_path, tiny_model, photo):
+    paths = [tmp_path / f"{name}.safetensors" for name in NAMES]
+    for name, path in zip(NAMES, paths):
+        config, params = from_compressai(_golden(name)[1], name)
+        packaging.export_model(params, path, codec.build(config))
+    both = codecs.lookup(f"both={paths[0]},{paths[1]}")
+    assert both.name == "both" and both.grid == both.qualities == (1.0, 2.0)
+    files = [both.encode(photo, quality) for quality in both.grid]
+    for path, file in zip(paths, files):
+        alone = jnd_jax.load(path)
+        assert file == alone.encode(photo)
+        np.testing.assert_array_equal(both.decode(file), alone.decode(file))
+    assert both.digest not in {codecs.lookup(str(path)).digest for path in paths}
+    for models, sentence in ((f"{paths[0]},{tiny_model}", "many rates"), (f"{paths[0]},{paths[0]}", "twice")):
+        with pytest.raises(JndError, match=sentence):
+            codecs.lookup(f"both={models}")
+
+
 def test_a_file_of_floating_point_scales_is_refused_where_they_come_out_otherwise(tmp_path):
     golden, state = _golden(NAMES[0])
     config, params = from_compressai(state, NAMES[0])

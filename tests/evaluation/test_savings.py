@@ -255,7 +255,8 @@ def test_assumptions_are_checked_line_by_line(tmp_path):
         (("gb = 0.02", "gb = [[10, 0.1], [5, 0.2]]"), "tiers such as"),
         (("= 1000.0", '= "much"'), "a number"),
         (("= true", "= 1"), "bool"),
-        (("= 1000.0", "= -5"), "zero or more"),
+        (("= 1000.0", "= -5"), "from 0 to 1e"),
+        (("= 1000.0", "= 1e300"), "from 0 to 1e"),
         (("= 1000.0", "= "), "TOML"),
         (('"aic"', '"lab"'), "one of aic, konjnd"),
     ):

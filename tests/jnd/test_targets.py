@@ -161,6 +161,8 @@ def test_bad_commands_are_refused_before_any_work(photos, tmp_path, capsys):
     assert "positive" in error("--jnd", "0")
     assert "--jnd" in error("--codec", "klt", "--jnd", "2")
     assert "nobody" in error("--codec", "nobody")
+    assert cli.main(["targets", str(photos), "-o", str(photos / "set")]) == 2
+    assert "outside" in capsys.readouterr().err and not (photos / "set").exists()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(photos / "cup.webp")
     assert "Rename one of" in error()
 
