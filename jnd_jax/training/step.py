@@ -130,7 +130,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch, learning_rate: jax.Array) -> tuple[TrainState, Metrics]:
         grads, metrics = jax.lax.pmean(gradient(state.params, batch, state.step), AXIS)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = jax.tree.map(lambda p, u: p + learning_rate * u, state.params, updates)
         # The average forgets the initial parameters at once: after t steps it spans about t/9 of them, up to `ema`.
