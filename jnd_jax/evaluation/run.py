@@ -189,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
     viewer_folder = args.output / "viewer"
     viewer = [] if args.data is None else _measure(args, results, viewer_folder)
     figures = summary.summarise(results)
-    tables.write(figures, args.output)
+    tables.write(figures, summary.image_bits(results), args.output)
     report.write_png(figures, args.output / "rate-distortion.png")
     print((args.output / "tables.md").read_text(encoding="utf-8"))
     if args.data is not None:

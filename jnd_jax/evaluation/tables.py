@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from jnd_jax import metrics
 from jnd_jax.evaluation.statistics import FEWEST
@@ -141,8 +142,14 @@ def to_markdown(summary: Summary) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write(summary: Summary, folder: Path) -> None:
-    """Writes tables.md, curves.csv, bd_rate.csv, jnd.csv, ratios.csv and times.csv into `folder`."""
+def write(summary: Summary, of_images: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Writes tables.md, curves.csv, bd_rate.csv, jnd.csv, ratios.csv, times.csv and images.csv into `folder`.
+
+    Args:
+        summary: what was compared.
+        of_images: rows of images.csv, see `summary.image_bits`.
+        folder: that is there.
+    """
     (folder / "tables.md").write_text(to_markdown(summary), encoding="utf-8")
     curves = [
         {"codec": codec, "metric": metric, "bpp": bpp, "value": value}
@@ -150,8 +157,9 @@ def write(summary: Summary, folder: Path) -> None:
         for metric, curve in by_metric.items()
         for bpp, value in curve
     ]
-    rows_of = {"bd_rate": summary.bd, "jnd": summary.jnd, "ratios": summary.ratios, "times": summary.times}
-    for name, rows in {"curves": curves, **{n: [asdict(row) for row in rows] for n, rows in rows_of.items()}}.items():
+    of_summary = {"bd_rate": summary.bd, "jnd": summary.jnd, "ratios": summary.ratios, "times": summary.times}
+    as_dicts = {name: [asdict(row) for row in rows] for name, rows in of_summary.items()}
+    for name, rows in {"curves": curves, "images": of_images, **as_dicts}.items():
         if rows:
             with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, list(rows[0]))

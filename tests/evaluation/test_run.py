@@ -190,6 +190,17 @@ def test_tables_name_their_command_and_every_file_is_there(comparison):
         assert (folder / name).stat().st_size > 100
 
 
+def test_bits_of_single_images_have_the_mean_that_the_tables_show(comparison):
+    folder, _ = comparison
+    rows = list(csv.DictReader((folder / "images.csv").open()))
+    means = [row for row in csv.DictReader((folder / "jnd.csv").open()) if row["bpp"]]
+    assert means
+    for mean in means:
+        own = [r for r in rows if all(r[field] == mean[field] for field in ("codec", "metric", "scale"))]
+        assert len({row["image"] for row in own}) == len(own) == int(mean["total"])
+        assert np.mean([float(row["bpp"]) for row in own]) == pytest.approx(float(mean["bpp"]))
+
+
 def test_tables_are_made_anew_from_the_results_alone(comparison, tmp_path):
     folder, _ = comparison
     (tmp_path / "results.jsonl").write_bytes((folder / "results.jsonl").read_bytes())
