@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jnd_jax import __version__, bitstream, files, modelfile, zoo
+from jnd_jax.arguments import between
 from jnd_jax.errors import JndError
 from jnd_jax.files import FAILURES, complain, plan, workers_argument, write_bytes
 from jnd_jax.memory import MemoryBudget
@@ -89,6 +90,8 @@ def _read_mask(path: str) -> np.ndarray:
     pixels = images.as_shown(picture)
     if (pixels != pixels[..., :1]).any():
         raise JndError(f"The mask {path} has colours: draw it in grey, white where quality is to be higher.")
+    if pixels.max() == 1:
+        raise JndError(f"The mask {path} is nearly black where it marks anything: draw it white (255) there.")
     return pixels[..., 0]
 
 
@@ -115,11 +118,11 @@ def _encode(args: argparse.Namespace) -> int:
 
     budget = _memory_budget(args)
 
-    def work(source: Path, target: Path) -> str:
+    def work(source: Path, target: Path) -> tuple[bytes, str]:
         with budget.admit() as wait:
-            return encoded(source, target, wait)
+            return encoded(source, wait)
 
-    def encoded(source: Path, target: Path, wait: Callable[[int, int], None]) -> str:
+    def encoded(source: Path, wait: Callable[[int, int], None]) -> tuple[bytes, str]:
         def check(width: int, height: int) -> None:
             images.check_size(width, height)
             wait(width, height)
@@ -142,8 +145,7 @@ def _encode(args: argparse.Namespace) -> int:
         if args.verify:
             visible = None if picture.alpha is None else picture.alpha > 0
             line += f"  PSNR {measure('psnr', picture.pixels, codec.decode(data), visible):.2f} dB"
-        write_bytes(target, data)
-        return line
+        return data, line
 
     return files.each_of(args, pairs, work, _image_suffixes(), args.workers)
 
@@ -196,14 +198,16 @@ def _decode(args: argparse.Namespace) -> int:
 
     budget = _memory_budget(args)
 
-    def work(source: Path, target: Path) -> str:
+    def work(source: Path, target: Path) -> tuple[bytes, str]:
         data = files.read_bytes(source)
         header, chunks = bitstream.arrived(data)[:2] if args.partial else bitstream.unpack(data)
         with budget.admit() as wait:
             wait(header.width, header.height)
             return decoded(source, target, header, chunks, data)
 
-    def decoded(source: Path, target: Path, header: bitstream.Header, chunks: Mapping[str, bytes], data: bytes) -> str:
+    def decoded(
+        source: Path, target: Path, header: bitstream.Header, chunks: Mapping[str, bytes], data: bytes
+    ) -> tuple[bytes, str]:
         note = ""
         if args.partial:
             import jnd_jax
@@ -216,9 +220,10 @@ def _decode(args: argparse.Namespace) -> int:
         else:
             picture = small(header, data) if args.scale else whole(header, chunks, data)
         suffix = target.suffix if target.suffix.lower() in images.WRITE_SUFFIXES else f".{args.format}"
-        write_bytes(target, images.format_image(picture, suffix))
+        if chunks.get("residual") and suffix.lower() in (".jpg", ".jpeg"):
+            files.warn(str(source), ["a JPEG does not keep the bound on its errors, PNG, WebP and TIFF do"])
         height, width = picture.pixels.shape[:2]
-        return f"{source}  {width}x{height}  {target}{note}"
+        return images.format_image(picture, suffix), f"{source}  {width}x{height}  {target}{note}"
 
     return files.each_of(args, pairs, work, (".jnd",), args.workers)
 
@@ -267,9 +272,10 @@ def _info(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps({"error": str(error)}))
         raise
+    status = 0 if fields.get("intact", True) else 2
     if args.json:
         print(json.dumps(fields))
-        return 0
+        return status
     table = fields.pop("table", [])
     width = max(map(len, fields))
     for name, value in fields.items():
@@ -279,7 +285,7 @@ def _info(args: argparse.Namespace) -> int:
             f"chunk {chunk['tag']} {chunk['name']:8} {chunk['size']:10} bytes  crc {chunk['crc']}  "
             f"{'intact' if chunk['intact'] else 'DAMAGED'}"
         )
-    return 0
+    return status
 
 
 def _models(args: argparse.Namespace) -> int:
@@ -382,7 +388,7 @@ def _several_arguments(parser: argparse.ArgumentParser) -> None:
     workers_argument(parser)
     parser.add_argument(
         "--memory",
-        type=float,
+        type=between(0),
         metavar="MB",
         help="that all images at once may take together: more of them wait (default: what is available)",
     )

@@ -11,7 +11,7 @@ import stat
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -78,9 +78,22 @@ def _inside(folder: Path) -> Iterator[Path]:
     return iter(sorted(found))
 
 
+def _is_dicom(path: Path) -> bool:
+    """Whether a file has DICOM's mark: most files of clinical media have no suffix."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 def find(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The files below a folder that have one of the suffixes, in order; hidden ones are left out."""
-    return [path for path in _inside(folder) if path.is_file() and path.suffix.lower() in suffixes]
+    """The files below a folder that have one of the suffixes, in order, and where .dcm is one, DICOM files of any name.
+
+    Hidden ones are left out.
+    """
+    is_one = lambda path: path.suffix.lower() in suffixes or (".dcm" in suffixes and _is_dicom(path))
+    return [path for path in _inside(folder) if path.is_file() and is_one(path)]
 
 
 def skipped(inputs: Sequence[str], suffixes: Sequence[str]) -> list[Path]:
@@ -189,7 +202,7 @@ def each(
     workers: int = 1,
     *,
     skipped: Sequence[Path] = (),
-    kept: Collection[Path] = (),
+    kept: Sequence[Path] = (),
 ) -> int:
     """Process all pairs with `workers` threads, print one line per file, and report failures.
 
@@ -198,10 +211,10 @@ def each(
         work: does one pair, and returns a line about it; raises one of `FAILURES`.
         workers: pairs at once.
         skipped: files that were left out, to be named.
-        kept: outputs that must not be replaced.
+        kept: outputs of further pairs, which are there already, to be counted.
 
     Returns:
-        The exit status: 0, 1 where files were skipped, 2 where files failed.
+        The exit status: 0, 1 where files were skipped or kept, 2 where files failed.
     """
     from jnd_jax.devices import spread
 
@@ -212,8 +225,6 @@ def each(
         try:
             if first[_folded(target)] is not source:
                 raise JndError(f"Rename it: {target} is for another input of that name.")
-            if target in kept:
-                raise JndError(f"Give --overwrite to replace {target}, which is there already.")
             return work(source, target)
         except FAILURES as error:
             return error
@@ -231,24 +242,39 @@ def each(
         warn(str(path), ["it is of another kind, and is skipped"])
     if len(skipped) > 1:
         print(f"jnd-jax: {len(skipped)} files skipped", file=sys.stderr)
+    if kept:
+        which = str(kept[0]) if len(kept) == 1 else f"{len(kept)} outputs ({kept[0]} and so on)"
+        warn(which, [f"there already, and kept: give --overwrite to replace {'it' if len(kept) == 1 else 'them'}"])
     if failed and len(pairs) > 1:
         print(f"jnd-jax: {failed} of {len(pairs)} files failed", file=sys.stderr)
-    return 2 if failed else int(bool(skipped))
+    return 2 if failed else int(bool(skipped or kept))
 
 
 def each_of(
     args: argparse.Namespace,
     pairs: Sequence[tuple[Path, Path]],
-    work: Callable[[Path, Path], str],
+    work: Callable[[Path, Path], tuple[bytes, str]],
     suffixes: Sequence[str],
     workers: int = 1,
 ) -> int:
     """`each` for a command's inputs, output and `--overwrite`: an output of its own name may be replaced, one in a folder only
-    if asked. What input folders hold of other suffixes is named.
+    if asked. `work` returns what to write, and the line. What input folders hold of other suffixes is named.
     """
-    in_folder = not (len(pairs) == 1 and Path(args.output) == pairs[0][1])
-    kept = taken(pairs) if in_folder and not args.overwrite else ()
-    return each(pairs, work, workers, skipped=skipped(args.inputs, suffixes), kept=kept)
+    replace = args.overwrite or (len(pairs) == 1 and Path(args.output) == pairs[0][1])
+    there = set() if replace else taken(pairs)
+
+    def written(source: Path, target: Path) -> str:
+        data, line = work(source, target)
+        write_bytes(target, data, replace=replace)
+        return line
+
+    return each(
+        [pair for pair in pairs if pair[1] not in there],
+        written,
+        workers,
+        skipped=skipped(args.inputs, suffixes),
+        kept=sorted(there),
+    )
 
 
 def overwrite_argument(parser: argparse.ArgumentParser) -> None:
@@ -279,11 +305,27 @@ def _open(stream: TextIO | None, name: str) -> BinaryIO:
     return stream.buffer
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
+def _place(temporary: Path, path: Path) -> None:
+    """Gives a file its name; JndError if there is a file of that name, by another program perhaps."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise JndError(f"{path} came there meanwhile, and is kept: give --overwrite to replace it.") from error
+    except OSError:  # A file system without hard links.
+        if path.exists():
+            raise JndError(f"{path} came there meanwhile, and is kept: give --overwrite to replace it.") from None
+        os.replace(temporary, path)
+
+
+def write_bytes(path: str | Path, data: bytes, replace: bool = True) -> None:
     """Writes a file, all of it or nothing, in a folder that is made if need be.
 
     What the path leads to is replaced as a whole: symbolic links stay, a file's permissions stay, other hard links keep
     the old content. A pipe or a device is written through, as is standard output (`STDOUT`).
+
+    Raises:
+        OSError: it cannot be written.
+        JndError: without `replace`, there is such a file.
     """
     if path == STDOUT:
         stream = _open(sys.stdout, "output")
@@ -300,7 +342,10 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         temporary.write_bytes(data)
         if path.exists():
             temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            _place(temporary, path)
     except OSError as error:
         if error.filename == str(temporary):
             error.filename = str(path)

@@ -148,6 +148,10 @@ class ImageCodec:
             policy = policies.load(policy)
         if not isinstance(policy, policies.Policy | None):
             raise JndError(f"A policy must be a name or a Policy, not {type(policy).__name__}.")
+        if region_quality is not None and mask is None:
+            raise JndError("Give region_quality with a mask.")
+        if policy is not None and policy.max_error is not None:
+            residual.check_bound(policy.max_error, bit_depth(image))
         if policy is not None and region_quality is None:
             region_quality = policy.region_quality
         _check_mask(mask, region_quality, image.shape[:2])
@@ -189,7 +193,7 @@ class ImageCodec:
         )
         note = {"policy": policy.name, **_reached(policy.target, found.value), "floor": _reached(policy.floor, kept)}
         if policy.max_error is not None:
-            note["max_error"] = policy.max_error
+            note["max_error"] = int(policy.max_error)
         return _with_note(found.data, note)
 
     def _encode(
@@ -248,7 +252,8 @@ class ImageCodec:
         """
         self._check_process()
         header, chunks = bitstream.unpack(data)
-        part = images.Crop(*_rectangle(crop or (0, 0, header.width, header.height)), header.width, header.height)
+        whole = (0, 0, header.width, header.height)
+        part = images.Crop(*_rectangle(whole if crop is None else crop), header.width, header.height)
         return self._pixels(header, chunks, part)
 
     def decode_partial(self, data: bytes) -> tuple[np.ndarray, float]:
@@ -502,7 +507,7 @@ def _check_mask(mask: np.ndarray | None, region_quality: float | None, shape: tu
         what = f"{mask.dtype} of {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
         raise JndError(
             f"A mask of regions must be uint8 of the image's height and width {shape}, not {what}: draw it on the image "
-            "itself."
+            "itself (that of a photo to be turned, as it is shown)."
         )
 
 

@@ -134,7 +134,9 @@ def _refused_bits(image: Image.Image, source: _Source) -> int:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raises JndError for an image that is too large to be coded."""
+    """Raises JndError for an image that is too large to be coded, or has no pixels."""
+    if not width or not height:
+        raise JndError(f"The image has no pixels ({width}x{height}): give one that has.")
     if not fits(width, height):
         raise JndError(
             f"The image is too large, {width}x{height} pixels: cut the image into parts of at most {MAX_SIDE} pixels a "
@@ -283,9 +285,9 @@ def _density(image: Image.Image, source: _Source) -> tuple[int, int] | None:
 def _within_limits(metadata: dict[str, bytes | None], lost: list[str]) -> dict[str, bytes | None]:
     """Metadata without what is too large."""
     limits = {"icc": icc.MAX_BYTES, "exif": exif.MAX_BYTES, "xmp": MAX_XMP}
-    for name, limit in limits.items():
-        if len(metadata[name] or b"") > limit:
-            lost.append(f"its {name.upper()} is larger than {limit >> 20} MiB, and is left out")
+    for name, content in metadata.items():
+        if len(content or b"") > limits[name]:
+            lost.append(f"its {name.upper()} is larger than {limits[name] >> 20} MiB, and is left out")
             metadata[name] = None
     return metadata
 
@@ -306,6 +308,19 @@ def to_pillow(picture: Picture) -> Image.Image:
     return image
 
 
+def _fitting(profile: bytes | None, dimensions: int, lost: list[str]) -> bytes | None:
+    """A colour profile that fits grey (2 dimensions) or RGB pixels (3), or None."""
+    space = icc.space(profile) if profile else None
+    if not profile or space in (("GRAY", "RGB") if dimensions == 2 else ("RGB",)):
+        return profile or None
+    lost.append(
+        f"its colour profile of the space {space} does not fit its pixels, and is left out"
+        if space
+        else "its colour profile is damaged, and is left out"
+    )
+    return None
+
+
 def _to_picture(image: Image.Image, source: _Source) -> Picture:
     metadata = _within_limits(_metadata(image, source), source.lost)
     density = _density(image, source)
@@ -314,16 +329,8 @@ def _to_picture(image: Image.Image, source: _Source) -> Picture:
     pixels, alpha = _samples(image, source)
     if alpha is not None and alpha.min() == np.iinfo(alpha.dtype).max:
         alpha = None
-    profile = metadata["icc"] or None
-    space = icc.space(profile) if profile else None
-    if profile is not None and space not in (("GRAY", "RGB") if pixels.ndim == 2 else ("RGB",)):
-        source.lost.append(
-            f"its colour profile of the space {space} does not fit its pixels, and is left out"
-            if space
-            else "its colour profile is damaged, and is left out"
-        )
-        profile = None
-    if profile is not None and pixels.ndim == 2 and space == "RGB":
+    profile = _fitting(metadata["icc"], pixels.ndim, source.lost)
+    if profile is not None and pixels.ndim == 2 and icc.space(profile) == "RGB":
         pixels = np.repeat(pixels[..., None], 3, 2)
     block = metadata["exif"].removeprefix(exif.PREFIX) if metadata["exif"] else None
     return Picture(pixels, alpha, profile, block, metadata["xmp"] or None, density, lost=tuple(source.lost))
@@ -386,8 +393,9 @@ def parse_image(
         if (deep := pnm.read(data, check)) is not None:
             return Picture(deep)
         if dicom.matches(data):
-            samples, attributes = dicom.read(data, check, patient)
-            return Picture(samples, dicom=attributes)
+            read = dicom.read(data, check, patient)
+            profile = _fitting(_within_limits({"icc": read.icc}, read.notes)["icc"], read.samples.ndim, read.notes)
+            return Picture(read.samples, icc=profile, dicom=read.attributes, lost=tuple(read.notes))
         parts = png.take_apart(data) if data.startswith(png.SIGNATURE) else None
         with Image.open(io.BytesIO(parts.pixels if parts else data), formats=formats) as image:
             source = _Source(data, formats, _raw_mode(image), parts)
@@ -511,7 +519,7 @@ def _format_tiff(picture: Picture) -> bytes:
     orientation, density = exif.orientation(picture.exif), picture.density
     upright = exif.as_shown(_joined(picture), orientation)
     if density and orientation in exif.SIDEWAYS:
-        density = density[::-1]
+        density = density[1], density[0]
     if upright.shape[2] == 2 and upright.dtype == np.uint16:
         if picture.icc:
             raise JndError("16-bit grey with opacity becomes RGB, which its grey profile does not fit")

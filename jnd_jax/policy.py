@@ -60,10 +60,13 @@ def load(name_or_path: str) -> Policy:
             raise JndError(f"There is no policy {name_or_path!r}: give one of {', '.join(names())}, or a .toml file.")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise JndError(f"{path} is no TOML file: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise JndError(
+            f"{path} cannot be read as TOML ({error}): give one of {', '.join(names())}, or a .toml file."
+        ) from error
     kinds = _KEYS | _OPTIONAL
-    if not set(_KEYS) <= set(table) <= set(kinds) or any(not isinstance(table[key], kinds[key]) for key in table):
+    fits = lambda key: isinstance(table[key], kinds[key]) and not isinstance(table[key], bool)
+    if not set(_KEYS) <= set(table) <= set(kinds) or not all(map(fits, table)):
         raise JndError(
             f"Give the policy {path} exactly {', '.join(_KEYS)}: texts, and a number; and max_error if you like."
         )

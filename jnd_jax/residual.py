@@ -29,6 +29,8 @@ def _room(bit_depth: int) -> int:
 
 def check_bound(max_error: int, bit_depth: int) -> None:
     """Raises JndError unless `max_error` is a bound for images of this depth: 0, or 2 to half of the levels."""
+    if isinstance(max_error, bool) or not isinstance(max_error, int | np.integer):
+        raise JndError(f"A largest error must be a whole number of levels, not {max_error!r}.")
     largest = (1 << bit_depth - 1) - 1
     if max_error != LOSSLESS and not 2 <= max_error <= largest:
         raise JndError(f"A largest error of {max_error} levels cannot be kept: give 0 (lossless) or 2 to {largest}.")

@@ -205,7 +205,7 @@ def smallest(
     index = _boundary(value_at, len(qualities), margins, tolerance, expected)
     if index == len(qualities):
         raise OutOfReach(
-            f"Even quality {qualities[-1]:g} misses the target (by {-margins[index - 1]:.3g}): choose a lower target."
+            f"Even quality {qualities[-1]:g} misses the target (by {-margins[index - 1]:.3g}): choose one that asks for less."
         )
     if index not in files:
         files[index] = encode(qualities[index])
@@ -292,7 +292,9 @@ def reach(
             expected=None if curve is None else [margin_of(curve(q)) for q in qualities],
         )
     except OutOfReach as error:
-        raise OutOfReach(f"{target.metric} {target.value:g} is out of reach: {error}") from error
+        level = f"{target.metric} {target.value:g}"
+        asked = f"{target.scale}={target.jnds:g} ({level})" if target.scale else level
+        raise OutOfReach(f"{asked} is out of reach: {error}") from error
     sign = 1 if metrics.lookup(target.metric).better == "higher" else -1
     return Found(found.quality, found.data, target.value + sign * found.value, found.encodes)
 

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import ImageCms
 
 from jnd_jax import bitstream, images
 from jnd_jax.cli import main
@@ -62,6 +63,77 @@ def test_the_patient_is_left_out_unless_asked():
     assert b"Jane" in images.parse_image(data, patient=True).dicom
 
 
+def items(*attributes: dict):
+    """A sequence of items with these attributes."""
+    datasets = [pydicom.Dataset() for _ in attributes]
+    for dataset, values in zip(datasets, attributes):
+        for name, content in values.items():
+            setattr(dataset, name, content)
+    return pydicom.Sequence(datasets)
+
+
+def test_nothing_of_the_patient_is_left_inside_sequences():
+    lut = {
+        "LUTDescriptor": [2, 0, 8],
+        "LUTData": b"\0\0\xff\0",
+        "LUTExplanation": "for Jane Doe",
+        "PatientName": "Doe^Jane",
+    }
+    data = file(LEVELS, VOILUTSequence=items(lut))
+    kept = images.parse_image(data).dicom
+    assert b"Jane" not in kept and value(kept, "00283010")["00283006"] == {"vr": "OW", "InlineBinary": "AAD/AA=="}
+    assert b"Jane" in images.parse_image(data, patient=True).dicom
+
+
+def test_levels_of_an_enhanced_image_mean_the_units_of_its_functional_groups():
+    signed = LEVELS.astype(np.int16) - 1000
+    transformation = items({"RescaleIntercept": -500, "RescaleSlope": 2})
+    groups = items({"PixelValueTransformationSequence": transformation})
+    for patient in (False, True):
+        picture = images.parse_image(file(signed, SharedFunctionalGroupsSequence=groups), patient=patient)
+        slope, intercept = (float(value(picture.dicom, tag)) for tag in ("00281053", "00281052"))
+        np.testing.assert_array_equal(picture.pixels * slope + intercept, signed * 2.0 - 500)
+        assert "52009229" not in json.loads(picture.dicom)
+
+
+def test_a_lut_and_the_padding_follow_signed_levels():
+    signed = LEVELS.astype(np.int16) - 1000
+    lut = {"LUTDescriptor": [3, -990, 16], "LUTData": bytes(6), "ModalityLUTType": "HU"}
+    picture = images.parse_image(file(signed, ModalityLUTSequence=items(lut), PixelPaddingValue=-1000), patient=True)
+    assert value(picture.dicom, "00283000")["00283002"]["Value"] == [3, 10, 16]
+    assert value(picture.dicom, "00280120") == 0 and value(picture.dicom, "00280103") == 0
+    assert "00281052" not in json.loads(picture.dicom)
+
+
+def test_colours_are_described_as_they_are_stored():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    ybr = np.tile(np.array([81, 90, 240], np.uint8), (40, 30, 1))
+    picture = images.parse_image(
+        file(
+            ybr,
+            PhotometricInterpretation="YBR_FULL",
+            SamplesPerPixel=3,
+            PlanarConfiguration=0,
+            BitsAllocated=8,
+            BitsStored=8,
+            HighBit=7,
+            ICCProfile=profile,
+        )
+    )
+    assert picture.pixels[0, 0, 0] > 200 and picture.pixels[0, 0, 1] < 50
+    assert value(picture.dicom, "00280004") == "RGB" and picture.icc == profile
+
+
+def test_negatives_and_overlays_are_named():
+    data = file(LEVELS, PhotometricInterpretation="MONOCHROME1")
+    assert "negative" in images.parse_image(data).lost[0]
+    dataset = pydicom.dcmread(io.BytesIO(file(LEVELS)))
+    dataset.add_new((0x6000, 0x3000), "OW", bytes(150))
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    assert images.parse_image(buffer.getvalue()).lost == ("its overlays are left out",)
+
+
 def test_a_lossless_file_gives_levels_and_attributes_back(tmp_path, tiny_model, capsys):
     (tmp_path / "a.dcm").write_bytes(file(LEVELS, WindowCenter=40, WindowWidth=400))
     policy = tmp_path / "exact.toml"
@@ -84,6 +156,8 @@ def test_a_lossless_file_gives_levels_and_attributes_back(tmp_path, tiny_model, 
         ({"NumberOfFrames": 2}, "several frames"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "convert it first"),
         ({"BitsAllocated": 32}, "other than 8 or 16 bits"),
+        ({"BitsStored": 12, "HighBit": 15}, "upper bits"),
+        ({"Rows": 0}, "does not say its Rows"),
         ({"Rows": 4000}, "damaged"),
     ],
 )

@@ -474,6 +474,12 @@ def test_deep_samples_as_text(data):
         parse_image(data[: data.rindex(b"0 0" if data.startswith(b"P3") else b"\n500")])
 
 
+@pytest.mark.parametrize("data", [b"P2 3 1 1000\n5 -3 20 ", b"P2 2 1 1000\n5 2000 ", b"P5 1 1 4095\n\x1f\xff"])
+def test_samples_beyond_the_largest_are_damage(data):
+    with pytest.raises(JndError, match="samples beyond"):
+        parse_image(data)
+
+
 @pytest.mark.parametrize("data", [b"P5\n2 1\n65535\n\xff\xff\1\2", b"P6 1 1 255\nabc\n", b"P4 9 2\n\0\0\1\1"])
 def test_a_stream_of_several_images_is_refused(data):
     assert parse_image(data).pixels.size

@@ -76,7 +76,7 @@ def test_a_policy_has_a_quality_for_regions(tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("target = ", "no TOML file"),
+        ("target = ", "read as TOML"),
         ('about = "a"\ntarget = "psnr=40"\n', "exactly about, target, floor, region_quality"),
         (TOML.format(40, "psnr=30").replace("90", '"high"'), "exactly about"),
         (TOML.format(40, "sharp=3"), "Unknown metric"),

@@ -23,6 +23,7 @@ from jnd_jax.cli import main
 from jnd_jax.errors import JndError
 from jnd_jax.image_codec import measure
 from jnd_jax.perception.torch_file import read_state_dict
+from jnd_jax.policy import Policy
 from jnd_jax.search import Target, parse_target
 from jnd_jax.threads import single_blas_thread
 from tests.metrics.test_metrics import MISSING
@@ -140,13 +141,43 @@ def test_no_file_is_replaced_without_a_word(tmp_path, tiny_model, capsys):
     first = (tmp_path / "out/a.jnd").read_bytes()
     Image.fromarray(255 - PHOTO).save(tmp_path / "a.jpg")
     for other in ("a.jpg", "A.bmp"):
-        assert main(["encode", str(tmp_path / other), *command]) == 2
+        assert main(["encode", str(tmp_path / other), *command]) == 1
         assert "--overwrite" in capsys.readouterr().err
     assert (tmp_path / "out/a.jnd").read_bytes() == first and len(list((tmp_path / "out").iterdir())) == 1
     assert main(["encode", str(tmp_path / "a.jpg"), *command, "--overwrite"]) == 0
     assert (tmp_path / "out/a.jnd").read_bytes() != first
     pairs = files.plan(["x/a.png", "y/A.jpg", "é.png", "é.jpg"], "out/", (".png",), (".jnd",), ".jnd")
     assert [target.name for _, target in pairs] == ["a.png.jnd", "A.jpg.jnd", "é.png.jnd", "é.jpg.jnd"]
+
+
+def test_a_folder_run_goes_on_where_it_was(tmp_path, tiny_model, capsys):
+    command = ["encode", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", str(tiny_model)]
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        Image.fromarray(PHOTO).save(tmp_path / f"in/{name}.png")
+    assert main(command) == 0
+    (tmp_path / "out/b.jnd").unlink()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    capsys.readouterr()
+    assert main(command) == 1
+    done, said = capsys.readouterr()
+    assert done.count("\n") == 1 and "b.png" in done and said.count("\n") == 1 and "2 outputs" in said
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items()) and (tmp_path / "out/b.jnd").exists()
+
+
+def test_what_another_program_wrote_meanwhile_is_kept(tmp_path):
+    files.write_bytes(tmp_path / "a", b"1", replace=False)
+    with pytest.raises(JndError, match="meanwhile"):
+        files.write_bytes(tmp_path / "a", b"2", replace=False)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"1"]
+
+
+def test_info_tells_a_script_of_damage(tmp_path, tiny_model, capsys):
+    data = jnd_jax.load(tiny_model).encode(PHOTO)
+    (tmp_path / "a.jnd").write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    for option in ([], ["--json"]):
+        assert main(["info", str(tmp_path / "a.jnd"), *option]) == 2
+    assert "DAMAGED" in capsys.readouterr().out
 
 
 def test_info_is_json_whatever_it_is_asked(tmp_path, tiny_model, capsys, photo):
@@ -179,7 +210,10 @@ def test_wrong_values_are_sentences(photo, capsys, tmp_path):
         {"target": 38},
         {"mask": [[0]]},
         {"mask": np.zeros((32, 32))},
-        {"region_quality": "x"},
+        {"region_quality": "x", "mask": np.zeros(PHOTO.shape[:2], np.uint8)},
+        {"region_quality": 80},
+        {"policy": "none.toml"},
+        {"policy": Policy("own", "", Target("psnr", 1), Target("psnr", 1), 50, max_error=2.5)},
         {"extras": {"alpha": b"no image"}},
         {"extras": {"alpha": images.encode_lossless(np.zeros((3, 3), np.uint8))}},
         {"extras": {"density": bytes(8)}},
@@ -196,7 +230,7 @@ def test_wrong_arguments_are_one_kind_of_error(tiny_model, arguments):
         jnd_jax.load(tiny_model).encode(PHOTO, **arguments)
 
 
-@pytest.mark.parametrize("crop", [(0.5, 0, 5, 5), (0, 0, 5), "0,0,5,5", (float("nan"), 0, 1, 1)])
+@pytest.mark.parametrize("crop", [(0.5, 0, 5, 5), (0, 0, 5), "0,0,5,5", (float("nan"), 0, 1, 1), ()])
 def test_parts_are_four_integers(tiny_model, crop):
     model = jnd_jax.load(tiny_model)
     with pytest.raises(JndError, match="four integers"):
@@ -206,6 +240,9 @@ def test_parts_are_four_integers(tiny_model, crop):
 def test_numbers_may_be_numpy_s(tiny_model):
     model = jnd_jax.load(tiny_model)
     assert model.encode(PHOTO, np.int8(50)) == model.encode(PHOTO, np.float32(50)) == model.encode(PHOTO, 50)
+    np.testing.assert_array_equal(model.decode(model.encode(PHOTO), np.array([0, 0, 5, 5])).shape, (5, 5, 3))
+    exact = Policy("own", "", Target("psnr", 1), Target("psnr", 1), 50, max_error=np.int64(0))
+    np.testing.assert_array_equal(model.decode(model.encode(PHOTO, policy=exact)), PHOTO)
     with pytest.raises(JndError, match="a name or a path"):
         jnd_jax.load(None)
 

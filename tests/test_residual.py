@@ -123,6 +123,14 @@ def test_a_record_of_errors_of_another_depth_is_refused():
         residual.apply(b"\0\0" + file.getvalue(), np.zeros((16, 16), np.uint16), 12)
 
 
+def test_a_jpeg_that_loses_the_bound_says_so(tiny_model, policy, tmp_path, capsys):
+    (tmp_path / "a.jnd").write_bytes(jnd_jax.load(tiny_model).encode(PHOTO, policy=policy(4)))
+    for suffix, loses in (("jpg", True), ("png", False)):
+        command = ["decode", str(tmp_path / "a.jnd"), "-o", str(tmp_path / f"a.{suffix}"), "--model", str(tiny_model)]
+        assert main(command) == 0
+        assert ("bound" in capsys.readouterr().err) == loses
+
+
 def test_info_shows_the_bound(tiny_model, policy, tmp_path, capsys):
     stream = jnd_jax.load(tiny_model).encode(PHOTO, policy=policy(4))
     (tmp_path / "a.jnd").write_bytes(stream)

@@ -155,10 +155,11 @@ def read_assumptions(path: Path) -> Assumptions:
     except (OSError, ValueError) as error:
         raise JndError(f"{path} cannot be read as TOML ({error}): start from `jnd-jax savings --example`.") from error
     kinds = {field.name: str(field.type) for field in fields(Assumptions)}
-    for name in kinds.keys() ^ values.keys():
-        raise JndError(
-            f"{'Add' if name in kinds else 'Take out'} the line `{name}` {'to' if name in kinds else 'of'} {path}."
-        )
+    lines = lambda names: " and ".join(f"`{name}`" for name in sorted(names))
+    missing, unknown = lines(kinds.keys() - values.keys()), lines(values.keys() - kinds.keys())
+    if missing or unknown:
+        advice = [f"add the line {missing}"] * bool(missing) + [f"take out the line {unknown}"] * bool(unknown)
+        raise JndError(f"Correct {path}: {', '.join(advice)}.")
     for name, value in values.items():
         where = f"`{name}` in {path}"
         if kinds[name].startswith("float | "):
@@ -170,6 +171,10 @@ def read_assumptions(path: Path) -> Assumptions:
                 raise JndError(f"{where} is a share: give 0 to 1.")
         elif not isinstance(value, {"str": str, "bool": bool}[kinds[name]]):
             raise JndError(f"{where} must be {kinds[name]}.")
+    if not values["average_kilobytes"]:
+        raise JndError(f"`average_kilobytes` in {path} must be above 0.")
+    if values["today"] == values["new"]:
+        raise JndError(f"`today` and `new` in {path} name one codec: name two.")
     if values["scale"] not in levels.SCALES:
         raise JndError(f"`scale` in {path} must be one of {', '.join(levels.SCALES)}.")
     if not 1 <= values["horizon_months"] <= LONGEST or values["horizon_months"] % 1:

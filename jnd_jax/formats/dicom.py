@@ -26,12 +26,17 @@ KEPT = (
         "PatientOrientation",
     ),
     *("RescaleIntercept", "RescaleSlope", "RescaleType", "WindowCenter", "WindowWidth", "VOILUTFunction"),
-    *("ModalityLUTSequence", "VOILUTSequence", "PresentationLUTShape", "PhotometricInterpretation", "BitsStored"),
+    *("ModalityLUTSequence", "VOILUTSequence", "LUTDescriptor", "LUTData", "ModalityLUTType", "PresentationLUTShape"),
+    *("PhotometricInterpretation", "BitsStored", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio", "SliceThickness", "ImageOrientationPatient"),
     *("ImagePositionPatient", "KVP", "Exposure", "EchoTime", "RepetitionTime", "MagneticFieldStrength"),
 )
-# Groups of attributes and kinds of values that never hold more than numbers and pixels.
-_LEFT_OUT = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "OverlayData", "IconImageSequence")
+# What an image of one frame says in these stands at the top.
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+# Pixels, and what is kept in another way.
+_LEFT_OUT = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "OverlayData", "IconImageSequence", *_GROUPS)
+# Attributes that are stored samples.
+_SAMPLES = ("PixelPaddingValue", "PixelPaddingRangeLimit", "SmallestImagePixelValue", "LargestImagePixelValue")
 
 
 class Image(NamedTuple):
@@ -39,12 +44,16 @@ class Image(NamedTuple):
 
     Attributes:
         samples: (H, W) grey or (H, W, 3) RGB, uint8 or uint16. Signed ones begin at their lowest value, which the
-            attributes' RescaleIntercept allows for.
-        attributes: DICOM JSON model (PS3.18, F), UTF-8.
+            attributes' RescaleIntercept or modality LUT allows for.
+        attributes: DICOM JSON model (PS3.18, F), UTF-8; they describe `samples`.
+        icc: colour profile.
+        notes: what a user should know of it, in clauses.
     """
 
     samples: np.ndarray
     attributes: bytes
+    icc: bytes | None
+    notes: list[str]
 
 
 def matches(data: bytes) -> bool:
@@ -60,23 +69,93 @@ def _pydicom() -> Any:
     return pydicom
 
 
-def _attributes(dataset: Any, lowest: int, patient: bool) -> bytes:
-    """The attributes that are kept, as JSON, for samples from which `lowest` was taken."""
+def _with_groups(dataset: Any) -> Any:
+    """The attributes of an image of one frame, those of its functional groups among them (PS3.3, C.7.6.16)."""
+    for name in _GROUPS:
+        for group in dataset.get(name) or ():
+            for macro in group:
+                for item in macro.value if macro.VR == "SQ" else ():
+                    for element in item:
+                        if element.tag not in dataset:
+                            dataset.add(element)
+    return dataset
+
+
+def _kept(dataset: Any, patient: bool) -> Any:
+    """The attributes that are kept, in the items of sequences too."""
     pydicom = _pydicom()
     kept = pydicom.Dataset()
     for element in dataset:
-        if (
-            element.keyword in _LEFT_OUT
-            or element.VR in ("OB", "OW", "OF", "OD", "UN")
-            or (element.tag.is_private and not patient)
-        ):
+        name = element.keyword
+        if name in _LEFT_OUT or (element.VR in ("OB", "OW", "OF", "OD", "UN") and name != "LUTData"):
             continue
-        if patient or element.keyword in KEPT:
+        if patient or name in KEPT:
+            items = element.value
             kept.add(element)
-    if lowest:
-        intercept, slope = float(dataset.get("RescaleIntercept", 0)), float(dataset.get("RescaleSlope", 1))
+            if element.VR == "SQ":
+                kept[element.tag] = pydicom.DataElement(element.tag, "SQ", [_kept(item, patient) for item in items])
+    return kept
+
+
+def _shifted(kept: Any, lowest: int) -> None:
+    """Makes attributes of signed samples describe those samples minus `lowest`."""
+    if kept.get("ModalityLUTSequence"):
+        for item in kept.ModalityLUTSequence:
+            entries, first, bits = item.LUTDescriptor
+            first -= (first > 0x7FFF) << 16  # Some files have the first sample as unsigned.
+            item.add_new("LUTDescriptor", "US" if first >= lowest else "SS", [entries, first - lowest, bits])
+    else:
+        intercept, slope = float(kept.get("RescaleIntercept") or 0), float(kept.get("RescaleSlope") or 1)
         kept.RescaleIntercept, kept.RescaleSlope = intercept + slope * lowest, slope
+    for name in _SAMPLES:
+        if name in kept:
+            value = kept[name].value - lowest
+            del kept[name]
+            if 0 <= value < 1 << 16:
+                kept.add_new(name, "US", value)
+    if "PixelRepresentation" in kept:
+        kept.PixelRepresentation = 0
+
+
+def _attributes(dataset: Any, samples: np.ndarray, lowest: int, patient: bool) -> bytes:
+    """The attributes that are kept, as JSON, for samples from which `lowest` was taken."""
+    kept = _kept(dataset, patient)
+    if lowest:
+        _shifted(kept, lowest)
+    if samples.ndim == 3:
+        kept.PhotometricInterpretation = "RGB"
+        if "PlanarConfiguration" in kept:
+            kept.PlanarConfiguration = 0
     return kept.to_json(suppress_invalid_tags=True).encode()
+
+
+def _notes(dataset: Any) -> list[str]:
+    notes = []
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        notes.append("its samples are those of a negative (MONOCHROME1), and are kept so: PNG and TIFF show it as one")
+    if any(element.tag.group & 0xFF00 == 0x6000 for element in dataset):
+        notes.append("its overlays are left out")
+    return notes
+
+
+def _check(dataset: Any) -> None:
+    """Raises JndError for images of a kind that is not read."""
+    kind = dataset.get("PhotometricInterpretation")
+    if kind is None:
+        raise JndError("The DICOM file holds no image: give one that does.")
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        raise JndError("The DICOM file holds several frames: extract them as one file each.")
+    if kind not in ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"):
+        raise JndError(f"The DICOM file has the colours {kind}, which are not read: convert it first.")
+    for name in ("Rows", "Columns", "BitsAllocated", "BitsStored"):
+        if not dataset.get(name):
+            raise JndError(f"The DICOM file does not say its {name}: export it again.")
+    if dataset.BitsAllocated not in (8, 16):
+        raise JndError("The DICOM file has samples of other than 8 or 16 bits, which are not read: convert it first.")
+    if dataset.get("HighBit", dataset.BitsStored - 1) != dataset.BitsStored - 1:
+        raise JndError(
+            "The DICOM file has samples in the upper bits of their words, which are not read: convert it first."
+        )
 
 
 def read(data: bytes, check: Callable[[int, int], None], patient: bool = False) -> Image:
@@ -95,27 +174,25 @@ def read(data: bytes, check: Callable[[int, int], None], patient: bool = False) 
         warnings.simplefilter("ignore")
         try:
             dataset = pydicom.dcmread(io.BytesIO(data))
-            kind = dataset.get("PhotometricInterpretation")
-            if kind is None:
-                raise JndError("The DICOM file holds no image: give one that does.")
-            if int(dataset.get("NumberOfFrames") or 1) > 1:
-                raise JndError("The DICOM file holds several frames: extract them as one file each.")
-            if kind not in ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"):
-                raise JndError(f"The DICOM file has the colours {kind}, which are not read: convert it first.")
-            if int(dataset.get("BitsAllocated", 0)) not in (8, 16):
-                raise JndError(
-                    "The DICOM file has samples of other than 8 or 16 bits, which are not read: convert it first."
-                )
-            check(int(dataset.get("Columns") or 0), int(dataset.get("Rows") or 0))
+            _check(dataset)
+            check(int(dataset.Columns), int(dataset.Rows))
             samples = pydicom.pixels.pixel_array(dataset)  # in RGB
             lowest = min(0, int(samples.min()))
             samples = (samples.astype(np.int32) - lowest).astype(np.uint16 if samples.itemsize > 1 else np.uint8)
-            return Image(samples, _attributes(dataset, lowest, patient))
+            paths = dataset.get("OpticalPathSequence") or [dataset]
+            profile = dataset.get("ICCProfile") or paths[0].get("ICCProfile") if samples.ndim == 3 else None
+            attributes = _attributes(_with_groups(dataset), samples, lowest, patient)
+            return Image(samples, attributes, profile, _notes(dataset))
         except (JndError, MemoryError):
             raise
         # pydicom and its decoders raise whatever they meet in a damaged file.
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if "missing dependencies" in reason:
+                raise JndError(
+                    f"The DICOM file is compressed as {dataset.file_meta.TransferSyntaxUID.name}, for which pydicom lacks a decoder: "
+                    "install one (such as pylibjpeg-libjpeg or python-gdcm), or decompress the file."
+                ) from error
             raise JndError(
                 f"The DICOM file is damaged, or of a kind that is not read ({reason}): export it again."
             ) from error

@@ -52,5 +52,6 @@ def read(data: bytes, check: Callable[[int, int], None]) -> np.ndarray | None:
         samples = np.frombuffer(data[start:end], ">u2", min(count, len(data[start:end]) // 2))
     if len(samples) < count or count == 0:
         raise JndError("The image is truncated: copy or download the image again.")
-    scaled = (samples.astype(np.uint32) * 65535 + largest // 2) // largest
-    return scaled.clip(0, 65535).astype(np.uint16).reshape(shape)
+    if samples.min() < 0 or samples.max() > largest:
+        raise JndError(f"The image has samples beyond {largest}, its largest: copy or download the image again.")
+    return ((samples.astype(np.uint32) * 65535 + largest // 2) // largest).astype(np.uint16).reshape(shape)

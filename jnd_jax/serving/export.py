@@ -74,6 +74,12 @@ def sample(coder: coding.LatentCoder, h: int, w: int, quality: int, seed: int = 
     )
 
 
+def synthesis_inputs(drawn: Sample) -> dict[str, list[Any]]:
+    """Type and shape of what `synthesize` takes, in order, as reports name them."""
+    values = {"symbols": drawn.symbols, "z": drawn.z, "quality": drawn.quality}
+    return {name: [value.dtype.name, list(value.shape)] for name, value in values.items()}
+
+
 def of_passes(coder: coding.LatentCoder, values: np.ndarray) -> list[np.ndarray]:
     """(B, h, w, M) values pass by pass, in the order of coding: each (B, h/2, w/2, 2, channels of the group)."""
     halves = hyper.halves(np, values)

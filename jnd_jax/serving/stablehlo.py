@@ -69,6 +69,7 @@ def export(model: ModelFile, folder: Path, options: argparse.Namespace) -> dict[
     return {
         "size": [width, height],
         "platforms": list(_PLATFORMS),
+        "inputs": exporting.synthesis_inputs(drawn),
         "bytes": path.stat().st_size,
         "differences": differences,
     }

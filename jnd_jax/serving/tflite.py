@@ -77,4 +77,5 @@ def _report(model: ModelFile, path: Path, h: int, w: int) -> dict[str, Any]:
         if reference:
             theirs.append(reference(drawn)[:, : images.shape[1], : images.shape[2]])
     report = {"bytes": path.stat().st_size, "ops": sorted({op["op_name"] for op in interpreter._get_ops_details()})}
+    report["inputs"] = exporting.synthesis_inputs(drawn)
     return report | ({"pixels": exporting.compare_pixels(np.stack(ours), np.stack(theirs))} if theirs else {})

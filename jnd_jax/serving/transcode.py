@@ -51,10 +51,9 @@ def run(args: argparse.Namespace) -> int:
     def model_of(digest: str) -> modelfile.ModelFile:
         return modelfile.load(modelfile.find(args.model) if args.model else modelfile.find_by_hash(digest))
 
-    def work(source: Path, target: Path) -> str:
+    def work(source: Path, target: Path) -> tuple[bytes, str]:
         data = source.read_bytes()
         recoded = transcode(data, args.coder, model_of(bitstream.unpack(data)[0].model))
-        files.write_bytes(target, recoded)
-        return f"{source}  {len(data)} bytes  {target}  {len(recoded)} bytes"
+        return recoded, f"{source}  {len(data)} bytes  {target}  {len(recoded)} bytes"
 
     return files.each_of(args, files.plan(args.inputs, args.output, (".jnd",), (".jnd",), ".jnd"), work, (".jnd",))

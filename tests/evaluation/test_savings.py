@@ -249,7 +249,8 @@ def test_assumptions_are_checked_line_by_line(tmp_path):
     assert savings.read_assumptions(savings.EXAMPLE).today == "jpeg"
     text = savings.EXAMPLE.read_text()
     for change, complaint in (
-        (("training_cost", "trainings_cost"), "line `train"),
+        (("training_cost", "trainings_cost"), "add the line `training_cost`, take out the line `trainings_cost`"),
+        (('today = "jpeg"', 'today = "jnd-perceptual"'), "name two"),
         (("= 0.95", "= 1.8"), "share"),
         (("= 36 ", "= 100000 "), "from 1 to 120"),
         (("gb = 0.02", "gb = [[10, 0.1], [5, 0.2]]"), "tiers such as"),

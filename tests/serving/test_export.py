@@ -32,7 +32,10 @@ def test_stablehlo_decodes_in_a_fresh_process(tmp_path):
     out = tmp_path / "out"
     assert main(["export", str(golden.MODEL), "-o", str(out), "--format", "stablehlo", "--size", size]) == 0
     assert json.loads((out / "conversion.json").read_text())["differences"]["pixels"]["largest_difference"] <= 1
-    np.savez(tmp_path / "in.npz", **golden.integers(header, latents, z))
+    integers = golden.integers(header, latents, z)
+    inputs = json.loads((out / "conversion.json").read_text())["inputs"]
+    assert inputs == {name: [value.dtype.name, list(value.shape)] for name, value in integers.items()}
+    np.savez(tmp_path / "in.npz", **integers)
     subprocess.run(
         [sys.executable, "-c", RELOADED, out / "synthesize.stablehlo", tmp_path / "in.npz", tmp_path / "x.npy"],
         cwd=tmp_path,

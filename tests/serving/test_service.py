@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import os
 import re
 import signal
 import socket
@@ -105,6 +106,9 @@ def url(codec, golden_model, files, tmp_path_factory):
     alpha[0, 0] = 7
     (store / "clear.jnd").write_bytes(codec.encode(PHOTO, 50, extras={"alpha": encode_lossless(alpha)}))
     (store.parent / "secret.jnd").write_bytes(files[0])
+    os.mkfifo(store / "pipe.jnd")
+    with (store / "huge.jnd").open("wb") as huge:
+        huge.truncate(LIMITS.body + 1)
     with serving(Service(Models(golden_model), LIMITS, store)) as url:
         yield url
 
@@ -142,6 +146,9 @@ def test_health_and_metrics(url, codec):
         ("/encode?quality=101", png(PHOTO), 400, "0 to 100"),
         ("/encode?quality=nan", png(PHOTO), 400, "0 to 100"),
         ("/encode?quality=high", png(PHOTO), 400, "'high'"),
+        ("/encode?quality=5_0", png(PHOTO), 400, "in tenths"),
+        ("/encode?quality=50.05", png(PHOTO), 400, "in tenths"),
+        ("/encode?quality=50&quality=60", png(PHOTO), 400, "once"),
         ("/encode?target=beauty", png(PHOTO), 400, "beauty"),
         ("/encode?speed=1", png(PHOTO), 400, "speed"),
         ("/encode", png(np.zeros((250, 250, 3), np.uint8)), 413, "pixels"),
@@ -151,6 +158,10 @@ def test_health_and_metrics(url, codec):
 )
 def test_a_bad_request_gets_a_sentence(url, path, body, status, match):
     refused(post(url + path, content=body), status, match)
+
+
+def test_a_compressed_body_is_refused(url):
+    refused(post(f"{url}/encode", content=png(PHOTO), headers={"Content-Encoding": "gzip"}), 415, "Content-Encoding")
 
 
 def test_another_models_file_is_refused(url, files):
@@ -217,10 +228,18 @@ def test_a_picture_is_not_made_wider(url, files):
 
 
 @pytest.mark.parametrize(
-    "name", ["none.jnd", "..%2Fsecret.jnd", "%2e%2e/secret.jnd", "cats", "%00.jnd", "a" * 300 + ".jnd"]
+    "name",
+    [
+        *("none.jnd", "..%2Fsecret.jnd", "%2e%2e/secret.jnd", "cats", "%00.jnd", "a" * 300 + ".jnd", "pipe.jnd"),
+        *("cats/chelsea.jnd/", "cats/chelsea.jnd%0a", "cats//chelsea.jnd"),
+    ],
 )
-def test_only_stored_pictures_are_shown(url, name):
+def test_only_stored_pictures_are_shown_by_one_name(url, name):
     assert get(f"{url}/pictures/{name}").status_code == 404
+
+
+def test_a_stored_file_beyond_the_limit_is_not_read(url):
+    refused(get(f"{url}/pictures/huge.jnd"), 500, "larger than")
 
 
 def test_many_requests_at_once(url, codec):

@@ -10,8 +10,10 @@ import contextlib
 import errno
 import functools
 import hashlib
+import re
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import anyio
@@ -88,9 +90,10 @@ class Service:
             )
         )
 
-    def reload(self) -> None:
-        """Reads the model files again; raises JndError, and changes nothing, if one is damaged."""
+    def reload(self) -> list[str]:
+        """Reads the model files again; their names. Raises JndError, and changes nothing, if one is damaged."""
         self._models.reload()
+        return [known.name for known in self._models]
 
     def _app(self) -> Starlette:
         routes = {
@@ -176,6 +179,8 @@ class Service:
         """Shows a stored .jnd file in a form that the browser accepts; caches may keep the answer."""
         _check_parameters(request, ("width",))
         name, width = request.path_params["name"], _width(request)
+        if not request.scope["path"].endswith(name):  # The route leaves out a line end.
+            raise HTTPException(404)
         data = await anyio.to_thread.run_sync(self._stored, name)
         try:
             header, chunks = bitstream.unpack(data)
@@ -250,12 +255,18 @@ class Service:
 
     def _stored(self, name: str) -> bytes:
         missing = HTTPException(404, f"There is no stored picture {name!r}: look at its name.")
-        if self._store is None:
+        # One picture has one name, so that caches keep it once.
+        if self._store is None or str(PurePosixPath(name)) != name:
             raise missing
         try:
             path = (self._store / name).resolve()
             if path.suffix != ".jnd" or not path.is_relative_to(self._store.resolve()):
                 raise missing
+            known = path.stat()
+            if not stat.S_ISREG(known.st_mode):  # To open a pipe would wait for ever.
+                raise missing
+            if known.st_size > self._limits.body:
+                raise HTTPException(500, f"The stored picture {name!r} is larger than {self._limits.body} bytes.")
             return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError, ValueError):  # no such file, or a name that no file can have
             raise missing from None
@@ -269,6 +280,8 @@ class Service:
         """The request's body, counted against `Limits.held` within the context."""
         limits, body = self._limits, bytearray()
         too_large = HTTPException(413, f"Send at most {limits.body} bytes.")
+        if (coding := request.headers.get("content-encoding", "identity")) != "identity":
+            raise HTTPException(415, f"Send the file as it is, without the Content-Encoding {coding}.")
         declared = request.headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared) > limits.body:
             raise too_large
@@ -391,7 +404,10 @@ def _fail(request: Request, error: Exception) -> Response:
 
 
 def _check_parameters(request: Request, known: Collection[str]) -> None:
-    unknown = sorted(set(request.query_params) - set(known))
+    given = [name for name, _ in request.query_params.multi_items()]
+    if len(given) > len(set(given)):
+        raise HTTPException(400, "Give each parameter of the query once.")
+    unknown = sorted(set(given) - set(known))
     if unknown:
         allowed = f"Ask for {' or '.join(known)}" if known else "Ask for nothing"
         raise HTTPException(400, f"{allowed} in the query, not {', '.join(unknown)}.")
@@ -411,8 +427,7 @@ def _goal(request: Request) -> dict[str, Any]:
     """Quality or target of a request, as arguments of `ImageCodec.encode`."""
     goal: dict[str, Any] = {key: value for key, value in request.query_params.items() if key != "model"}
     if "quality" in goal:
-        try:
-            goal["quality"] = float(goal["quality"])
-        except ValueError:
-            raise HTTPException(400, f"Quality must be a number from 0 to 100, not {goal['quality']!r}.") from None
+        if not re.fullmatch(r"\d{1,3}(\.\d)?", goal["quality"], re.ASCII):
+            raise HTTPException(400, f"Quality must be a number from 0 to 100 in tenths, not {goal['quality']!r}.")
+        goal["quality"] = float(goal["quality"])
     return goal

@@ -91,6 +91,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _reload(service: Service) -> None:
     try:
-        service.reload()
+        _LOG.warning("The models were read again: %s", ", ".join(service.reload()))
     except JndError as error:
         _LOG.error("The models stay as they were: %s", error)

@@ -31,8 +31,6 @@ class Models:
         Raises:
           JndError: no such model or folder, or a file in it that is no model.
         """
-        if folder is not None and not folder.is_dir():
-            raise JndError(f"There is no folder {folder}: name one with model files (*{modelfile.SUFFIX}).")
         self._name, self._folder = default, folder
         self.reload()
 
@@ -43,6 +41,8 @@ class Models:
         self.default = default
 
     def _paths(self) -> Iterable[Path]:
+        if self._folder is not None and not self._folder.is_dir():
+            raise JndError(f"There is no folder {self._folder}: name one with model files (*{modelfile.SUFFIX}).")
         own = sorted(self._folder.glob(f"*{modelfile.SUFFIX}")) if self._folder else []
         return [*zoo.models().values(), *own]
 
