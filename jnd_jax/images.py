@@ -419,9 +419,10 @@ def eight_bits(samples: np.ndarray, levels: int = 65535) -> np.ndarray:
 
 
 def of_eight_bits(picture: Picture) -> Picture:
-    """The picture with samples of 8 bits."""
+    """The picture with samples of 8 bits; levels of DICOM, which seldom reach 65535, from black to white."""
     alpha = None if picture.alpha is None else eight_bits(picture.alpha)
-    return replace(picture, pixels=eight_bits(picture.pixels), alpha=alpha)
+    levels = 65535 if picture.dicom is None else (1 << max(8, int(picture.pixels.max()).bit_length())) - 1
+    return replace(picture, pixels=eight_bits(picture.pixels, levels), alpha=alpha)
 
 
 def resized(picture: Picture, size: tuple[int, int]) -> Picture:

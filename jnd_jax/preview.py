@@ -55,8 +55,9 @@ class Previewer:
         inverse_gain = np.exp(self._latents.log_inverse_gain_at(quality)[..., :channels]).astype(np.float32)
         x = preview.preview(y * inverse_gain, self._kernels(channels, scale))
         height, width = (-(-side // scale) for side in (header.height, header.width))
-        # Decoded files of more than 8 bits hold the levels as they are, in 16.
-        white = 255 if header.bit_depth == 8 else 255 * ((1 << header.bit_depth) - 1) / 65535
+        # Decoded files of more than 8 bits hold the levels as they are, in 16; those of DICOM would be nearly black.
+        as_they_are = header.bit_depth > 8 and "dicom" not in chunks
+        white = 255 * ((1 << header.bit_depth) - 1) / 65535 if as_they_are else 255
         pixels = np.clip(np.round(white * (x[:height, :width] + 0.5)), 0, white).astype(np.uint8)
         if header.grey:
             pixels = images.mean_channel(pixels)

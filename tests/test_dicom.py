@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import ImageCms
 
-from jnd_jax import bitstream, images
+import jnd_jax
+from jnd_jax import bitstream, images, preview
 from jnd_jax.cli import main
 from jnd_jax.errors import JndError
 
@@ -148,6 +149,15 @@ def test_a_lossless_file_gives_levels_and_attributes_back(tmp_path, tiny_model, 
     assert main(["info", coded, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["dicom"]["00281050"]["Value"] == [40]
     assert bitstream.unpack((tmp_path / "a.jnd").read_bytes())[0].bit_depth == 12
+
+
+def test_pictures_of_eight_bits_show_the_levels_from_black_to_white(tiny_model):
+    ramp = np.tile(np.linspace(0, 4095, 64).astype(np.uint16), (64, 1))
+    picture = images.parse_image(file(ramp, BitsStored=12, HighBit=11))
+    np.testing.assert_allclose(images.of_eight_bits(picture).pixels[0], np.linspace(0, 255, 64), atol=1)
+    data = jnd_jax.load(tiny_model).encode(picture.pixels, 100, extras=images.to_chunks(picture))
+    small = preview.load(tiny_model).decode(data, 8).pixels
+    assert small.min() < 60 and small.max() > 195
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ class Decode:
 
         header, chunks = bitstream.unpack(self.data)
         size = header.width, header.height
-        lies = exif.orientation(chunks.get("exif")) > 4  # Shown, its height goes across.
+        lies = exif.orientation(chunks.get("exif")) in exif.SIDEWAYS  # Shown, its height goes across.
         across = header.height if lies else header.width
         if self.width is not None and self.width < across:
             width, height = (max(1, round(side * self.width / across)) for side in size)
