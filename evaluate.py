@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from jnd_jax.errors import JndError
 from jnd_jax.evaluation import run
+from jnd_jax.files import FAILURES
 
 
 def main() -> int:
@@ -17,7 +17,7 @@ def main() -> int:
     run.add_arguments(parser)
     try:
         return run.run(parser.parse_args())
-    except JndError as error:
+    except FAILURES as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
 

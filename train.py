@@ -13,7 +13,7 @@ from jnd_jax.training.memory import keep_memory
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment's config file.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, logs and the model go; resumes what is there.")
-_PROFILE = flags.DEFINE_bool("profile", False, "Trace steps 10 to 15 for TensorBoard or Perfetto.")
+_PROFILE = flags.DEFINE_bool("profile", False, "Trace steps 11 to 15 for TensorBoard or Perfetto.")
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "Several hosts: host:port of process 0, or `auto` on a cluster.")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "How many processes train together, with --coordinator=host:port.")
 _PROCESS = flags.DEFINE_integer("process", 0, "Which of them this is.")

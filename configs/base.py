@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
             ),
             train=dict(
                 steps=20_000,
-                stages=(),  # (steps, crop, batch) each, in place of steps, data.crop and data.batch
+                stages=(),  # (steps, crop, batch) each, in place of steps (then 0), data.crop and data.batch
                 optimizer="soap",
                 learning_rate=3e-3,
                 warmup=100,
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
                 decay_from_step=-1,  # in place of `decay`, where it is not negative
                 betas=(0.95, 0.95),
                 soap_every=10,  # steps between turns of SOAP's eigenbasis, which take long on a GPU
-                weight_decay=0.0,
+                weight_decay=0.0,  # of adamw and muon
                 clip=1.0,
                 freeze=(),  # regular expressions on parameter paths
                 ema=0.998,
@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
                 bfloat16=False,  # the transforms' convolutions compute in it
                 remat=False,  # less memory, fewer images a second: see docs/training.md
                 quality=(0, 1000),  # drawn per example, both ends included
-                lmbda=0.0,  # positive: one rate, in place of `quality`
+                lmbda=0.0,  # positive: lambda whatever the quality, for models that ignore quality
                 power=1.0,  # of each example's objective; below 1 smooth images count more
                 init_from="",  # a model (name or file) or a workdir to take parameters from
                 branch_from="",  # a workdir whose last checkpoint, optimizer and all, this run starts from

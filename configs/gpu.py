@@ -12,8 +12,7 @@ from configs import base
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.data.threads = 8
-    config.train.stages = ((150_000, 128, 64), (100_000, 256, 32))
-    config.train.ema = 0.9995
+    config.train.update(steps=0, stages=((150_000, 128, 64), (100_000, 256, 32)), ema=0.9995)
     config.log_every = 100
     config.eval.update(every=5_000, images=24)
     return config

@@ -14,6 +14,6 @@ from configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_config()
-    config.train.update(stages=((2800, 128, 16), (1000, 256, 4)), decay_from_step=2200)
+    config.train.update(steps=0, stages=((2800, 128, 16), (1000, 256, 4)), decay_from_step=2200)
     config.eval.every = 250
     return config

@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
         losses.settings("rate_distortion", distance={"cvvdp": 0.35, "masked-dct": 0.6, "mse": 0.05})
     )
     config.train.update(
+        steps=0,
         stages=((_STEPS, 128, 16),),
         learning_rate=1.5e-3,
         power=0.5,

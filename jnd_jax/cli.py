@@ -143,8 +143,10 @@ def _encode(args: argparse.Namespace) -> int:
         if "reached" in note:
             line += f"  {note['metric']} {note['reached']:g}"
         if args.verify:
-            visible = None if picture.alpha is None else picture.alpha > 0
-            line += f"  PSNR {measure('psnr', picture.pixels, codec.decode(data), visible):.2f} dB"
+            alpha = picture.alpha
+            coded = picture.pixels if alpha is None else images.smooth_hidden(picture.pixels, alpha)
+            psnr = measure("psnr", coded, codec.decode(data), None if alpha is None else alpha > 0)
+            line += f"  PSNR {psnr:.2f} dB"
         return data, line
 
     return files.each_of(args, pairs, work, _image_suffixes(), args.workers)

@@ -150,14 +150,19 @@ class ImageCodec:
             raise JndError(f"A policy must be a name or a Policy, not {type(policy).__name__}.")
         if region_quality is not None and mask is None:
             raise JndError("Give region_quality with a mask.")
-        if policy is not None and policy.max_error is not None:
-            residual.check_bound(policy.max_error, bit_depth(image))
+        if mask is not None and isinstance(self._model, HyperpriorCodec):
+            raise JndError(f"The model {self.name} has no quality by region: leave the mask out.")
         if policy is not None and region_quality is None:
             region_quality = policy.region_quality
         _check_mask(mask, region_quality, image.shape[:2])
         alpha = _check_extras(image, extras or {})
         seen = image if alpha is None else images.smooth_hidden(image, alpha)
-        encode = lambda picture, q: self._encode(picture, q, mask, region_quality, extras or {}, coder)
+        # A file without loss holds the hidden pixels too, and needs their depth.
+        lossless = policy is not None and policy.max_error == residual.LOSSLESS
+        depth = bit_depth(image if lossless else seen)
+        if policy is not None and policy.max_error is not None:
+            residual.check_bound(policy.max_error, depth)
+        encode = lambda picture, q: self._encode(picture, q, depth, mask, region_quality, extras or {}, coder)
         compare = partial(measure, visible=None if alpha is None else alpha > 0)
         if policy is not None:
             return self._keep(image, seen, encode, policy, compare)
@@ -200,6 +205,7 @@ class ImageCodec:
         self,
         image: np.ndarray,
         quality: float,
+        depth: int,
         mask: np.ndarray | None,
         region_quality: float | None,
         extras: Mapping[str, bytes],
@@ -211,7 +217,7 @@ class ImageCodec:
             inside = _level(min(quality + _REGION_STEP, 100.0) if region_quality is None else region_quality)
             levels = regions.from_mask(mask, level, inside, *(round_up(side) // BLOCK for side in mask.shape))
             chunks["regions"] = regions.pack(levels)
-        depth, grey = bit_depth(image), image.ndim == 2
+        grey = image.ndim == 2
         colour = np.broadcast_to(image[..., None], (*image.shape, 3)) if grey else image
         # By map, as a generator would hold on to the last strip.
         strips = map(operator.itemgetter(0), self._analysis_strips(colour, levels, depth))
@@ -661,6 +667,7 @@ def _synthesis(model: nn.Module, levels: int, params, tile, quality, blocks):
 
 @lru_cache(maxsize=8)
 def _load(path: str, stamp: float) -> ImageCodec:
+    # `stamp` is a part of the cache's key: a file that has changed is loaded anew.
     return ImageCodec(modelfile.load(path))
 
 

@@ -123,6 +123,16 @@ def test_a_record_of_errors_of_another_depth_is_refused():
         residual.apply(b"\0\0" + file.getvalue(), np.zeros((16, 16), np.uint16), 12)
 
 
+def test_hidden_samples_are_kept_without_loss_at_any_depth(tiny_model, policy):
+    pixels = np.full((32, 32), 500, np.uint16)
+    pixels[:4, :4] = 65535
+    alpha = np.full((32, 32), 65535, np.uint16)
+    alpha[:4, :4] = 0
+    extras = images.to_chunks(images.Picture(pixels, alpha))
+    model = jnd_jax.load(tiny_model)
+    np.testing.assert_array_equal(model.decode(model.encode(pixels, policy=policy(0), extras=extras)), pixels)
+
+
 def test_a_jpeg_that_loses_the_bound_says_so(tiny_model, policy, tmp_path, capsys):
     (tmp_path / "a.jnd").write_bytes(jnd_jax.load(tiny_model).encode(PHOTO, policy=policy(4)))
     for suffix, loses in (("jpg", True), ("png", False)):

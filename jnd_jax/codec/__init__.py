@@ -5,7 +5,7 @@
 - `hyper`: scale indexes and means of latents. The same code runs in training and in files.
 - `coding`: latents to bytes and back, for lapped codecs; `float_coding` for all others.
 
-`hyper`, `coding` and `linear` use NumPy alone: they need no jax.
+`hyper`, `coding` and `linear` need no jax.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["build", "describe", "lmbda", "settings", "shaping"]
 
 
 def _models() -> dict[str, type[nn.Module]]:
-    from jnd_jax.codec.hyperprior import MeanScaleHyperprior, ScaleHyperprior
+    from jnd_jax.codec import hyperprior
     from jnd_jax.codec.lapped import LappedCodec
 
-    return {"lapped": LappedCodec, "bmshj2018-hyperprior": ScaleHyperprior, "mbt2018-mean": MeanScaleHyperprior}
+    return {"lapped": LappedCodec, **hyperprior.MODELS}
 
 
 def _class(name: Any) -> type[nn.Module]:

@@ -15,11 +15,10 @@ from flax import traverse_util
 
 from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.layers import GDN, Conv, ConvTranspose
+from jnd_jax.codec.linear import FOOTPRINT
 from jnd_jax.entropy.densities import factorized_bits, factorized_init
 from jnd_jax.errors import JndError
 from jnd_jax.perception.torch_file import read_state_dict
-
-DOWNSAMPLING = 64
 
 
 class ScaleHyperprior(HyperpriorCodec):
@@ -87,8 +86,8 @@ class ScaleHyperprior(HyperpriorCodec):
 
     def analysis(self, x: jax.Array, quality: jax.Array | None = None) -> jax.Array:
         """x (B, H, W, 3) in [0, 1], H and W multiples of 64 -> latents y (B, H/16, W/16, M)."""
-        if x.shape[1] % DOWNSAMPLING or x.shape[2] % DOWNSAMPLING:
-            raise JndError(f"Sides of {x.shape[1:3]} cannot be coded; pad them to multiples of {DOWNSAMPLING}.")
+        if x.shape[1] % FOOTPRINT or x.shape[2] % FOOTPRINT:
+            raise JndError(f"Sides of {x.shape[1:3]} cannot be coded; pad them to multiples of {FOOTPRINT}.")
         return self.g_a(x)
 
     def synthesis(self, y_hat: jax.Array, quality: jax.Array | None = None) -> jax.Array:
@@ -187,7 +186,7 @@ def from_compressai(source: Mapping[str, Any] | str | Path, name: str) -> tuple[
         raise JndError(f"The state dict has no 4-D array g_a.6.weight; give one of {name} from CompressAI.")
     M, N = last.shape[:2]
     model = MODELS[name](N=N, M=M)
-    sample = jnp.zeros((1, DOWNSAMPLING, DOWNSAMPLING, 3))
+    sample = jnp.zeros((1, FOOTPRINT, FOOTPRINT, 3))
     expected = jax.eval_shape(model.init, jax.random.key(0), sample, None, None)["params"]
     params = {}
     leaves: Any = traverse_util.flatten_dict(expected)

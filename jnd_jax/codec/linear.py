@@ -2,8 +2,7 @@
 
 Every photo codec starts from a block DCT of luma and chroma. Two additions make it a better start for
 learning: a trainable pre-filter across block borders (a time-domain lapped transform), and a choice of
-the coefficients that matter, so that the latents stay few. Everything here is NumPy and runs once, when
-parameters are initialised.
+the coefficients that matter, so that the latents stay few. Everything here is NumPy, and SciPy's DCT.
 """
 
 from __future__ import annotations
@@ -94,13 +93,6 @@ def lapped_transform(prefilter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     analysis = c @ np.block([[prefilter[left], np.zeros((half, BLOCK))], [np.zeros((half, BLOCK)), prefilter[right]]])
     synthesis = np.block([[post[:, left], np.zeros((BLOCK, half))], [np.zeros((BLOCK, half)), post[:, right]]]) @ c.T
     return analysis, synthesis
-
-
-def coding_gain(prefilter: np.ndarray, rho: float = 0.95) -> float:
-    """Coding gain in dB over PCM of the lapped transform for an AR(1) source."""
-    analysis, synthesis = lapped_transform(prefilter)
-    variance = np.einsum("ki,ij,kj->k", analysis, ar1_covariance(2 * BLOCK, rho), analysis)
-    return float(-10 * np.mean(np.log10(variance * np.sum(synthesis**2, axis=0))))
 
 
 def coefficient_variance(prefilter: np.ndarray) -> np.ndarray:

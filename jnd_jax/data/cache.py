@@ -176,9 +176,9 @@ def _open(folder: Path) -> ImageSet:
 def split(images: ImageSet, every: int) -> tuple[ImageSet, ImageSet]:
     """(training, validation): each `every`-th image by sorted name validates.
 
-    With 0, or fewer images than `every`, all of them do both.
+    With 0 or 1, or fewer images than `every`, all of them do both.
     """
-    if every <= 0 or len(images) < every:
+    if every <= 1 or len(images) < every:
         return images, images
     order = sorted(range(len(images)), key=lambda i: images.names[i])
     held_out = set(order[every - 1 :: every])
@@ -192,13 +192,15 @@ def pair_by_name(reference: ImageSet, other: ImageSet) -> tuple[ImageSet, ImageS
     suffix. (Pairing by sorted order would silently pair wrong images where one side lacks a file.)
 
     Raises:
-        JndError: the sets come from different numbers of folders, or none pairs.
+        JndError: the sets come from different numbers of folders, none pairs, or two images differ in their suffix alone.
     """
     if len(set(reference.roots)) != len(set(other.roots)):
         raise JndError("data.path and data.jnd_path name different numbers of folders; give each folder its partner.")
     below = lambda name: Path(*Path(name).parts[1:]).with_suffix("")
     partners = {(root, below(name)): i for i, (root, name) in enumerate(zip(other.roots, other.names))}
     keys = [(root, below(name)) for root, name in zip(reference.roots, reference.names)]
+    if len(partners) < len(other) or len(set(keys)) < len(reference):
+        raise JndError("Two images of data.path or of data.jnd_path differ in their suffix alone; rename one.")
     pairs = [(i, partners[key]) for i, key in enumerate(keys) if key in partners]
     pairs = [(i, j) for i, j in pairs if reference.shapes[i] == other.shapes[j]]
     if not pairs:

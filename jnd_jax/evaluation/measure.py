@@ -96,8 +96,9 @@ def measure_points(
     names: Sequence[str],
     results: Results,
     warm_up: Callable[[Codec, np.ndarray], None] = lambda codec, image: None,
+    workers: int = 1,
 ) -> None:
-    """Adds the missing points of one codec's grid on one image."""
+    """Adds the missing points of one codec's grid on one image, of which `workers` are measured at once."""
     for quality in codec.grid:
         known = results.get("point", codec.name, codec.version, image.digest, float(quality))
         missing = [name for name in names if known is None or name not in known["metrics"]]
@@ -120,6 +121,7 @@ def measure_points(
                 "bpp": len(data) * 8 / (pixels.shape[0] * pixels.shape[1]),
                 "encode_s": round(encode_s, 5),
                 "decode_s": round(decode_s, 5),
+                "workers": workers,
                 "metrics": {name: finite(metrics.measure(name, pixels, decoded)) for name in missing},
             }
         )
@@ -197,7 +199,7 @@ def evaluate(
     def one_image(image: TestImage) -> None:
         pixels = read_rgb(image.path)
         for codec in stoppable:
-            measure_points(codec, image, pixels, names, results, warm_up)
+            measure_points(codec, image, pixels, names, results, warm_up, workers)
             if image.name in viewer and viewer_folder is not None:
                 make_view(codec, image, pixels, viewer_bpp, viewer_folder, results)
             progress(f"{next(done)} of {total}  {image.name} {codec.name}")

@@ -137,6 +137,8 @@ class Results:
         return found
 
     def latest(self, kind: str, codec: str) -> list[dict[str, Any]]:
-        """All records of a kind and codec name, of the version that was measured last."""
+        """All records of a kind and codec name, of the version that the last run compared, else of the newest one."""
         found = [record for record in self._records.values() if record["kind"] == kind and record.get("codec") == codec]
-        return [record for record in found if record["version"] == found[-1]["version"]]
+        compared = dict((self.get("run") or {"codecs": []})["codecs"])
+        version = compared.get(codec) or (found[-1]["version"] if found else None)
+        return [record for record in found if record["version"] == version]

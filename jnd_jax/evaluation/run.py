@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--viewer-bpp", type=between(0), default=0.5, help="bits per pixel of the viewer's files")
     parser.add_argument(
         "--workers",
-        type=int,
+        type=at_least(1),
         default=os.cpu_count() or 1,
         metavar="N",
         help="images in parallel; 1 for undisturbed times",
@@ -161,7 +161,7 @@ def _measure(args: argparse.Namespace, results: Results, viewer_folder: Path) ->
         viewer=[image.name for image in images[: args.viewer_images]],
         viewer_bpp=args.viewer_bpp,
         viewer_folder=viewer_folder,
-        workers=max(1, args.workers),
+        workers=args.workers,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     summary.record(

@@ -300,7 +300,7 @@ def _month(a: Assumptions, measured: Measured, ratio: float, month: int) -> dict
 def _payback(cumulative: Sequence[float]) -> float | None:
     """Month at which the sum turns from below zero, between two months by a straight line."""
     if cumulative[0] >= 0:
-        return 0.0
+        return 0.0 if cumulative[-1] >= 0 else None
     for month in range(1, len(cumulative)):
         if cumulative[month] >= 0:
             step = cumulative[month] - cumulative[month - 1]

@@ -9,7 +9,8 @@ from jnd_jax.evaluation.summary import USED_RANGE, BDRow, RatioRow, Summary
 
 
 def rival(summary: Summary) -> str | None:
-    """Of the conventional codecs, the one that leaves the first codec least to save: the most often by the metrics.
+    """The conventional codec that leaves the first codec least to save: by the mean over the metrics, of those that have a
+    figure by most of them.
 
     By bits at t JND, or by BD-rate where no metric has a JND. None where the first codec has no such opponent.
     """

@@ -102,25 +102,40 @@ def _combine(distance: Distance, options: Options) -> Loss:
 class _Kind(NamedTuple):
     make: Callable[[Distance, Options], Loss]
     defaults: Options
+    has_distance: bool = True
 
 
 _NETWORK = {"network": "efficientnet-lite0", "weights": "", "blocks": (0, 2, 4)}
 _LOSSES = {
     "rate_distortion": _Kind(_rate_distortion, {}),
     "pixel_wise": _Kind(_pixel_wise, {}),
-    "pixel_wise_threshold": _Kind(_pixel_wise_threshold, {"profile": "watson", "jnds": 1.0}),
+    "pixel_wise_threshold": _Kind(_pixel_wise_threshold, {"profile": "watson", "jnds": 1.0}, False),
     "image_wise": _Kind(_image_wise, {}),
     "image_wise_hinge": _Kind(_image_wise_hinge, {"jnds": 0.0}),
     "jod_budget": _Kind(_jod_budget, {"jnds": 0.0, "weight": 1.0}),
     "feature_wise": _Kind(_feature_wise, {**_NETWORK, "weight": 0.9, "scale": 1.0}),
     "feature_wise_jnd": _Kind(_feature_wise_jnd, {**_NETWORK, "weight": 0.5}),
-    "combine": _Kind(_combine, {"terms": (), "term_weights": (), "balance": False}),
+    "combine": _Kind(_combine, {"terms": (), "term_weights": (), "balance": False}, False),
 }
 
 
 def settings(name: str, **changes: Any) -> dict[str, Any]:
-    """The config of a loss, `changes` and every other option at its default: what an experiment's config starts from."""
-    return {"name": name, "distance": "mse", **_LOSSES[name].defaults, **changes}
+    """The config of a loss, `changes` and every other option at its default: what an experiment's config starts from.
+
+    Raises:
+        JndError: no loss has this name.
+    """
+    kind = _kind(name)
+    return {"name": name} | ({"distance": "mse"} if kind.has_distance else {}) | {**kind.defaults, **changes}
+
+
+def _kind(name: Any) -> _Kind:
+    if name not in _LOSSES:
+        raise JndError(
+            f"No loss is named {name!r}; use one of {', '.join(_LOSSES)}, or the import path of your own: "
+            "package.module:function."
+        )
+    return _LOSSES[name]
 
 
 def make_loss(config: Mapping[str, Any]) -> Loss:
@@ -139,17 +154,12 @@ def make_loss(config: Mapping[str, Any]) -> Loss:
         JndError: unknown names or options, missing weights; when called, a batch without "jnd" where it is needed.
     """
     given = dict(config)
-    name, distance = given.pop("name", None), make_distance(given.pop("distance", "mse"))
+    name = given.pop("name", None)
     if is_import_path(name):
+        given.pop("distance", None)
         return functools.partial(imported(name), **given)
-    if name not in _LOSSES:
-        raise JndError(
-            f"No loss is named {name!r}; use one of {', '.join(_LOSSES)}, or the import path of your own: "
-            "package.module:function."
-        )
-    make, defaults = _LOSSES[name]
-    if unknown := sorted(given.keys() - defaults.keys()):
-        raise JndError(
-            f"The loss {name} has no option {', '.join(unknown)}; it has {', '.join(['distance', *defaults])}."
-        )
-    return make(distance, {**defaults, **given})
+    make, defaults, has_distance = _kind(name)
+    known = ["distance"] * has_distance + list(defaults)
+    if unknown := sorted(given.keys() - set(known)):
+        raise JndError(f"The loss {name} has no option {', '.join(unknown)}; it has {', '.join(known)}.")
+    return make(make_distance(given.pop("distance", "mse")), {**defaults, **given})

@@ -144,7 +144,7 @@ def main() -> None:
         if args.gpus < 1:
             raise JndError(f"--gpus is {args.gpus}; give it at least 1.")
         config: Any = flag.value
-        config.train.stages = ((1, args.crop, args.batch),)
+        config.train.update(steps=0, stages=((1, args.crop, args.batch),))
         settings.check(config)
         settings.stages(config, args.gpus)
         devices = _gpus(args.gpus, args.target)

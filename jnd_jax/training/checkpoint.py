@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ _policies = ocp.checkpoint_managers.preservation_policy
 
 
 def _best(steps: Sequence[int], by_step: Mapping[int, float]) -> int | None:
-    return min((step for step in steps if step in by_step), key=lambda step: by_step[step], default=None)
+    scored = [step for step in steps if math.isfinite(by_step.get(step, math.nan))]
+    return min(scored, key=lambda step: by_step[step], default=None)
 
 
 @dataclass

@@ -5,7 +5,7 @@
 MODEL is a model's name or file whose transforms are taken. With --keep its entropy model is trained on. Otherwise its
 channels are put in the order of their magnitude, as the groups of `codec.hyper` want them, and scale path and mean path
 start anew, with biases counted on the latents. The run
-writes checkpoints, metrics.jsonl and at the end model.safetensors, with which joint training can begin
+writes checkpoints, metrics.jsonl and, at each validation, model.safetensors, with which joint training can begin
 (`train.init_from`); the same command resumes it.
 """
 
@@ -27,7 +27,9 @@ from jnd_jax.codec import distortion, hyper
 from jnd_jax.codec.lapped import LappedCodec
 from jnd_jax.codec.linear import BLOCK, GRID
 from jnd_jax.data import cache
+from jnd_jax.errors import JndError
 from jnd_jax.training import checkpoint, memory, packaging
+from jnd_jax.training.commandline import fail
 from jnd_jax.training.optimizers import learning_rate, make_optimizer
 from jnd_jax.training.parallel import parallelize
 from jnd_jax.training.state import create_state, example_keys
@@ -179,12 +181,17 @@ def prepare(
     keep: bool,
 ):
     """(model, parameters to begin with, training latents, validation latents) from a model file and photographs."""
+    if not source.is_lapped:
+        raise JndError(f"{source.name} is no lapped codec; give one of that family.")
     known = codec.settings("lapped").keys()
     sizes = {name: value for name, value in source.config.items() if name in known}
     share = {} if masked_share is None else {"masked_share": masked_share}
     model: Any = codec.build(sizes | {"name": "lapped"} | share)
     rng = np.random.default_rng(seed)
-    pictures = [example["image"] for example in choose(train, None, len(train), _LARGEST)] * 2
+    large = lambda images: [x for x in (e["image"] for e in images) if min(x.shape[:2]) >= CROP * BLOCK]
+    pictures = large(choose(train, None, len(train), _LARGEST)) * 2
+    if not pictures:
+        raise JndError(f"No photograph of the training set has {CROP * BLOCK} pixels a side; give larger ones.")
     drawn = [int(q) for q in rng.integers(0, hyper.QUALITY_MAX + 1, len(pictures))]
     new = jax.jit(lambda key: model.init(key, jnp.zeros((1, 64, 64, 3)), jnp.zeros(1), None)["params"])(
         jax.random.key(seed)
@@ -281,7 +288,11 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=250, help="steps between validations and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     memory.keep_memory()
-    train(parser.parse_args())
+    args = parser.parse_args()
+    try:
+        train(args)
+    except (JndError, OSError) as error:
+        fail("entropy", error)
 
 
 if __name__ == "__main__":

@@ -250,9 +250,11 @@ class Run:
         self.logger.progress(self.step, means)
         if max(m["skipped_in_row"] for m in fetched) >= MAX_SKIPPED_IN_ROW:
             self.manager.wait_until_finished()
+            last = self.manager.latest_step()
+            start = "start anew" if last is None else f"resume from the last checkpoint, step {last},"
             raise JndError(
-                f"{MAX_SKIPPED_IN_ROW} steps in a row had no finite gradient (now step {self.step}); resume from the "
-                f"last checkpoint, step {self.manager.latest_step()}, with a lower train.learning_rate."
+                f"{MAX_SKIPPED_IN_ROW} steps in a row had no finite gradient (now step {self.step}); {start} with a lower "
+                "train.learning_rate."
             )
 
     def _validation_due(self) -> bool:
@@ -351,7 +353,7 @@ def train_and_evaluate(
         workdir: where the run's files are.
         model: in place of what the config names.
         loss: in place of what the config names; validation scores by it too.
-        profile: trace steps 10 to 15 into workdir/profile.
+        profile: trace steps 11 to 15 into workdir/profile.
 
     Returns:
         One copy of the last state.
@@ -364,7 +366,7 @@ def train_and_evaluate(
     run.greet()
     left = run.plan[-1].last - run.step
     if profile and left < PROFILED.stop:
-        raise JndError(f"--profile traces steps 10 to 15, but only {left} are left to train; set train.steps higher.")
+        raise JndError(f"--profile traces steps 11 to 15, but only {left} are left to train; set train.steps higher.")
     try:
         with _sigterm() as sigterm:
             stopped = run.train(sigterm, Tracer(workdir / "profile" if profile else None))

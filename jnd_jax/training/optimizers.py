@@ -17,12 +17,14 @@ import optax
 from jnd_jax.errors import JndError
 from jnd_jax.training.soap import scale_by_soap
 
+WITH_WEIGHT_DECAY = ("adamw", "muon")
+
 
 def learning_rate(config: Mapping[str, Any]) -> Callable[[int], np.float32]:
     """step -> learning rate: linear warm-up, constant, linear decay to zero.
 
     Reads `learning_rate`, `warmup` (steps), `steps` (of the whole run) and `decay` (the fraction of the run that
-    decays, default .15) or, where it is not negative, `decay_from_step`.
+    decays) or, where it is not negative, `decay_from_step`.
     """
     steps, warmup = config["steps"], config["warmup"]
     start = config["decay_from_step"] if config["decay_from_step"] >= 0 else round(steps * (1 - config["decay"]))

@@ -85,6 +85,10 @@ def connect(coordinator: str, processes: int = 0, process: int = 0, timeout: int
                     f"Process {process} of {processes} cannot be; give --processes and a --process below it."
                 )
             jax.distributed.initialize(coordinator, processes, process, **waits)
+    except JndError:
+        raise
+    except ValueError as error:
+        raise JndError("No cluster was found to join; give --coordinator HOST:PORT, or leave it out.") from error
     except RuntimeError as error:
         raise JndError(
             f"The {processes or ''} processes did not meet at {coordinator} within {timeout} s; start all of them, or "

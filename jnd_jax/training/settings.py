@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from jnd_jax.codec.hyper import QUALITY_MAX
 from jnd_jax.codec.linear import FOOTPRINT
 from jnd_jax.errors import JndError
+from jnd_jax.training.optimizers import WITH_WEIGHT_DECAY
 
 
 class Stage(NamedTuple):
@@ -30,6 +31,11 @@ def _is_quality_range(values: Any) -> bool:
     return _are_integers(values, 2) and 0 <= values[0] <= values[1] <= QUALITY_MAX
 
 
+def _losses(loss: Any) -> list[str]:
+    """Names of a loss and of its terms."""
+    return [str(loss.get("name")), *(name for term in loss.get("terms", ()) for name in _losses(term))]
+
+
 _LEAST = {"train.accumulate": 1, "train.power": 0.01, "log_every": 1, "data.threads": 1, "eval.images": 1}
 
 
@@ -38,7 +44,11 @@ def check(config: ConfigDict) -> None:
     train, evaluation = config.train, config.eval
     if not _is_quality_range(train.quality):
         raise JndError(f"train.quality is {train.quality!r}; give it two integers of 0 to 1000, such as (300, 700).")
-    if not (_are_integers(evaluation.qualities) and all(0 <= q <= QUALITY_MAX for q in evaluation.qualities)):
+    if not (
+        evaluation.qualities
+        and _are_integers(evaluation.qualities)
+        and all(0 <= q <= QUALITY_MAX for q in evaluation.qualities)
+    ):
         raise JndError(f"eval.qualities is {evaluation.qualities!r}; give it integers of 0 to 1000, such as (300,).")
     if not (isinstance(train.stages, (tuple, list)) and all(_are_integers(stage, 3) for stage in train.stages)):
         raise JndError(
@@ -46,6 +56,17 @@ def check(config: ConfigDict) -> None:
         )
     if not (isinstance(train.betas, (tuple, list)) and len(train.betas) == 2):
         raise JndError(f"train.betas is {train.betas!r}; give it two numbers, such as (0.9, 0.999).")
+    if train.stages and train.steps:
+        raise JndError(
+            f"train.steps is {train.steps} beside train.stages, which name their steps themselves; set train.steps=0, or "
+            "train.stages='()'."
+        )
+    if train.power != 1 and "image_wise" in _losses(config.loss):
+        raise JndError("The loss image_wise may be negative, of which there is no power; set train.power=1.")
+    if train.weight_decay and train.optimizer not in WITH_WEIGHT_DECAY:
+        raise JndError(
+            f"{train.optimizer} has no weight decay; set train.weight_decay=0, or use {' or '.join(WITH_WEIGHT_DECAY)}."
+        )
     if not isinstance(train.freeze, (tuple, list)):
         raise JndError(f"train.freeze is {train.freeze!r}; give it a tuple of patterns, such as ('synthesis',).")
     if train.compiled and train.parallel != "shard_map":

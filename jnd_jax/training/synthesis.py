@@ -189,7 +189,7 @@ def train(args: argparse.Namespace) -> str:
         config=given.config,
         params=given.params | {"synthesis_net": jax.tree.map(np.asarray, net)},
         tables=given.tables,
-        card=given.card,
+        card=given.card | {"synthesis": f"trained on alone, from {given.name}; other figures are of that model"},
         half=True,
         keep=packaging.FULL_PRECISION,
     )

@@ -76,8 +76,8 @@ def make_evaluator(
     """A function of parameters that codes `examples` and returns their mean figures and the first one's pictures.
 
     The figures are "bpp_q..." (estimated) and "psnr_q..." at each quality, and "score", the mean over images and
-    qualities of (R + lambda D) / sqrt(lambda): the objective of training, with decoded images rounded to 8 bits. Lower
-    is better. Where several processes train, each codes its share of the examples; all get the means.
+    qualities of (R + lambda D) / sqrt(lambda), with decoded images rounded to 8 bits: the objective of training without its
+    power. Lower is better. Where several processes train, each codes its share of the examples; all get the means.
 
     Args:
         model: (x, quality, None) -> `Forward`.

@@ -93,6 +93,8 @@ def test_compressai_s_weights_code_files(tmp_path, name):
     assert model.qualities == model.grid == (50.0,) and model.encode(image, 50.0) == data
     with pytest.raises(JndError, match="one rate"):
         jnd_jax.load(tmp_path / "weights.safetensors").encode(image, quality=70)
+    with pytest.raises(JndError, match="quality by region"):
+        jnd_jax.load(tmp_path / "weights.safetensors").encode(image, mask=np.zeros(image.shape[:2], np.uint8))
 
 
 def test_models_of_one_rate_join_to_one_codec(tmp_path, tiny_model, photo):

@@ -6,9 +6,16 @@ import pytest
 from jnd_jax.codec import linear
 
 
+def coding_gain(prefilter: np.ndarray) -> float:
+    """Coding gain in dB over PCM of the lapped transform for an AR(1) source."""
+    analysis, synthesis = linear.lapped_transform(prefilter)
+    variance = np.einsum("ki,ij,kj->k", analysis, linear.ar1_covariance(32), analysis)
+    return float(-10 * np.mean(np.log10(variance * np.sum(synthesis**2, axis=0))))
+
+
 def test_the_lapped_transform_gains_over_the_dct():
-    assert linear.coding_gain(np.eye(16)) == pytest.approx(9.46, abs=0.01)
-    assert linear.coding_gain(linear.lapped_prefilter()) == pytest.approx(9.93, abs=0.01)
+    assert coding_gain(np.eye(16)) == pytest.approx(9.46, abs=0.01)
+    assert coding_gain(linear.lapped_prefilter()) == pytest.approx(9.93, abs=0.01)
 
 
 def test_analysis_and_synthesis_of_the_lapped_transform_are_inverse():

@@ -89,6 +89,8 @@ def test_every_nth_name_validates_and_none_trains_too(tmp_path):
     assert [name[-6:-4] for name in validation.names] == ["09", "19"]
     assert sorted(train.names + validation.names) == sorted(loaded.names)
     assert validation[1][0, 0, 0] == 19
+    for every in (0, 1, 26):
+        assert all(part.names == loaded.names for part in cache.split(loaded, every))
 
 
 def test_pairs_are_made_by_name_not_by_order(tmp_path):
@@ -99,6 +101,13 @@ def test_pairs_are_made_by_name_not_by_order(tmp_path):
     write(tmp_path / "JND1/0.png", 100, (5, 5))  # another size: no pair
     reference, jnd = cache.pair_by_name(*(cache.load_images(tmp_path / d, tmp_path / "cache") for d in ("Ref", "JND1")))
     assert [(int(reference[i][0, 0, 0]), int(jnd[i][0, 0, 0])) for i in range(len(reference))] == [(1, 101), (3, 103)]
+
+
+def test_a_name_that_pairs_with_two_is_refused(tmp_path):
+    for name in ("Ref/a.png", "JND1/a.png", "JND1/a.bmp"):
+        write(tmp_path / name, 1)
+    with pytest.raises(JndError, match="suffix alone"):
+        cache.pair_by_name(*(cache.load_images(tmp_path / d, tmp_path / "cache") for d in ("Ref", "JND1")))
 
 
 def test_images_of_one_name_in_two_sets_keep_their_own_partners(tmp_path):

@@ -108,6 +108,25 @@ def test_a_changed_model_is_measured_anew(comparison, photos, tmp_path):
     assert results.get("point", "stub", "f" * 16, digest, 20.0) is None
 
 
+def test_what_the_last_run_compared_is_the_latest(tmp_path):
+    results = Results(tmp_path / "r.jsonl")
+    for version in "ab":
+        results.append(
+            {"kind": "point", "codec": "own", "version": version, "digest": "d", "quality": 1, "metrics": {}}
+        )
+    assert [point["version"] for point in results.latest("point", "own")] == ["b"]
+    results.append({"kind": "run", "codecs": [["own", "a"]]})
+    assert [point["version"] for point in results.latest("point", "own")] == ["a"]
+
+
+def test_tables_say_how_many_images_were_measured_at_once(photos, tmp_path, stub, monkeypatch):
+    monkeypatch.setattr(jnd_jax, "load", lambda name: stub, raising=False)
+    command = ["stub", "--data", photos, "--against", "", "-o", tmp_path, "--metrics", "psnr", "--viewer-images", 0]
+    for workers, qualities in ((2, "0,20"), (1, "0,20,40")):
+        assert call(run.add_arguments, run.run, *command, "--qualities", qualities, "--workers", workers) == 0
+    assert "1 or 2 images at once" in (tmp_path / "tables.md").read_text()
+
+
 def test_added_metrics_are_merged_into_known_points(photos, tmp_path, stub):
     images, codec = find_images(photos, 1), codecs.of_model(stub, (50.0,))
     results = Results(tmp_path / "r.jsonl")

@@ -81,6 +81,10 @@ def test_uploads_renditions_and_searches_cost_encodes():
     assert money.bill_today == pytest.approx(50 + 3.4e6 * 3 * 1e-4 * 0.02)
 
 
+def test_a_change_that_costs_nothing_at_first_and_loses_never_pays_back():
+    assert savings._payback([0.0, -1.0, -2.0]) is None and savings._payback([0.0, 1.0]) == 0.0
+
+
 def test_no_client_no_saving():
     money = savings.calculate(replace(PLAIN, share_clients_new=0), MEASURED)
     assert money.traffic_per_month == 0 and money.payback_months is None

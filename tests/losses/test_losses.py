@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from configs import jnd_arms, mbt2018_mean_jnd
 from jnd_jax.errors import JndError
-from jnd_jax.losses import make_loss
+from jnd_jax.losses import make_loss, settings
 from jnd_jax.losses.feature_wise import feature_wise, feature_wise_jnd
 from jnd_jax.losses.image_wise import budget_of_quality, image_wise, image_wise_hinge
 from jnd_jax.losses.pixel_wise import pixel_wise, pixel_wise_threshold
@@ -151,6 +151,10 @@ def test_bad_configs_and_batches_are_refused(batch):
         make_loss({"name": "combine"})
     with pytest.raises(JndError, match="profile"):
         make_loss({"name": "pixel_wise_threshold", "profile": "nobody"})
+    with pytest.raises(JndError, match="no option distance"):
+        make_loss(settings("pixel_wise_threshold") | {"distance": "masked-dct"})
+    with pytest.raises(JndError, match="No loss"):
+        settings("rate-distortion")
 
 
 @pytest.mark.parametrize("arm", jnd_arms.ARMS)

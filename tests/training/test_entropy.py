@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -11,6 +12,16 @@ import jnd_jax
 from jnd_jax import modelfile
 from jnd_jax.training import entropy, packaging
 from tests.models import write_tiny_model
+
+
+def test_what_cannot_be_trained_is_said_in_one_sentence(tmp_path, golden_model):
+    Image.fromarray(data.astronaut()[:128, :300]).save(tmp_path / "small.png")
+    for model, says in ((tmp_path / "none.safetensors", "no model"), (golden_model, "256 pixels a side")):
+        words = [model, "--workdir", tmp_path / "run", "--data", tmp_path]
+        done = subprocess.run(
+            [sys.executable, "-m", "jnd_jax.training.entropy", *words], capture_output=True, text=True
+        )
+        assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
 
 
 def test_it_keeps_the_transforms_and_lowers_the_rate(tmp_path, monkeypatch, capsys):

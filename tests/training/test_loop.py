@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
-from jnd_jax import codec, modelfile
+from jnd_jax import codec, losses, modelfile
 from jnd_jax.errors import JndError
 from jnd_jax.training import checkpoint, loop, packaging, parallel
 from tests.models import CONFIG
@@ -79,9 +80,11 @@ def test_training_lowers_the_loss_and_reports_it(folder, tmp_path):
     assert (tmp_path / "model.safetensors").exists() and json.loads((tmp_path / "config.json").read_text())
 
 
-def test_a_finished_run_started_again_trains_no_further(folder, tmp_path):
+def test_a_finished_run_started_again_trains_no_further(folder, tmp_path, monkeypatch):
     config = tiny_config(folder, steps=5)
-    assert same(run(config, tmp_path), run(config, tmp_path))
+    first = run(config, tmp_path)
+    monkeypatch.setattr(parallel.Parallel, "compile", lambda *_: pytest.fail("a step was compiled"))
+    assert same(first, run(config, tmp_path))
 
 
 def test_frozen_parameters_keep_their_bits_and_others_move(folder, tmp_path):
@@ -200,15 +203,17 @@ def test_crops_and_batches_that_cannot_be_say_what_can(folder, tmp_path):
 
 
 def test_paired_images_reach_the_loss(folder, tmp_path):
-    write_photos(tmp_path / "JND1")
-    config = tiny_config(folder, steps=5)
-    config.data.jnd_path = str(tmp_path / "JND1")
-    config.loss.name = "image_wise"
-    run(config, tmp_path / "run")
-    # The pairs hold the same images here, so that the loss is that of rate and distortion.
-    run(tiny_config(folder, steps=5), tmp_path / "plain")
-    paired, plain = (events(tmp_path / name, "train")[0]["loss"] for name in ("run", "plain"))
-    assert paired == pytest.approx(plain, rel=1e-4)
+    values = {}
+    for level in (0, 40):
+        pairs = write_photos(tmp_path / f"JND{level}")
+        for path in pairs.iterdir():
+            Image.fromarray(np.asarray(Image.open(path)) // 2 + 60 + level).save(path)
+        config = tiny_config(folder, steps=5, lmbda=1.0)
+        config.data.jnd_path = str(pairs)
+        config.loss.name = "pixel_wise"
+        run(config, tmp_path / f"run{level}")
+        values[level] = events(tmp_path / f"run{level}", "train")[0]["loss"]
+    assert abs(values[40] / values[0] - 1) > 0.02
 
 
 def test_a_fixed_lambda_evaluates_at_one_rate(folder, tmp_path):
@@ -226,6 +231,15 @@ def test_the_best_checkpoint_stays_beside_the_last_ones(folder, tmp_path, monkey
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [10, 20, 25]
     best, last = (checkpoint.load_params(tmp_path, best=flag) for flag in (True, False))
     assert not same(best, last)
+
+
+def test_a_score_that_is_no_number_is_not_the_best(folder, tmp_path, monkeypatch):
+    scores = {5: float("nan"), 10: 1.0, 15: 4.0, 20: 5.0}
+    config = tiny_config(folder, optimizer="adam", steps=20)
+    config.eval.every, seen = 5, iter(scores.values())
+    monkeypatch.setattr(loop, "make_evaluator", lambda *_: lambda params: ({"score": next(seen)}, {}))
+    run(config, tmp_path)
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [10, 15, 20]
 
 
 def test_validation_shows_pictures(folder, tmp_path):
@@ -334,6 +348,9 @@ def test_a_run_to_start_from_that_is_none_is_named_and_not_made(folder, tmp_path
         ("train", "power", 0.0, "at least 0.01"),
         ("train", "freeze", "synthesis", "tuple"),
         ("eval", "qualities", 300, r"\(300,\)"),
+        ("eval", "qualities", (), r"\(300,\)"),
+        ("train", "stages", ((5, 64, 2),), "train.steps=0"),
+        ("train", "weight_decay", 0.1, "adamw or muon"),
         ("model", "name", "nobody", "mbt2018-mean"),
         ("model", "name", "tests.training.tiny:Nobody", "cannot be imported"),
         ("model", "name", "json:loads", "flax.linen.Module"),
@@ -346,6 +363,13 @@ def test_a_config_that_cannot_be_is_refused_in_one_sentence(folder, tmp_path, pa
     with pytest.raises(JndError, match=says) as caught:
         loop.train_and_evaluate(config, tmp_path / "run")
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_a_power_of_a_loss_that_may_be_negative_is_refused(folder, tmp_path):
+    config = tiny_config(folder, power=0.5)
+    config.loss = ConfigDict(losses.settings("combine", terms=(losses.settings("image_wise"),)))
+    with pytest.raises(JndError, match="train.power=1"):
+        loop.train_and_evaluate(config, tmp_path / "run")
 
 
 def test_a_model_named_by_its_import_path_trains_and_is_named_in_its_file(folder, tmp_path):
@@ -367,12 +391,12 @@ def test_a_model_that_no_import_reaches_is_refused_before_it_is_trained(folder, 
 
 
 def test_options_of_the_step_leave_the_loss_nearly_as_it_is(folder, tmp_path):
-    losses = []
+    values = []
     for option in ("", "bfloat16", "remat"):
         config = tiny_config(folder, steps=2, lmbda=0.01)
         config.model = ConfigDict(CONFIG)
         if option:
             config.train[option] = True
         loop.train_and_evaluate(config, tmp_path / f"run{option}")
-        losses.append(events(tmp_path / f"run{option}", "train")[0]["loss"])
-    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-2)
+        values.append(events(tmp_path / f"run{option}", "train")[0]["loss"])
+    assert values[1:] == pytest.approx([values[0]] * 2, rel=1e-2) and values[1] != values[0]

@@ -113,3 +113,5 @@ def test_a_killed_process_ends_the_other_within_a_minute(tmp_path, killed):
 def test_a_process_beyond_their_number_is_refused():
     with pytest.raises(JndError, match="--process"):
         connect("127.0.0.1:1", 2, 2)
+    with pytest.raises(JndError, match="No cluster was found"):
+        connect("auto")

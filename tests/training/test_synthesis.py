@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import jnd_jax
+from configs import jnd_perceptual
 from jnd_jax import codec, images, losses, modelfile, zoo
 from jnd_jax.errors import JndError
 from jnd_jax.training import synthesis
@@ -20,6 +21,10 @@ def test_mixed_latents_are_louder_or_come_from_elsewhere():
     alone = np.isclose(ratio, ratio[..., :1], rtol=1e-3).all(-1)
     assert 0.2 < alone.mean() < 0.8
     assert (ratio[alone] > 0.69).all() and (ratio[alone] < 1.51).all()
+
+
+def test_its_loss_is_that_of_the_default_model():
+    assert synthesis._DISTANCE == jnd_perceptual.get_config().loss.distance.to_dict()
 
 
 def test_a_kind_without_crops_is_said_in_one_sentence():

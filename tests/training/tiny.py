@@ -50,7 +50,9 @@ def tiny_config(folder: Path, **train) -> ConfigDict:
     config = base.get_config()
     config.model.name = "tiny"
     config.data.update(path=str(folder / "photos"), cache=str(folder / "cache"), crop=64, batch=8)
-    config.train.update(dict(steps=20, warmup=2, optimizer="sgd", learning_rate=1e-3) | train)
+    config.train.update(
+        dict(steps=0 if "stages" in train else 20, warmup=2, optimizer="sgd", learning_rate=1e-3) | train
+    )
     config.eval.update(every=0, images=1, max_size=64, qualities=(500,))
     config.checkpoint.every_minutes = 1e9
     config.log_every = 5
