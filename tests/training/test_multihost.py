@@ -113,5 +113,9 @@ def test_a_killed_process_ends_the_other_within_a_minute(tmp_path, killed):
 def test_a_process_beyond_their_number_is_refused():
     with pytest.raises(JndError, match="--process"):
         connect("127.0.0.1:1", 2, 2)
-    with pytest.raises(JndError, match="No cluster was found"):
-        connect("auto")
+
+
+def test_a_cluster_that_is_not_there_is_said_in_one_sentence():
+    code = "from jnd_jax.training.parallel import connect; connect('auto')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith("jnd_jax.errors.JndError: No cluster was found")
