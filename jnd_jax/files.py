@@ -80,9 +80,11 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 def _is_dicom(path: Path) -> bool:
     """Whether a file has DICOM's mark: most files of clinical media have no suffix."""
+    from jnd_jax.formats import dicom
+
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return dicom.matches(file.read(132))
     except OSError:
         return False
 
@@ -306,14 +308,14 @@ def _open(stream: TextIO | None, name: str) -> BinaryIO:
 
 
 def _place(temporary: Path, path: Path) -> None:
-    """Gives a file its name; JndError if there is a file of that name, by another program perhaps."""
+    """Gives a file its name; FileExistsError if there is a file of that name, by another program perhaps."""
     try:
         os.link(temporary, path)
-    except FileExistsError as error:
-        raise JndError(f"{path} came there meanwhile, and is kept: give --overwrite to replace it.") from error
+    except FileExistsError:
+        raise
     except OSError:  # A file system without hard links.
         if path.exists():
-            raise JndError(f"{path} came there meanwhile, and is kept: give --overwrite to replace it.") from None
+            raise FileExistsError from None
         os.replace(temporary, path)
 
 
@@ -346,6 +348,8 @@ def write_bytes(path: str | Path, data: bytes, replace: bool = True) -> None:
             os.replace(temporary, path)
         else:
             _place(temporary, path)
+    except FileExistsError as error:
+        raise JndError(f"{path} came there meanwhile, and is kept: give --overwrite to replace it.") from error
     except OSError as error:
         if error.filename == str(temporary):
             error.filename = str(path)

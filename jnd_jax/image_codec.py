@@ -158,10 +158,10 @@ class ImageCodec:
         alpha = _check_extras(image, extras or {})
         seen = image if alpha is None else images.smooth_hidden(image, alpha)
         # A file without loss holds the hidden pixels too, and needs their depth.
-        lossless = policy is not None and policy.max_error == residual.LOSSLESS
-        depth = bit_depth(image if lossless else seen)
-        if policy is not None and policy.max_error is not None:
-            residual.check_bound(policy.max_error, depth)
+        bound = None if policy is None else policy.max_error
+        depth = bit_depth(image if bound == residual.LOSSLESS else seen)
+        if bound is not None:
+            residual.check_bound(bound, depth)
         encode = lambda picture, q: self._encode(picture, q, depth, mask, region_quality, extras or {}, coder)
         compare = partial(measure, visible=None if alpha is None else alpha > 0)
         if policy is not None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import ImageCms
 
 import jnd_jax
-from jnd_jax import bitstream, images, preview
+from jnd_jax import bitstream, files, images, preview
 from jnd_jax.cli import main
 from jnd_jax.errors import JndError
 
@@ -104,6 +104,20 @@ def test_a_lut_and_the_padding_follow_signed_levels():
     assert value(picture.dicom, "00283000")["00283002"]["Value"] == [3, 10, 16]
     assert value(picture.dicom, "00280120") == 0 and value(picture.dicom, "00280103") == 0
     assert "00281052" not in json.loads(picture.dicom)
+
+
+def test_empty_attributes_are_as_good_as_none():
+    data = file(LEVELS.astype(np.int16) - 1000, PixelPaddingValue=None, RescaleIntercept=None, HighBit=None)
+    picture = images.parse_image(data)
+    assert value(picture.dicom, "00281052") == -1000 and "00280120" not in json.loads(picture.dicom)
+
+
+def test_a_folder_s_images_are_found_whatever_their_names(tmp_path):
+    (tmp_path / "IM0001").write_bytes(file(LEVELS))
+    (tmp_path / "1.2.840.55").write_bytes(file(LEVELS))
+    (tmp_path / "README").write_text("no image")
+    assert [path.name for path in files.find(tmp_path, images.READ_SUFFIXES)] == ["1.2.840.55", "IM0001"]
+    assert not files.find(tmp_path, (".jnd",))
 
 
 def test_colours_are_described_as_they_are_stored():

@@ -90,10 +90,8 @@ def _kept(dataset: Any, patient: bool) -> Any:
         if name in _LEFT_OUT or (element.VR in ("OB", "OW", "OF", "OD", "UN") and name != "LUTData"):
             continue
         if patient or name in KEPT:
-            items = element.value
-            kept.add(element)
-            if element.VR == "SQ":
-                kept[element.tag] = pydicom.DataElement(element.tag, "SQ", [_kept(item, patient) for item in items])
+            value = [_kept(item, patient) for item in element.value] if element.VR == "SQ" else element.value
+            kept.add_new(element.tag, element.VR, value)
     return kept
 
 
@@ -109,10 +107,10 @@ def _shifted(kept: Any, lowest: int) -> None:
         kept.RescaleIntercept, kept.RescaleSlope = intercept + slope * lowest, slope
     for name in _SAMPLES:
         if name in kept:
-            value = kept[name].value - lowest
+            value = kept[name].value
             del kept[name]
-            if 0 <= value < 1 << 16:
-                kept.add_new(name, "US", value)
+            if value is not None and 0 <= value - lowest < 1 << 16:
+                kept.add_new(name, "US", value - lowest)
     if "PixelRepresentation" in kept:
         kept.PixelRepresentation = 0
 
@@ -152,7 +150,7 @@ def _check(dataset: Any) -> None:
             raise JndError(f"The DICOM file does not say its {name}: export it again.")
     if dataset.BitsAllocated not in (8, 16):
         raise JndError("The DICOM file has samples of other than 8 or 16 bits, which are not read: convert it first.")
-    if dataset.get("HighBit", dataset.BitsStored - 1) != dataset.BitsStored - 1:
+    if dataset.get("HighBit") not in (None, dataset.BitsStored - 1):
         raise JndError(
             "The DICOM file has samples in the upper bits of their words, which are not read: convert it first."
         )

@@ -188,8 +188,8 @@ def prepare(
     share = {} if masked_share is None else {"masked_share": masked_share}
     model: Any = codec.build(sizes | {"name": "lapped"} | share)
     rng = np.random.default_rng(seed)
-    large = lambda images: [x for x in (e["image"] for e in images) if min(x.shape[:2]) >= CROP * BLOCK]
-    pictures = large(choose(train, None, len(train), _LARGEST)) * 2
+    pictures = [example["image"] for example in choose(train, None, len(train), _LARGEST)]
+    pictures = [picture for picture in pictures if min(picture.shape[:2]) >= CROP * BLOCK] * 2
     if not pictures:
         raise JndError(f"No photograph of the training set has {CROP * BLOCK} pixels a side; give larger ones.")
     drawn = [int(q) for q in rng.integers(0, hyper.QUALITY_MAX + 1, len(pictures))]

@@ -76,17 +76,14 @@ def connect(coordinator: str, processes: int = 0, process: int = 0, timeout: int
         JndError: no such process, or not all came.
     """
     waits: dict[str, Any] = {"initialization_timeout": timeout, "heartbeat_timeout_seconds": HEARTBEAT}
+    by_name = coordinator not in ("", "auto")
+    if by_name and not 0 <= process < processes:
+        raise JndError(f"Process {process} of {processes} cannot be; give --processes and a --process below it.")
     try:
-        if coordinator == "auto":
-            jax.distributed.initialize(**waits)
-        elif coordinator:
-            if processes < 1 or not 0 <= process < processes:
-                raise JndError(
-                    f"Process {process} of {processes} cannot be; give --processes and a --process below it."
-                )
+        if by_name:
             jax.distributed.initialize(coordinator, processes, process, **waits)
-    except JndError:
-        raise
+        elif coordinator:
+            jax.distributed.initialize(**waits)
     except ValueError as error:
         raise JndError("No cluster was found to join; give --coordinator HOST:PORT, or leave it out.") from error
     except RuntimeError as error:
