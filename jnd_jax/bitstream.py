@@ -1,4 +1,4 @@
-"""The .jnd container: fixed header, chunk table, chunks. Standard library only; docs/format.md is normative.
+"""The .jnd container: header, chunk table, chunks. Standard library only; docs/format.md is normative.
 
 Each field is named once, in `HEADER_FIELDS` or `CHUNK_FIELDS`: writing, reading and probing derive from them.
 """
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from jnd_jax.errors import JndError
 
 MAGIC = b"JND\x1a"
-VERSION = 2
+VERSION = 3
 CODERS = ("constriction", "tfc")
 TAGS = {
     "z": 1,
@@ -34,7 +34,7 @@ MAX_SIDE = 65535
 MAX_PIXELS = 1 << 28
 MAX_QUALITY = 1000
 BIT_DEPTHS = range(8, 17)
-GREY = 1
+GREY, TFC = 1, 2  # bits of the flags
 
 
 class Field(NamedTuple):
@@ -47,28 +47,25 @@ class Field(NamedTuple):
 
 HEADER_FIELDS = (
     Field("magic", "4s", "the bytes 4A 4E 44 1A"),
-    Field("version", "B", "version of this format: 2"),
-    Field("coder", "B", "range coder of z and y: 0 constriction, 1 tfc (TensorFlow Compression)"),
-    Field("passes", "B", "passes in which y is coded: two for each group of the model's channels"),
+    Field("version", "B", "version of this format: 3"),
     Field("chunks", "B", "number of entries in the chunk table: 2 to 11"),
-    Field("model", "8s", "hash of the model that wrote the file"),
-    Field("width", "I", "width in pixels: 1 to 65535"),
-    Field("height", "I", "height in pixels: 1 to 65535; width * height is at most 2^28"),
-    Field("quality", "H", "quality in tenths: 0 to 1000"),
     Field("bit_depth", "B", "bits of a sample of the decoded image: 8 to 16"),
-    Field("flags", "B", "1 for a grey image, 0 for one of colours"),
-    Field("header_crc", "I", "CRC-32 of the 28 bytes before it"),
+    Field("flags", "B", "1 for a grey image, plus 2 if the range coder of z and y is tfc"),
+    Field("model", "8s", "hash of the model that wrote the file"),
+    Field("width", "H", "width in pixels: 1 to 65535"),
+    Field("height", "H", "height in pixels: 1 to 65535; width * height is at most 2^28"),
+    Field("quality", "H", "quality in tenths: 0 to 1000"),
 )
 CHUNK_FIELDS = (
     Field("tag", "B", "what the chunk holds"),
     Field("size", "I", "size of the chunk in bytes"),
-    Field("crc", "I", "CRC-32 of the chunk"),
 )
 _HEADER = struct.Struct("<" + "".join(field.code for field in HEADER_FIELDS))
 _CHUNK = struct.Struct("<" + "".join(field.code for field in CHUNK_FIELDS))
 _CRC = struct.Struct("<I")
 HEADER_SIZE = _HEADER.size
 _NAMES = {tag: name for name, tag in TAGS.items()}
+_DAMAGED_HEAD = "The file's head is damaged: copy or download it again"
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,6 @@ class Header:
         width, height: pixels, each 1..65535, their product at most 2^28.
         quality: tenths, 0..1000.
         coder: one of `CODERS`.
-        passes: passes in which y is coded, 1..255: two for each group of the model's channels.
         bit_depth: bits of a decoded sample, 8..16.
         grey: whether the image has one channel.
     """
@@ -90,25 +86,46 @@ class Header:
     height: int
     quality: int
     coder: str = "constriction"
-    passes: int = 2
     bit_depth: int = 8
     grey: bool = False
 
 
 class _Entry(NamedTuple):
-    name: str
-    size: int
-    crc: int
-    offset: int
+    """A chunk's bytes are those from `start` to `end`; the CRC-32 behind them covers all from `covered` on."""
+
+    tag: int
+    covered: int
+    start: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        return _NAMES[self.tag]
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
+    @property
+    def behind(self) -> int:
+        """Where the CRC-32 of the chunk ends."""
+        return self.end + _CRC.size
 
     def content(self, data: bytes) -> bytes:
         """The chunk of the file `data`, or what there is of it."""
-        return data[self.offset : self.offset + self.size]
+        return data[self.start : self.end]
+
+    def crc(self, data: bytes) -> bytes:
+        """The CRC-32 that stands behind the chunk, or what there is of it."""
+        return data[self.end : self.behind]
 
     def intact(self, data: bytes) -> bool:
         """Whether the chunk of the file `data` is the one that was written."""
-        content = self.content(data)
-        return len(content) == self.size and zlib.crc32(content) == self.crc
+        return self.crc(data) == _crc(data[self.covered : self.end])
+
+
+def _crc(data: bytes) -> bytes:
+    return _CRC.pack(zlib.crc32(data))
 
 
 def fits(width: int, height: int) -> bool:
@@ -132,8 +149,6 @@ def _check(header: Header) -> None:
         raise JndError(f"Give a quality of 0 to {MAX_QUALITY} tenths, not {header.quality}")
     if header.coder not in CODERS:
         raise JndError(f"Use one of the coders {', '.join(CODERS)}, not {header.coder!r}")
-    if not 1 <= header.passes <= 255:
-        raise JndError(f"Code y in 1 to 255 passes, not {header.passes}.")
     if header.bit_depth not in BIT_DEPTHS:
         raise JndError(f"Code 8 to 16 bits a sample, not {header.bit_depth}")
 
@@ -161,22 +176,18 @@ def pack(header: Header, chunks: Mapping[str, bytes]) -> bytes:
     values = {
         "magic": MAGIC,
         "version": VERSION,
-        "coder": CODERS.index(header.coder),
-        "passes": header.passes,
         "chunks": len(names),
+        "bit_depth": header.bit_depth,
+        "flags": GREY * header.grey | TFC * CODERS.index(header.coder),
         "model": bytes.fromhex(header.model),
         "width": header.width,
         "height": header.height,
         "quality": header.quality,
-        "bit_depth": header.bit_depth,
-        "flags": GREY * header.grey,
-        "header_crc": 0,
     }
-    head = _HEADER.pack(*(values[field.name] for field in HEADER_FIELDS))[: -_CRC.size]
-    table = b"".join(_CHUNK.pack(TAGS[name], len(chunks[name]), zlib.crc32(chunks[name])) for name in names)
-    return b"".join(
-        [head, _CRC.pack(zlib.crc32(head)), table, _CRC.pack(zlib.crc32(table)), *(chunks[name] for name in names)]
-    )
+    head = _HEADER.pack(*(values[field.name] for field in HEADER_FIELDS))
+    table = b"".join(_CHUNK.pack(TAGS[name], len(chunks[name])) for name in names)
+    parts = [head + table + chunks["z"], *(chunks[name] for name in names if name != "z")]
+    return b"".join(piece for part in parts for piece in (part, _crc(part)))
 
 
 def as_bytes(data: Any) -> bytes:
@@ -187,70 +198,79 @@ def as_bytes(data: Any) -> bytes:
         raise JndError(f"A .jnd file must be bytes, not {type(data).__name__}: read it in binary.") from error
 
 
+def _newer(version: int) -> JndError:
+    return JndError(
+        f"The file is of a newer format (version {version}) than this program reads: update jnd_jax, or get a fresh "
+        "copy if the file is damaged"
+    )
+
+
+def _check_head_reaches(data: bytes, end: int) -> None:
+    if len(data) < end:
+        raise JndError(f"The file ends after {len(data)} bytes, inside its head: copy or download it again")
+
+
 def _read_header(data: bytes) -> dict[str, Any]:
+    """The fields of the header, unchecked but for magic bytes and version."""
     if data[: len(MAGIC)] != MAGIC:
         raise JndError("This is not a .jnd file: give one that jnd-jax has written")
-    if len(data) < HEADER_SIZE:
-        raise JndError(f"The file ends after {len(data)} bytes, inside its header: copy or download it again")
+    _check_head_reaches(data, HEADER_SIZE)
     values = dict(zip((field.name for field in HEADER_FIELDS), _HEADER.unpack_from(data)))
-    if zlib.crc32(data[: HEADER_SIZE - _CRC.size]) != values["header_crc"]:
-        raise JndError("The file's header is damaged: copy or download it again")
     if values["version"] < VERSION:
         raise JndError(
             f"The file is of the older format {values['version']}, which is no longer read; encode its image anew."
         )
-    if (
-        values["version"] != VERSION
-        or values["flags"] & ~GREY
-        or values["coder"] >= len(CODERS)
-        or not values["passes"]
-        or values["bit_depth"] not in BIT_DEPTHS
-    ):
-        raise JndError(
-            f"The file is of a newer format (version {values['version']}) than this program reads; update jnd_jax."
-        )
-    return {**values, "coder": CODERS[values["coder"]], "model": values["model"].hex()}
+    if values["version"] > VERSION:
+        raise _newer(values["version"])
+    return values
 
 
 def _read_table(data: bytes, count: int) -> list[_Entry]:
-    end = HEADER_SIZE + count * _CHUNK.size
-    if len(data) < end + _CRC.size:
-        raise JndError(f"The file ends after {len(data)} bytes, inside its chunk table: copy or download it again")
-    if zlib.crc32(data[HEADER_SIZE:end]) != _CRC.unpack_from(data, end)[0]:
-        raise JndError("The file's chunk table is damaged: copy or download it again")
-    entries, offset, last = [], end + _CRC.size, 0
-    for tag, size, crc in _CHUNK.iter_unpack(data[HEADER_SIZE:end]):
+    """The `count` entries of the chunk table, unchecked but for the CRC-32 of the head."""
+    if not len(REQUIRED) <= count <= len(TAGS):
+        raise JndError(_DAMAGED_HEAD)
+    start = HEADER_SIZE + count * _CHUNK.size
+    _check_head_reaches(data, start)
+    entries = []
+    for tag, size in _CHUNK.iter_unpack(data[HEADER_SIZE:start]):
+        entries.append(_Entry(tag, start if entries else 0, start, start + size))
+        start = entries[-1].behind
+    _check_head_reaches(data, entries[0].behind)
+    if not entries[0].intact(data):
+        raise JndError(_DAMAGED_HEAD)
+    return entries
+
+
+def _check_tags(entries: Sequence[_Entry]) -> None:
+    tags = [entry.tag for entry in entries]
+    for tag in tags:
         if tag not in _NAMES:
             raise JndError(f"The file holds a chunk of the unknown kind {tag}: update jnd_jax")
-        if tag <= last:
-            raise JndError("The file's chunk table is out of order: have the file written again")
-        entries.append(_Entry(_NAMES[tag], size, crc, offset))
-        offset, last = offset + size, tag
+    if tags != sorted(set(tags)):
+        raise JndError("The file's chunk table is out of order: have the file written again")
     missing = set(REQUIRED) - {entry.name for entry in entries}
     if missing:
         raise JndError(f"The file lacks its chunk {' and '.join(sorted(missing))}: have the file written again")
-    return entries
 
 
 def _read(data: bytes) -> tuple[dict[str, Any], Header, list[_Entry]]:
     values = _read_header(data)
+    entries = _read_table(data, values["chunks"])
+    flags = values["flags"]
+    if flags & ~(GREY | TFC) or values["bit_depth"] not in BIT_DEPTHS:
+        raise _newer(values["version"])
     header = Header(
-        values["model"],
+        values["model"].hex(),
         values["width"],
         values["height"],
         values["quality"],
-        values["coder"],
-        values["passes"],
+        CODERS[bool(flags & TFC)],
         values["bit_depth"],
-        bool(values["flags"] & GREY),
+        bool(flags & GREY),
     )
     _check(header)
-    return values, header, _read_table(data, values["chunks"])
-
-
-def _end(entries: Sequence[_Entry]) -> int:
-    """The size that the chunk table gives the file."""
-    return entries[-1].offset + entries[-1].size
+    _check_tags(entries)
+    return values, header, entries
 
 
 def _check_nothing_follows(data: bytes, end: int) -> None:
@@ -266,7 +286,7 @@ def unpack(data: bytes) -> tuple[Header, dict[str, bytes]]:
     """
     data = as_bytes(data)
     _, header, entries = _read(data)
-    end = _end(entries)
+    end = entries[-1].behind
     if len(data) < end:
         raise JndError(f"The file ends after {len(data)} of {end} bytes: copy or download it again")
     _check_nothing_follows(data, end)
@@ -280,7 +300,7 @@ def salvage(data: bytes) -> tuple[Header, dict[str, bytes], set[str]]:
     """Header, whole chunks by name, and the names of all chunks of a file that may be truncated or damaged.
 
     Raises:
-        JndError: as `unpack`, for header and chunk table.
+        JndError: as `unpack`, for the head of the file.
     """
     _, header, entries = _read(data)
     whole = {entry.name: entry.content(data) for entry in entries if entry.intact(data)}
@@ -291,50 +311,44 @@ def arrived(data: bytes) -> tuple[Header, dict[str, bytes], float]:
     """Header, chunks and the share of y that is there, of a file that may end too soon: y as far as it goes.
 
     Raises:
-        JndError: as `unpack` for all that is there; z or what y depends on is missing, or the coder is not constriction.
+        JndError: as `unpack` for all that is there; the head or what y depends on is not whole, or the coder is not constriction.
     """
     data = as_bytes(data)
     _, header, entries = _read(data)
-    _check_nothing_follows(data, _end(entries))
-    sizes = {entry.name: entry.size for entry in entries}
-    chunks = {entry.name: entry.content(data) for entry in entries if entry.offset < len(data)}
-    cut = {name for name in sizes if len(chunks.get(name, b"")) < sizes[name]}
+    _check_nothing_follows(data, entries[-1].behind)
+    cut = {entry.name for entry in entries if entry.behind > len(data)}
     for entry in entries:
         if entry.name not in cut and not entry.intact(data):
             raise JndError(f"The file's chunk {entry.name} is damaged: copy or download it again.")
-    if cut & {"z", "regions"} or header.coder != CODERS[0]:
+    if "regions" in cut or header.coder != CODERS[0]:
         raise JndError(
             "The file ends before what a part of its image could be decoded from: copy or download it again."
         )
-    share = len(chunks.get("y", b"")) / max(sizes["y"], 1)
-    return header, {"y": b""} | {name: chunk for name, chunk in chunks.items() if name == "y" or name not in cut}, share
+    chunks = {entry.name: entry.content(data) for entry in entries if entry.name == "y" or entry.name not in cut}
+    share = len(chunks["y"]) / max(entries[1].size, 1)  # the second is y
+    return header, chunks, share
 
 
 def probe(data: bytes) -> dict[str, Any]:
-    """Every field of a .jnd file by name, "table" a list of its chunks, for display.
+    """Every field of a .jnd file by name, its coder, and "table", a list of its chunks, for display.
 
     Chunks may be damaged or missing, which "intact" says of each; "bytes" is the size of the data and
     "file_size" what the chunk table asks for.
 
     Raises:
-        JndError: as `unpack`, for header and chunk table.
+        JndError: as `unpack`, for the head of the file.
     """
-    values, _, entries = _read(data)
+    values, header, entries = _read(data)
     table = [
-        {
-            "name": entry.name,
-            "tag": TAGS[entry.name],
-            "size": entry.size,
-            "crc": f"{entry.crc:08x}",
-            "intact": entry.intact(data),
-        }
-        for entry in entries
+        {"name": entry.name, "tag": entry.tag, "size": entry.size, "intact": entry.intact(data)} for entry in entries
     ]
-    end = _end(entries)
+    end = entries[-1].behind
     return {
         **values,
         "magic": values["magic"].decode("latin-1"),
-        "header_crc": f"{values['header_crc']:08x}",
+        "model": header.model,
+        "coder": header.coder,
+        "head_crc": f"{_CRC.unpack(entries[0].crc(data))[0]:08x}",
         "table": table,
         "bytes": len(data),
         "file_size": end,

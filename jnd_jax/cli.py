@@ -284,7 +284,7 @@ def _info(args: argparse.Namespace) -> int:
         print(f"{name:{width}}  {json.dumps(value) if value is None or isinstance(value, dict) else value}")
     for chunk in table:
         print(
-            f"chunk {chunk['tag']} {chunk['name']:8} {chunk['size']:10} bytes  crc {chunk['crc']}  "
+            f"chunk {chunk['tag']} {chunk['name']:8} {chunk['size']:10} bytes  "
             f"{'intact' if chunk['intact'] else 'DAMAGED'}"
         )
     return status

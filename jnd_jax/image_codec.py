@@ -225,7 +225,7 @@ class ImageCodec:
         z, coded = self._latents.encode_strips(strips, *blocks, levels, coder, self._energy(colour, depth))
         chunks |= {"z": self._latents.encode_z(z, level, coder), "y": coded}
         height, width = image.shape[:2]
-        header = bitstream.Header(self.hash, width, height, level, coder, self._latents.passes, depth, grey)
+        header = bitstream.Header(self.hash, width, height, level, coder, depth, grey)
         return bitstream.pack(header, chunks)
 
     def _energy(self, image: np.ndarray, depth: int) -> coding.Energy | None:

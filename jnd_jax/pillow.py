@@ -37,15 +37,18 @@ def _accept(prefix: bytes) -> bool | str:
     if not prefix.startswith(bitstream.MAGIC):
         return False
     if prefix[4] > bitstream.VERSION:
-        return f"the .jnd file is of a newer format (version {prefix[4]}): update jnd_jax"
+        return (
+            f"the .jnd file is of a newer format (version {prefix[4]}): update jnd_jax, or get a fresh copy if the file "
+            "is damaged"
+        )
     return True
 
 
 class JndImageFile(ImageFile.ImageFile):
     """An opened .jnd file.
 
-    `Image.open` raises UnidentifiedImageError for a damaged header or chunk table. `verify` and `load` raise OSError
-    for damage behind these, and `load` for a file whose model is not installed. With Pillow's
+    `Image.open` raises UnidentifiedImageError for a damaged head. `verify` and `load` raise OSError for damage
+    behind it, and `load` for a file whose model is not installed. With Pillow's
     `ImageFile.LOAD_TRUNCATED_IMAGES`, `load` decodes what there is of a file that ends too soon, as for JPEG and PNG.
     """
 

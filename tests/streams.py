@@ -5,19 +5,32 @@ from __future__ import annotations
 import struct
 import zlib
 
-_ENTRY = struct.Struct("<BII")
+from jnd_jax.bitstream import HEADER_SIZE
+
+ENTRY = 5  # bytes of an entry of the chunk table
+CRC = 4
+
+
+def payloads(data: bytes) -> list[slice]:
+    """Where the chunks of a file are, without their CRC-32, as far as its chunk table reaches."""
+    if len(data) < HEADER_SIZE:
+        return []
+    start, found = HEADER_SIZE + ENTRY * data[5], []
+    entries = min(data[5], (len(data) - HEADER_SIZE) // ENTRY)
+    for i in range(entries):
+        size = struct.unpack_from("<I", data, HEADER_SIZE + ENTRY * i + 1)[0]
+        found.append(slice(start, start + size))
+        start += size + CRC
+    return found
 
 
 def reseal(data: bytes) -> bytes:
-    """`data` with every CRC-32 recomputed, as far as its header and chunk table reach."""
-    if len(data) < 32:
-        return data
-    head, rest = data[:28] + struct.pack("<I", zlib.crc32(data[:28])), data[32:]
-    size = data[7] * _ENTRY.size
-    if len(rest) < size + 4:
-        return head + rest
-    table, payload, position = b"", rest[size + 4 :], 0
-    for tag, length, _ in _ENTRY.iter_unpack(rest[:size]):
-        table += _ENTRY.pack(tag, length, zlib.crc32(payload[position : position + length]))
-        position += length
-    return head + table + struct.pack("<I", zlib.crc32(table)) + payload
+    """`data` with every CRC-32 recomputed, as far as its chunks reach."""
+    sealed, covered = bytearray(data), 0
+    for place in payloads(data):
+        behind = place.stop + CRC
+        if behind > len(data):
+            break
+        sealed[place.stop : behind] = zlib.crc32(sealed[covered : place.stop]).to_bytes(CRC, "little")
+        covered = behind
+    return bytes(sealed)

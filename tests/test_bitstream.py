@@ -14,14 +14,16 @@ from tests.streams import reseal
 
 HEADER = Header("0123456789abcdef", 640, 480, 505)
 CHUNKS = {"z": b"\x01\x02\x03", "y": bytes(range(40)), "icc": b"profile", "note": b"{}"}
+HEAD = 22 + 4 * 5 + 3 + 4  # bytes of the head of a file of these
 
 
 @pytest.mark.parametrize(
     "header",
     [
         HEADER,
-        Header("00" * 8, 1, 1, 0, coder="tfc", passes=1),
-        Header("ff" * 8, 65535, 4096, 1000),
+        Header("00" * 8, 1, 1, 0, coder="tfc"),
+        Header("ff" * 8, 65535, 4096, 1000, "tfc", 16, grey=True),
+        Header("ff" * 8, 4096, 65535, 1000, bit_depth=9, grey=True),
     ],
 )
 @pytest.mark.parametrize("chunks", [CHUNKS, {"z": b"", "y": b""}, {name: b"x" for name in bitstream.TAGS}])
@@ -33,9 +35,10 @@ def test_the_order_of_the_chunks_given_does_not_matter():
     assert bitstream.pack(HEADER, dict(reversed(CHUNKS.items()))) == bitstream.pack(HEADER, CHUNKS)
 
 
-def test_the_header_has_32_bytes_and_two_chunks_cost_22_more():
-    assert bitstream.HEADER_SIZE == 32
-    assert len(bitstream.pack(HEADER, {"z": b"", "y": b""})) == 54
+def test_a_file_has_40_bytes_besides_z_and_y_and_9_more_for_each_other_chunk():
+    assert bitstream.HEADER_SIZE == 22
+    assert len(bitstream.pack(HEADER, {"z": b"", "y": b""})) == 40
+    assert len(bitstream.pack(HEADER, {"z": b"12", "y": b"345", "icc": b"6789"})) == 40 + 9 + 9
 
 
 def test_every_flipped_bit_is_detected():
@@ -57,6 +60,33 @@ def test_every_truncation_and_any_trailing_byte_is_detected():
         bitstream.unpack(data + b"\0")
 
 
+@pytest.mark.parametrize("read", [bitstream.unpack, bitstream.salvage, bitstream.arrived, bitstream.probe])
+def test_nothing_is_read_of_a_file_that_ends_inside_its_head(read):
+    data = bitstream.pack(HEADER, CHUNKS)
+    for length in range(4, HEAD):
+        with pytest.raises(JndError, match=f"after {length} bytes, inside its head: copy or download"):
+            read(data[:length])
+
+
+@pytest.mark.parametrize("read", [bitstream.unpack, bitstream.salvage, bitstream.arrived, bitstream.probe])
+def test_damage_of_the_head_is_told_from_what_no_file_has(read):
+    data = bitstream.pack(HEADER, CHUNKS)
+    for position in range(5, HEAD):
+        with pytest.raises(JndError, match="head is damaged|inside its head"):
+            read(data[:position] + bytes([data[position] ^ 0x40]) + data[position + 1 :])
+
+
+def test_what_arrived_of_y_is_given():
+    data = bitstream.pack(HEADER, CHUNKS)
+    assert bitstream.arrived(data) == (HEADER, CHUNKS, 1)
+    z, y = CHUNKS["z"], CHUNKS["y"]
+    for length in range(len(y) + 4):
+        assert bitstream.arrived(data[: HEAD + length]) == (HEADER, {"z": z, "y": y[:length]}, min(length / len(y), 1))
+    assert bitstream.arrived(data[:-1])[1] == {name: CHUNKS[name] for name in ("z", "y", "icc")}
+    with pytest.raises(JndError, match="chunk y is damaged"):
+        bitstream.arrived(data[: HEAD + 3] + b"!" + data[HEAD + 4 : -1])
+
+
 def damaged(position: int, value: bytes) -> bytes:
     data = bitstream.pack(HEADER, CHUNKS)
     return reseal(data[:position] + value + data[position + len(value) :])
@@ -67,24 +97,27 @@ def damaged(position: int, value: bytes) -> bytes:
     ("position", "value", "message"),
     [
         (0, b"PNG!", "not a .jnd file"),
-        (4, b"\x01", "older format 1.*anew"),
-        (4, b"\x03", "newer format.*version 3.*update"),
-        (5, b"\x02", "newer format"),
-        (6, b"\x00", "newer format"),
-        (7, b"\x00", "lacks its chunk y and z"),
-        (7, b"\x01", "lacks its chunk y"),
-        (16, struct.pack("<I", 0), "0x480 pixels"),
-        (16, struct.pack("<I", 65536), "65536x480 pixels"),
-        (16, struct.pack("<II", 65535, 65535), "65535x65535 pixels"),
-        (16, struct.pack("<II", 2**32 - 1, 2**32 - 1), "does not fit"),
-        (24, struct.pack("<H", 1001), "quality of 0 to 1000"),
-        (26, b"\x11", "newer format"),
-        (27, b"\x02", "newer format"),
-        (32, b"\x0c", "unknown kind 12: update"),
-        (32, b"\x00", "unknown kind 0"),
-        (32, b"\x02", "out of order"),
-        (33, struct.pack("<I", 2**32 - 1), "ends after"),
-        (33, struct.pack("<I", 2), "1 bytes follow"),
+        (4, b"\x02", "older format 2.*anew"),
+        (4, b"\x04", "newer format.*version 4.*update.*fresh copy"),
+        (5, b"\x00", "head is damaged"),
+        (5, b"\x01", "head is damaged"),
+        (5, b"\x0c", "head is damaged"),
+        (6, b"\x07", "newer format"),
+        (6, b"\x11", "newer format"),
+        (7, b"\x04", "newer format"),
+        (16, struct.pack("<H", 0), "0x480 pixels"),
+        (18, struct.pack("<H", 0), "640x0 pixels"),
+        (16, struct.pack("<HH", 65535, 4097), "65535x4097 pixels does not fit"),
+        (20, struct.pack("<H", 1001), "quality of 0 to 1000"),
+        (22, b"\x0c", "unknown kind 12: update"),
+        (22, b"\x00", "unknown kind 0"),
+        (22, b"\x02", "out of order"),
+        (22, struct.pack("<BIBIB", 2, 3, 3, 40, 4), "lacks its chunk z"),
+        (27, struct.pack("<BIB", 3, 40, 4), "lacks its chunk y"),
+        (23, struct.pack("<I", 2**32 - 1), "inside its head"),
+        (28, struct.pack("<I", 2**32 - 1), "ends after"),
+        (23, struct.pack("<I", 2), "1 bytes follow"),
+        (28, struct.pack("<I", 39), "1 bytes follow"),
     ],
 )
 def test_impossible_values_are_refused_even_under_a_correct_crc(position, value, message):
@@ -94,7 +127,7 @@ def test_impossible_values_are_refused_even_under_a_correct_crc(position, value,
 
 def test_a_damaged_chunk_is_named():
     data = bytearray(bitstream.pack(HEADER, CHUNKS))
-    data[-3 - len("profile") + 1] ^= 1
+    data[-4 - len("{}") - 4 - 1] ^= 1
     with pytest.raises(JndError, match="chunk icc is damaged"):
         bitstream.unpack(bytes(data))
 
@@ -110,7 +143,6 @@ def test_a_damaged_chunk_is_named():
         Header("00" * 8, 1, 1, 1001),
         Header("00" * 8, 1, 1, -1),
         Header("00" * 8, 1, 1, 0, coder="zip"),
-        Header("00" * 8, 1, 1, 0, passes=256),
         Header("00" * 8, 1, 1, 0, bit_depth=17),
     ],
 )
@@ -130,9 +162,8 @@ def test_probe_lists_every_field_and_chunk():
     fields = bitstream.probe(data)
     assert {field.name for field in bitstream.HEADER_FIELDS} <= set(fields)
     expected = {
-        "version": 2,
+        "version": 3,
         "coder": "constriction",
-        "passes": 2,
         "chunks": 4,
         "model": "0123456789abcdef",
         "width": 640,
@@ -140,6 +171,7 @@ def test_probe_lists_every_field_and_chunk():
         "quality": 505,
         "bit_depth": 8,
         "flags": 0,
+        "head_crc": f"{zlib.crc32(data[: HEAD - 4]):08x}",
         "bytes": len(data),
         "file_size": len(data),
         "intact": True,
@@ -147,19 +179,17 @@ def test_probe_lists_every_field_and_chunk():
     assert {name: fields[name] for name in expected} == expected
     for chunk in fields["table"]:
         assert {field.name for field in bitstream.CHUNK_FIELDS} <= set(chunk)
-    assert [(c["name"], c["size"], c["crc"]) for c in fields["table"]] == [
-        (name, len(chunk), f"{zlib.crc32(chunk):08x}") for name, chunk in CHUNKS.items()
-    ]
+    assert [(c["name"], c["size"]) for c in fields["table"]] == [(name, len(chunk)) for name, chunk in CHUNKS.items()]
 
 
 def test_probe_tells_which_chunks_are_intact():
     data = bytearray(bitstream.pack(HEADER, CHUNKS))
-    data[32 + 4 * 9 + 4] ^= 1
+    data[HEAD] ^= 1
     fields = bitstream.probe(bytes(data[:-1]))
     assert not fields["intact"]
     assert {chunk["name"]: chunk["intact"] for chunk in fields["table"]} == {
-        "z": False,
-        "y": True,
+        "z": True,
+        "y": False,
         "icc": True,
         "note": False,
     }

@@ -15,11 +15,10 @@ import jnd_jax
 from jnd_jax import bitstream, images, zoo
 from jnd_jax.errors import JndError
 from tests import memory
-from tests.streams import reseal
+from tests.streams import CRC, ENTRY, payloads, reseal
 
 SECONDS = 1.0
 MEBIBYTES = 512
-ENTRY = 9
 
 
 def streams(codec) -> list[bytes]:
@@ -34,13 +33,10 @@ def streams(codec) -> list[bytes]:
     ]
 
 
-def payloads(data: bytes) -> list[slice]:
-    start, found = bitstream.HEADER_SIZE + ENTRY * data[7] + 4, []
-    for i in range(data[7]):
-        size = struct.unpack_from("<I", data, bitstream.HEADER_SIZE + ENTRY * i + 1)[0]
-        found.append(slice(start, start + size))
-        start += size
-    return found
+def filled(head: bytes, data: bytes, contents: list[bytes]) -> bytes:
+    """`head` and other chunk contents, with the CRC-32s of `data` between them."""
+    crcs = [data[place.stop : place.stop + CRC] for place in payloads(data)]
+    return head + b"".join(content + crc for content, crc in zip(contents, crcs))
 
 
 def resized(data: bytes, contents: list[bytes]) -> bytes:
@@ -48,7 +44,7 @@ def resized(data: bytes, contents: list[bytes]) -> bytes:
     head = bytearray(data[: payloads(data)[0].start])
     for i, content in enumerate(contents):
         struct.pack_into("<I", head, bitstream.HEADER_SIZE + ENTRY * i + 1, len(content))
-    return bytes(head) + b"".join(contents)
+    return filled(bytes(head), data, contents)
 
 
 def flip_bits(rng, data):
@@ -81,7 +77,8 @@ def swap_chunks(rng, data):
     contents = [data[place] for place in payloads(data)]
     i, j = rng.choice(len(contents), 2, replace=False)
     contents[i], contents[j] = contents[j], contents[i]
-    return resized(data, contents) if rng.integers(2) else data[: payloads(data)[0].start] + b"".join(contents)
+    head = data[: payloads(data)[0].start]
+    return resized(data, contents) if rng.integers(2) else filled(head, data, contents)
 
 
 def randomise_chunk(rng, data):
@@ -95,13 +92,13 @@ def hostile_size(rng, data):
     damaged = bytearray(data)
     corners = [0, 1, 2**16 - 1, 2**31, 2**32 - 1]
     value = int(2 ** rng.uniform(0, 32)) if rng.integers(2) else int(rng.choice(corners))
-    offset = rng.choice([16, 20, 24, *(bitstream.HEADER_SIZE + ENTRY * i + 1 for i in range(data[7]))])
-    if offset == 24:
-        struct.pack_into("<H", damaged, offset, value % 2**16 if rng.integers(2) else value % 1001)
-    else:
+    offset = rng.choice([16, 18, 20, *(bitstream.HEADER_SIZE + ENTRY * i + 1 for i in range(data[5]))])
+    if offset > 20:
         struct.pack_into("<I", damaged, offset, value)
-    if offset in (16, 20) and rng.integers(2):
-        struct.pack_into("<II", damaged, 16, value, value)
+    else:
+        struct.pack_into("<H", damaged, offset, value % 2**16 if rng.integers(2) else value % 1001)
+    if offset < 20 and rng.integers(2):
+        damaged[16:18] = damaged[18:20] = damaged[offset : offset + 2]
     return bytes(damaged)
 
 

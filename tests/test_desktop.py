@@ -27,7 +27,7 @@ def run(*command: str, **environment: str) -> str:
 def test_file_names_format_and_size():
     magic = str(DESKTOP / "jnd.magic")
     assert (
-        run("file", "-b", "-m", magic, str(STREAM)).strip() == "JND image data, version 2, 130 x 200, 8-bit, quality 20"
+        run("file", "-b", "-m", magic, str(STREAM)).strip() == "JND image data, version 3, 130 x 200, 8-bit, quality 20"
     )
     assert run("file", "-b", "--mime-type", "-m", magic, str(STREAM)).strip() == MIME
 

@@ -385,10 +385,6 @@ def z_of_file(latents: Any, header: Header, chunks: Mapping[str, bytes]) -> np.n
     for name in ("z", "y"):
         if name not in chunks:
             raise JndError(f"This file has no {name!r} chunk: get a fresh copy of it.")
-    if header.passes != latents.passes:
-        raise JndError(
-            f"The file declares {header.passes} passes, its model has {latents.passes}; get a fresh copy of it."
-        )
     h, w = (round_up(side) // FOOTPRINT for side in (header.height, header.width))
     latents.check_size(len(chunks["z"]), h * w, header.quality)
     return latents.decode_z(chunks["z"], h, w, header.quality, header.coder)

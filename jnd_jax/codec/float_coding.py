@@ -77,11 +77,6 @@ class FloatCoder:
         self._y_tables = np.split(tables["y.frequency"], np.cumsum(2 * self._half_width + 2)[:-1])
         self._z_tables = tables["z.frequency"]
 
-    @property
-    def passes(self) -> int:
-        """How many passes code y."""
-        return len(self._model.passes(4, 4))
-
     def check_size(self, size: int, positions: int, quality: int) -> None:
         """Raises JndError if `size` bytes cannot hold `positions` hyper-latents, so that none claims a huge image."""
         symbols.check_size(size, positions, self._z_tables)

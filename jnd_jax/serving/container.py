@@ -12,7 +12,7 @@ import tensorflow as tf
 from jnd_jax import bitstream
 
 DAMAGED = "The file is damaged or cut short: copy or download it again"
-_ENTRY = 9  # bytes of an entry of the chunk table: tag, size, CRC-32
+_ENTRY = 5  # bytes of an entry of the chunk table: tag, size
 _LONGEST_TABLE = bitstream.HEADER_SIZE + _ENTRY * 255 + 8
 
 # Bytes that take a CRC-32 register from zero to its initial value, all ones.
@@ -84,13 +84,12 @@ class File(NamedTuple):
     chunks: dict[str, tf.Tensor]
 
 
-def read(data: tf.Tensor, model: str, passes: int, max_pixels: int) -> File:
+def read(data: tf.Tensor, model: str, max_pixels: int) -> File:
     """Parses a file and checks every byte of it.
 
     Args:
       data: string scalar, the bytes of the file.
       model: hash of the model whose files are accepted.
-      passes: passes in which that model codes y.
       max_pixels: pixels of the largest image accepted.
     """
     raw = tf.io.decode_raw(data, tf.uint8)
@@ -98,38 +97,42 @@ def read(data: tf.Tensor, model: str, passes: int, max_pixels: int) -> File:
     # Fields beyond the end read as zeros, so no op fails before the check that says why.
     fields = tf.pad(raw, [[0, _LONGEST_TABLE]])
     number = lambda offset, length: _number(fields, offset, length)
-    intact = lambda part, at: tf.cast(crc32(part), tf.int64) == number(at, 4)
-    width, height, quality = number(16, 4), number(20, 4), number(24, 2)
-    count = tf.cast(number(7, 1), tf.int32)
+    numbers = lambda offsets: tf.map_fn(lambda at: number(at, 4), offsets, fn_output_signature=tf.int64)
+    width, height, quality, flags = number(16, 2), number(18, 2), number(20, 2), number(7, 1)
+    count = tf.cast(number(5, 1), tf.int32)
     table_end = bitstream.HEADER_SIZE + _ENTRY * count
     tags = tf.cast(fields[bitstream.HEADER_SIZE : table_end : _ENTRY], tf.int32)
-    entries = bitstream.HEADER_SIZE + _ENTRY * tf.range(count)
-    field = lambda offset: tf.map_fn(lambda at: number(at + offset, 4), entries, fn_output_signature=tf.int64)
-    sizes, crcs = field(1), field(5)
-    ends = tf.cast(table_end, tf.int64) + 4 + tf.cumsum(sizes)
+    sizes = numbers(bitstream.HEADER_SIZE + _ENTRY * tf.range(count) + 1)
+    behind = tf.cast(table_end, tf.int64) + tf.cumsum(sizes + 4)
+    ends = behind - 4
     starts = ends - sizes
+    crcs = numbers(tf.minimum(ends, size))
+    # The first CRC-32 covers all of the file's head.
+    covered = tf.where(tf.range(count) == 0, tf.zeros_like(starts), starts)
     measured = tf.map_fn(
         lambda span: tf.cast(crc32(raw[tf.minimum(span[0], size) : tf.minimum(span[1], size)]), tf.int64),
-        (starts, ends),
+        (covered, ends),
         fn_output_signature=tf.int64,
     )
+    intact = measured == crcs
     required = tf.constant([bitstream.TAGS[name] for name in bitstream.REQUIRED])
     has = lambda name: tf.reduce_any(tags == bitstream.TAGS[name])
     checks = (
         (tf.reduce_all(fields[:4] == list(bitstream.MAGIC)), "The file is not a .jnd file"),
-        (intact(fields[:28], 28), DAMAGED),
-        (number(4, 1) == bitstream.VERSION, "The file is of a newer format than this program reads: update it"),
         (
-            number(5, 1) == bitstream.CODERS.index("tfc"),
+            number(4, 1) == bitstream.VERSION,
+            "The file is damaged or of another format than this program reads: get a fresh copy of it or update the program",
+        ),
+        ((count >= 2) & (count <= len(bitstream.TAGS)), DAMAGED),
+        (tf.reduce_all(intact[:1]), DAMAGED),
+        (
+            flags & bitstream.TFC != 0,
             "The file is coded for constriction: transcode it with `jnd-jax transcode --coder tfc`",
         ),
         (
             tf.reduce_all(fields[8:16] == list(bytes.fromhex(model))),
             f"The file was made with another model than {model}",
         ),
-        (number(6, 1) == passes, DAMAGED),
-        ((count >= 2) & (count <= len(bitstream.TAGS)), DAMAGED),
-        (intact(fields[bitstream.HEADER_SIZE : table_end], table_end), DAMAGED),
         (
             tf.reduce_all(tags[:2] == required[: tf.size(tags[:2])])
             & tf.reduce_all(tags[1:] > tags[:-1])
@@ -152,12 +155,12 @@ def read(data: tf.Tensor, model: str, passes: int, max_pixels: int) -> File:
             "The file declares a size or a quality that no file has",
         ),
         (
-            (number(26, 1) == 8) & (number(27, 1) == 0),
+            (number(6, 1) == 8) & (flags == bitstream.TFC),
             "The file is grey or has more than 8 bits a sample, which this program does not read: decode it with jnd-jax",
         ),
         (width * height <= max_pixels, f"The image has more than the {max_pixels} pixels that this program decodes"),
-        (tf.reduce_max(tf.concat([[0], ends], 0)) == size, DAMAGED),
-        (tf.reduce_all(measured == crcs), DAMAGED),
+        (tf.reduce_max(tf.concat([[0], behind], 0)) == size, DAMAGED),
+        (tf.reduce_all(intact), DAMAGED),
     )
     status = tf.constant("")
     for condition, message in reversed(checks):

@@ -242,4 +242,4 @@ def _file(model: ModelFile, coder: coding.LatentCoder, drawn: exporting.Sample, 
     quality, z = int(drawn.quality[0]), drawn.z[0].astype(np.float32)
     y = coder.recode_y(drawn.coded, z, quality, "constriction", "tfc")
     chunks = {"z": coder.encode_z(z, quality, "tfc"), "y": y}
-    return bitstream.pack(bitstream.Header(model.hash, width, height, quality, "tfc", coder.passes), chunks)
+    return bitstream.pack(bitstream.Header(model.hash, width, height, quality, "tfc"), chunks)

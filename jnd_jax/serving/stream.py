@@ -121,7 +121,7 @@ class StreamDecoder(tf.Module):
         return tf.map_fn(one, data, fn_output_signature=signature)
 
     def _read(self, data: tf.Tensor) -> container.File:
-        file = container.read(data, self._decoder.hash, self._decoder.passes, self._max_pixels)
+        file = container.read(data, self._decoder.hash, self._max_pixels)
         short = "The coded data is too short for the declared image size: get a fresh copy of the file"
         status = tf.where((file.status == "") & ~self._plausible(file), short, file.status)
         height, width = (tf.where(status == "", side, 0) for side in (file.height, file.width))

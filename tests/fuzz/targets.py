@@ -33,7 +33,7 @@ def _codec():
 
 def container(data: bytes) -> None:
     """The header, the chunk table and the metadata of a .jnd file, with checksums made right."""
-    for form in (data, reseal(data) if len(data) > bitstream.HEADER_SIZE + 22 else b""):
+    for form in (data, reseal(data)):
         header, chunks = bitstream.unpack(form)
         bitstream.probe(form)
         if header.width * header.height <= _PIXELS:
@@ -42,7 +42,7 @@ def container(data: bytes) -> None:
 
 def stream(data: bytes) -> None:
     """A whole .jnd file, with checksums made right."""
-    form = reseal(data) if len(data) > bitstream.HEADER_SIZE + 22 else data
+    form = reseal(data)
     header, chunks = bitstream.unpack(form)
     if header.width * header.height <= _PIXELS:
         images.from_chunks(_codec().decode(form), chunks)

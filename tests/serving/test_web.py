@@ -132,9 +132,11 @@ def test_symbols_are_the_same_and_pixels_within_a_level(site, page, golden_model
 
 def damaged(data: bytes) -> dict[str, tuple[bytes, str]]:
     flipped = data[:-20] + bytes([data[-20] ^ 1]) + data[-19:]
-    large = reseal(data[:16] + (60000).to_bytes(4, "little") + (4000).to_bytes(4, "little") + data[24:])
+    large = reseal(data[:16] + (60000).to_bytes(2, "little") + (4000).to_bytes(2, "little") + data[20:])
     return {
-        "header": (data[:17] + b"\xff" + data[18:], "header is damaged"),
+        "header": (data[:17] + b"\xff" + data[18:], "head is damaged"),
+        "head": (data[:40], "inside its head"),
+        "newer": (data[:4] + b"\x04" + data[5:], "newer format"),
         "cut": (data[:-1], "inside its chunk"),
         "longer": (data + b"\0", "follow the end"),
         "flipped": (flipped, "is damaged"),

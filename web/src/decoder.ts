@@ -55,7 +55,6 @@ export class Decoder {
   private async decodeNow(data: Uint8Array, onPreview?: (small: Small) => void): Promise<Decoded> {
     const { header, chunks } = unpack(data);
     if (header.model !== this.hash) throw new JndError(`The file was made with model ${header.model}, not ${this.hash}: give that one.`);
-    if (header.passes !== this.latents.count) throw new JndError(`The file declares ${header.passes} passes, its model has ${this.latents.count}.`);
     if (chunks.residual && (header.bitDepth > 8 || deep(chunks.residual.subarray(2)))) {
       throw new JndError("The file's bound on its errors has more than 8 bits, which browsers do not read: decode it with jnd-jax.");
     }

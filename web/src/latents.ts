@@ -177,11 +177,6 @@ export class LatentDecoder {
     this.channels = model.shape("scale.offset")[1];
   }
 
-  /** Passes of a file. */
-  get count(): number {
-    return 2 * this.scale.groups.length;
-  }
-
   /** Channels of the first group. */
   get first(): number {
     return this.scale.groups[0].out.columns;
