@@ -15,15 +15,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jnd_jax
 from jnd_jax import bitstream, modelfile
-from jnd_jax.codec import coding, hyper
+from jnd_jax.codec import build, coding, hyper, hyper_context
 from jnd_jax.data.cache import find_images, sample_photos
-from jnd_jax.entropy.densities import conditional_laplacian_bits, factorized_bits
+from jnd_jax.entropy.densities import conditional_laplacian_bits
 from jnd_jax.images import read_rgb
 from jnd_jax.metrics.psnr import psnr
 
@@ -41,9 +40,11 @@ def estimated_bits(model: modelfile.ModelFile, codec, data: bytes) -> float:
     coder = coding.latent_coder(model.params, model.tables)
     z = coder.decode_z(chunks["z"], *(n // 4 for n in latents.symbols.shape[:2]), header.quality, header.coder)
     scale = hyper.scale_table()[latents.indexes]
-    density = jax.tree.map(lambda p: p[hyper.nearest_node(header.quality)], model.params["factorized"])
+    around, quality = hyper_context.neighbours(jnp, z)[None], jnp.full(1, header.quality)
+    of_z = build(model.config).apply({"params": model.params}, around, quality, method="hyper_context")
     return float(
-        jnp.sum(conditional_laplacian_bits(latents.symbols, 0.0, scale)) + jnp.sum(factorized_bits(density, z))
+        jnp.sum(conditional_laplacian_bits(latents.symbols, 0.0, scale))
+        + jnp.sum(conditional_laplacian_bits(z[None], *of_z))
     )
 
 

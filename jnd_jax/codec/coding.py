@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jnd_jax.bitstream import Header
-from jnd_jax.codec import hyper
+from jnd_jax.codec import hyper, hyper_context
 from jnd_jax.codec.linear import FOOTPRINT, GRID, LINEAR_UNITS, round_up
 from jnd_jax.codec.wavefront import FEATURE_HALO, Rows, Wavefront, around, keep_from, scale_passes, strips
 from jnd_jax.entropy import symbols
@@ -47,7 +47,9 @@ class LatentCoder:
       y_start: (levels,) where each level's -k stands in `y_bits`.
       y_half_width: (levels,) k of each level.
       y_bits: bits of each symbol of all `y_tables`, one table after the other.
-      z_tables: (nodes, Cz, 255) frequencies of -127..127.
+      hyper_context: integer parameters of that network, see `hyper_context`.
+      hyper_offset: (nodes, 2 Cz) int8.
+      z_tables, z_half_width: as those of y, by the numbers of `hyper_context.code`.
     """
 
     hyper_analysis: Mapping[str, Any]
@@ -60,7 +62,15 @@ class LatentCoder:
     y_start: np.ndarray
     y_half_width: np.ndarray
     y_bits: np.ndarray
-    z_tables: np.ndarray
+    hyper_context: Mapping[str, Any]
+    hyper_offset: np.ndarray
+    z_tables: list[np.ndarray]
+    z_half_width: np.ndarray
+
+    @property
+    def hyper_latent_channels(self) -> int:
+        """Cz."""
+        return self.hyper_offset.shape[1] // 2
 
     @property
     def group_channels(self) -> list[slice]:
@@ -76,27 +86,56 @@ class LatentCoder:
     def _folded_scale(self) -> Mapping[str, Any]:
         return hyper.folded(self.scale)
 
+    @cached_property
+    def _folded_hyper_context(self) -> Mapping[str, Any]:
+        return hyper.folded(self.hyper_context)
+
     @property
     def passes(self) -> int:
         """How many passes code y."""
         return 2 * len(self.mean["groups"])
 
-    def check_size(self, size: int, positions: int, quality: int) -> None:
-        """Raises JndError if `size` bytes cannot hold `positions` hyper-latents, so that none claims a huge image."""
-        symbols.check_size(size, positions, self.z_tables[hyper.nearest_node(quality)])
+    @cached_property
+    def least_bits(self) -> float:
+        """The fewest bits that a position of z takes."""
+        return self.hyper_latent_channels * float(PRECISION - np.log2(max(table.max() for table in self.z_tables)))
 
     @single_blas_thread
     def hyper_latents(self, y: np.ndarray) -> np.ndarray:
         """Integer hyper-latents (h/4, w/4, Cz), float32, of gained latents y (h, w, M)."""
         return hyper.round_hyper_latents(np, hyper.hyper_analysis(np, self.hyper_analysis, y))
 
+    @single_blas_thread
     def encode_z(self, z: np.ndarray, quality: int, coder: str = "constriction") -> bytes:
-        """Bytes of the hyper-latents, channel by channel; `coder` as in `entropy.coder.back_end`."""
-        return symbols.encode_channels(z, self.z_tables[hyper.nearest_node(quality)], coder)
+        """Bytes of the hyper-latents (h, w, Cz); `coder` as in `entropy.coder.back_end`."""
+        writer = back_end(coder)[0](self.z_tables)
 
+        def code(table: np.ndarray, mean: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+            symbols.encode_by_index(writer, z[at] - mean, table, self.z_half_width)
+            return z[at]
+
+        self._code_z(z.shape[:2], quality, code)
+        return writer.finish()
+
+    @single_blas_thread
     def decode_z(self, data: bytes, height: int, width: int, quality: int, coder: str = "constriction") -> np.ndarray:
-        """Hyper-latents (height, width, Cz) from `encode_z`'s bytes."""
-        return symbols.decode_channels(data, height, width, self.z_tables[hyper.nearest_node(quality)], coder)
+        """Hyper-latents (height, width, Cz) from `encode_z`'s bytes; JndError if they are damaged."""
+        reader = back_end(coder)[1](data, self.z_tables)
+
+        def code(table: np.ndarray, mean: np.ndarray, at: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+            return np.clip(symbols.decode_by_index(reader, table, self.z_half_width) + mean, -hyper.Z_MAX, hyper.Z_MAX)
+
+        z = self._code_z((height, width), quality, code)
+        reader.finish()
+        return z
+
+    def _code_z(self, shape: tuple[int, ...], quality: int, code: Callable) -> np.ndarray:
+        level, offset = (
+            np.full(1, hyper.quality_level(quality), np.float32),
+            hyper.scale_offset(self.hyper_offset, quality),
+        )
+        shape = (*shape, self.hyper_latent_channels)
+        return hyper_context.code(self._folded_hyper_context, level, offset.astype(np.float32), shape, code)
 
     def encode_strips(
         self,
@@ -125,7 +164,7 @@ class LatentCoder:
     ) -> tuple[np.ndarray, tuple[list, list]]:
         """Hyper-latents, and what `_code` gives; arguments as of `encode_strips`."""
         latents, arrived = (Rows(), Rows()), 0
-        z = np.empty((height // GRID, width // GRID, self.z_tables.shape[1]), np.float32)
+        z = np.empty((height // GRID, width // GRID, self.hyper_latent_channels), np.float32)
         known, strips = 0, _in_fours(strips)
 
         def prepare(rows: slice, keep: int) -> np.ndarray:
@@ -386,7 +425,9 @@ def z_of_file(latents: Any, header: Header, chunks: Mapping[str, bytes]) -> np.n
         if name not in chunks:
             raise JndError(f"This file has no {name!r} chunk: get a fresh copy of it.")
     h, w = (round_up(side) // FOOTPRINT for side in (header.height, header.width))
-    latents.check_size(len(chunks["z"]), h * w, header.quality)
+    # So that no small file claims a huge image.
+    if h * w * latents.least_bits > 8 * len(chunks["z"]) + 64:
+        raise JndError("The coded data is too short for the declared image size; get a fresh copy of the file.")
     return latents.decode_z(chunks["z"], h, w, header.quality, header.coder)
 
 
@@ -399,14 +440,14 @@ def latent_coder(params: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarr
     if "scale_offset" not in tables:
         raise JndError("The model has no integer tables to code with: use a model of the 'lapped' family.")
 
-    if "mean_0_above" not in params:
+    if "hyper_offset" not in tables:
         raise JndError("The model is of an earlier version: get one of this version, or train it anew.")
 
     def float_layer(name):
         return {part: np.asarray(params[f"{name}_{part}"], np.float32) for part in ("weight", "bias")}
 
     def integer_layer(name):
-        part = lambda p: tables[f"scale.{name}.{p}"].astype(np.float32)
+        part = lambda p: tables[f"{name}.{p}"].astype(np.float32)
         return {"weight": part("weight"), "bias": part("bias"), "unit": np.exp2(-part("shift"))}
 
     def mean_group(i):
@@ -418,16 +459,16 @@ def latent_coder(params: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarr
 
     def scale_group(i):
         names = [name for name in _GROUP_LAYERS if f"scale.{i}.{name}.weight" in tables]
-        return {name: integer_layer(f"{i}.{name}") for name in names}
+        return {name: integer_layer(f"scale.{i}.{name}") for name in names}
 
     groups = range(sum(name.endswith("_cross") for name in params))
-    half_width = tables["y.half_width"].astype(np.int64)
-    ends = np.cumsum(2 * half_width + 2)
+    half_width, z_half_width = (tables[f"{name}.half_width"].astype(np.int64) for name in "yz")
+    ends, z_ends = (np.cumsum(2 * half + 2) for half in (half_width, z_half_width))
     synthesis = np.asarray(params["linear_synthesis"], np.float64) * LINEAR_UNITS["synthesis"]
     return LatentCoder(
         hyper_analysis={n: float_layer(f"hyper_analysis_{n}") for n in ("reduce", "down1", "down2")},
         mean={n: float_layer(f"mean_{n}") for n in ("up1", "up2")} | {"groups": [mean_group(i) for i in groups]},
-        scale={n: integer_layer(n) for n in ("up1", "up2")} | {"groups": [scale_group(i) for i in groups]},
+        scale={n: integer_layer(f"scale.{n}") for n in ("up1", "up2")} | {"groups": [scale_group(i) for i in groups]},
         scale_offset=tables["scale_offset"],
         log_inverse_gain=np.asarray(params["log_inverse_gain"], np.float64),
         synthesis=synthesis,
@@ -435,5 +476,8 @@ def latent_coder(params: Mapping[str, np.ndarray], tables: Mapping[str, np.ndarr
         y_start=ends - 2 * half_width - 2,
         y_half_width=half_width,
         y_bits=PRECISION - np.log2(tables["y.frequency"]),
-        z_tables=tables["z.frequency"],
+        hyper_context={n: integer_layer(f"hyper.{n}") for n in ("hidden", "out")},
+        hyper_offset=tables["hyper_offset"],
+        z_tables=np.split(tables["z.frequency"], z_ends[:-1]),
+        z_half_width=z_half_width,
     )

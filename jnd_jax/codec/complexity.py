@@ -15,7 +15,7 @@ from jnd_jax.codec.linear import BLOCK
 _SIDE = 512  # of the image for which multiply-adds are counted
 
 # Runs of a hyper-synthesis layer for each block. Layers that are not listed run once.
-_RUNS = {"up1": 1 / 16, "up2": 1 / 4, "own1": 1 / 2, "own2": 1 / 2}
+_RUNS = {"context_hidden": 1 / 16, "context_out": 1 / 16, "up1": 1 / 16, "up2": 1 / 4, "own1": 1 / 2, "own2": 1 / 2}
 
 
 def multiply_adds(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, float]:
@@ -74,10 +74,11 @@ def multiply_adds_of_parts(model: HyperpriorCodec, params: Mapping[str, Any]) ->
 def _hyper_synthesis(params: Mapping[str, Any]) -> float:
     total = 0.0
     for name, value in params.items():
-        if not name.startswith(("scale_", "mean_")):
+        if not name.startswith(("scale_", "mean_", "hyper_context_")):
             continue
         if name.endswith("_weight"):
-            total += value.size * _RUNS.get(name.split("_")[-2], 1)
+            layer = name.removesuffix("_weight").split("_", 1)[1]
+            total += value.size * next((runs for end, runs in _RUNS.items() if layer.endswith(end)), 1)
         elif name.endswith(("_cross", "_above")):
             total += value.size / 2
     return total / BLOCK**2 / 1e3

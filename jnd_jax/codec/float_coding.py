@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.entropy import symbols
 from jnd_jax.entropy.coder import back_end
 from jnd_jax.entropy.densities import SCALE_MIN
-from jnd_jax.entropy.tables import categorical_tables, gaussian_tables, laplacian_tables
+from jnd_jax.entropy.tables import PRECISION, categorical_tables, gaussian_tables, laplacian_tables
 from jnd_jax.errors import JndError
 
 _TABLES = {"gaussian": gaussian_tables, "laplacian": laplacian_tables}
@@ -77,9 +77,10 @@ class FloatCoder:
         self._y_tables = np.split(tables["y.frequency"], np.cumsum(2 * self._half_width + 2)[:-1])
         self._z_tables = tables["z.frequency"]
 
-    def check_size(self, size: int, positions: int, quality: int) -> None:
-        """Raises JndError if `size` bytes cannot hold `positions` hyper-latents, so that none claims a huge image."""
-        symbols.check_size(size, positions, self._z_tables)
+    @cached_property
+    def least_bits(self) -> float:
+        """The fewest bits that a position of z takes."""
+        return np.sum(PRECISION - np.log2(self._z_tables.max(axis=-1)))
 
     def hyper_latents(self, y: np.ndarray) -> np.ndarray:
         """Integer hyper-latents (h/4, w/4, Cz) of latents y (h, w, M)."""

@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jnd_jax.codec import hyper
+from jnd_jax.codec import hyper, hyper_context
 from jnd_jax.codec.lapped import LappedCodec
-from jnd_jax.entropy.densities import factorized_bits
-from jnd_jax.entropy.tables import categorical_tables, laplacian_tables
+from jnd_jax.entropy.tables import laplacian_tables, shifted_laplacian_tables
 from jnd_jax.errors import JndError
 
 
 def coding_tables(
     model: LappedCodec, params: Mapping[str, Any], counts: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """The `tables` of a model file: integer scale path, its offsets, and the frequency tables of y and z.
+    """The `tables` of a model file: the integer networks, their offsets, and the frequency tables of y and z.
 
     Args:
       model: the codec.
@@ -36,17 +34,20 @@ def coding_tables(
     tables = {}
     layers: dict[str, Any] = bound.integer_scale_path()
     groups = {f"{i}.{name}": layer for i, group in enumerate(layers.pop("groups")) for name, layer in group.items()}
-    for name, layer in (layers | groups).items():
-        tables[f"scale.{name}.weight"] = np.asarray(layer["weight"]).astype(np.int8)
-        tables[f"scale.{name}.bias"] = np.asarray(layer["bias"]).astype(np.int32)
-        tables[f"scale.{name}.shift"] = np.round(-np.log2(np.asarray(layer["unit"]))).astype(np.uint8)
+    of_scale = {f"scale.{name}": layer for name, layer in (layers | groups).items()}
+    of_hyper = {f"hyper.{name}": layer for name, layer in bound.integer_hyper_context().items()}
+    for name, layer in (of_scale | of_hyper).items():
+        tables[f"{name}.weight"] = np.asarray(layer["weight"]).astype(np.int8)
+        tables[f"{name}.bias"] = np.asarray(layer["bias"]).astype(np.int32)
+        tables[f"{name}.shift"] = np.round(-np.log2(np.asarray(layer["unit"]))).astype(np.uint8)
     tables["scale_offset"] = np.asarray(bound.integer_scale_offset()).astype(np.int8)
+    tables["hyper_offset"] = np.asarray(bound.integer_hyper_offset()).astype(np.int8)
     latents = laplacian_tables(hyper.scale_table(), counts)
     tables["y.frequency"] = latents["frequency"].astype(np.uint16)
     tables["y.half_width"] = latents["half_width"]
-    z = jnp.arange(-hyper.Z_MAX, hyper.Z_MAX + 1, dtype=jnp.float32)[:, None]
-    z = jnp.broadcast_to(z, (len(z), model.hyper_latents))
-    bits = jax.vmap(lambda density: factorized_bits(density, z))(params["factorized"])
-    pmf = np.exp2(-np.asarray(bits, np.float64)).transpose(0, 2, 1)
-    tables["z.frequency"] = categorical_tables(pmf).astype(np.uint16)
+    scales = hyper_context.scale(np, np.arange(hyper_context.SCALES))
+    means = np.arange(hyper_context.PARTS) / hyper_context.PARTS
+    hyper_latents = shifted_laplacian_tables(np.repeat(scales, len(means)), np.tile(means, len(scales)))
+    tables["z.frequency"] = hyper_latents["frequency"].astype(np.uint16)
+    tables["z.half_width"] = hyper_latents["half_width"]
     return tables

@@ -127,7 +127,7 @@ def _product(x, weight):
     return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], -1)
 
 
-def _joint_layer(layer: Params, inputs):
+def joint_layer(layer: Params, inputs):
     """A linear layer on the concatenation of inputs (..., channels), computed without concatenating them.
 
     Inputs after the first are broadcast. Trailing inputs may be left out if they are zero.
@@ -145,13 +145,13 @@ def _joint_layer(layer: Params, inputs):
 
 
 def _layer(layer: Params, x):
-    return _joint_layer(layer, [x])
+    return joint_layer(layer, [x])
 
 
 def _convolution(xp, layer: Params, x):
     """3x3 convolution, edge-padded: (..., h, w, c) -> (..., h, w, features); weights by (row, column, c)."""
     columns = _columns(xp, x)
-    return _joint_layer(layer, [columns[..., i : i + x.shape[-3], :, :] for i in range(3)])
+    return joint_layer(layer, [columns[..., i : i + x.shape[-3], :, :] for i in range(3)])
 
 
 def _columns(xp, x):
@@ -255,7 +255,7 @@ def round_hyper_latents(xp, z):
 
 def hyper_analysis(xp, p: Params, y):
     """Real-valued hyper-latents (..., h/4, w/4, Cz) of gained latents y (..., h, w, M); h, w multiples of 4."""
-    x = _relu(xp, _joint_layer(p["reduce"], [_log_magnitude(xp, y), xp.tanh(y)]))
+    x = _relu(xp, joint_layer(p["reduce"], [_log_magnitude(xp, y), xp.tanh(y)]))
     x = _relu(xp, _convolution(xp, p["down1"], _downsample(xp, x)))
     return _convolution(xp, p["down2"], _downsample(xp, x))
 
@@ -275,15 +275,15 @@ def folded(path: Params) -> dict[str, Any]:
     return {name: [folded(group) for group in part] if name == "groups" else fold(part) for name, part in path.items()}
 
 
-def _integers(xp, x, floor: Callable):
+def integers(xp, x, floor: Callable):
     """Activations 0..255 of the integer network, from a layer's sums."""
     return _in_place(xp, xp.clip, _in_place(xp, floor, x), 0.0, float(ACTIVATION_MAX))
 
 
 def scale_features(xp, q: Params, z, floor: Callable = np.floor):
     """Integer features of the hyper-latents: z (..., h/4, w/4, Cz) integers in +-127 -> (..., h, w, C)."""
-    x = _upsample(xp, _integers(xp, _convolution(xp, q["up1"], z), floor))
-    return _upsample(xp, _integers(xp, _convolution(xp, q["up2"], x), floor))
+    x = _upsample(xp, integers(xp, _convolution(xp, q["up1"], z), floor))
+    return _upsample(xp, integers(xp, _convolution(xp, q["up2"], x), floor))
 
 
 def magnitude(xp, symbols):
@@ -303,8 +303,8 @@ def scale_lower(xp, q: Params, magnitudes, floor: Callable = np.floor):
     Returns:
       Halves (..., 2, E).
     """
-    x = interleave(xp, *(_integers(xp, _layer(q["embed"], half), floor) for half in magnitudes))
-    return halves(xp, _integers(xp, _convolution(xp, q["context"], x), floor))
+    x = interleave(xp, *(integers(xp, _layer(q["embed"], half), floor) for half in magnitudes))
+    return halves(xp, integers(xp, _convolution(xp, q["context"], x), floor))
 
 
 def scale_near(xp, q: Params, own, floor: Callable = np.floor):
@@ -319,8 +319,8 @@ def scale_near(xp, q: Params, own, floor: Callable = np.floor):
     Returns:
       (..., h/2, w/2, 2, O).
     """
-    x = _integers(xp, _layer(q["own1"], own), floor)
-    return _integers(xp, _layer(q["own2"], _flat(neighbours(xp, x))), floor)
+    x = integers(xp, _layer(q["own1"], own), floor)
+    return integers(xp, _layer(q["own2"], _flat(neighbours(xp, x))), floor)
 
 
 def scale_indexes(xp, q: Params, features, level, lower, near, offset, floor: Callable = np.floor):
@@ -340,7 +340,7 @@ def scale_indexes(xp, q: Params, features, level, lower, near, offset, floor: Ca
       (..., 2, c); NumPy's are uint8.
     """
     inputs = [x for x in (features, level, lower, near) if x is not None]
-    x = _integers(xp, _joint_layer(q["merge"], inputs), floor)
+    x = integers(xp, joint_layer(q["merge"], inputs), floor)
     x += _in_place(xp, floor, _layer(q["mid"], x))
     x = _in_place(xp, xp.clip, x, 0.0, float(ACTIVATION_MAX))
     index = _in_place(xp, floor, _layer(q["out"], x))
@@ -438,7 +438,7 @@ def means(xp, p: Params, features, lower, near, linear):
     Returns:
       (..., 2, c).
     """
-    x = _relu(xp, _joint_layer(p["merge"], [x for x in (features, lower, near) if x is not None]))
+    x = _relu(xp, joint_layer(p["merge"], [x for x in (features, lower, near) if x is not None]))
     x += _relu(xp, _layer(p["mid"], x))
     mean = _layer(p["out"], x)
     if linear is not None:

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from jnd_jax.codec import distortion, hyper, linear
+from jnd_jax.codec import distortion, hyper, hyper_context, linear
 from jnd_jax.codec.layers import BLOCK_OUTPUT, Conv, depth_to_space, space_to_depth
 from jnd_jax.codec.rounding import ste_floor, ste_rdo_round, ste_round
 from jnd_jax.codec.types import Forward
-from jnd_jax.entropy.densities import conditional_laplacian_bits, factorized_bits, factorized_init
+from jnd_jax.entropy.densities import conditional_laplacian_bits
 from jnd_jax.errors import JndError
 
 # At the reference lambda, a latent of 1 is one quantiser step of this size in pixel units.
@@ -169,6 +169,7 @@ class LappedCodec(nn.Module):
       latents: M, channels of y.
       hyper_latents: Cz, channels of z.
       hyper_width: width of the features of the hyper-latents; the mean path has half of it.
+      hyper_context_width: width of the layer that sees the neighbours of a hyper-latent; see `hyper_context`.
       widths: widths of the residual networks at 1/4 and 1/8 resolution.
       analysis_depths, synthesis_depths: bottleneck blocks at 1/4 and 1/8 resolution.
       groups: channels of each group but the last, which has the rest of the latents; see `hyper`.
@@ -181,6 +182,7 @@ class LappedCodec(nn.Module):
     latents: int = 448
     hyper_latents: int = 64
     hyper_width: int = 96
+    hyper_context_width: int = 64
     widths: tuple[int, int] = (64, 128)
     analysis_depths: tuple[int, int] = (2, 3)
     synthesis_depths: tuple[int, int] = (1, 3)
@@ -207,11 +209,11 @@ class LappedCodec(nn.Module):
         )
         self.analysis_net = AnalysisNet(self.latents, self.widths, self.analysis_depths)
         self.synthesis_net = SynthesisNet(self.widths, self.synthesis_depths)
-        self.factorized = self.param(
-            "factorized",
-            lambda key: jax.vmap(lambda k: factorized_init(k, self.hyper_latents))(jax.random.split(key, hyper.NODES)),
-        )
         self.hyper_analysis_path = self._hyper_analysis_path()
+        self.hyper_context_path = self._hyper_context_path()
+        unit_scale = -np.log(hyper_context.SCALE_MIN) / hyper_context.LOG_SCALE_STEP
+        offset = np.tile(np.repeat([unit_scale, 0.0], self.hyper_latents), (hyper.NODES, 1))
+        self.hyper_offset = hyper.ACTIVATION_UNIT * constant("hyper_offset", offset / hyper.ACTIVATION_UNIT)
         self.scale_path = self._scale_path(
             (basis["log_scale"] + _LOG_SCALE_TYPICAL - np.log(hyper.SCALE_MIN)) / hyper.LOG_SCALE_STEP
         )
@@ -229,6 +231,15 @@ class LappedCodec(nn.Module):
             "reduce": self._dense("hyper_analysis_reduce", 2 * m, c),
             "down1": self._dense("hyper_analysis_down1", 36 * c, c),
             "down2": self._dense("hyper_analysis_down2", 36 * c, z, gain=8.0),
+        }
+
+    def _hyper_context_path(self):
+        z, n = self.hyper_latents, self.hyper_context_width
+        return {
+            "hidden": self._dense(
+                "hyper_context_hidden", 2 * len(hyper_context.NEIGHBOURS) * z + 1, n, bias=np.full(n, 0.5)
+            ),
+            "out": self._dense("hyper_context_out", n, 2 * z, gain=0.05),
         }
 
     def _scale_path(self, index):
@@ -328,6 +339,14 @@ class LappedCodec(nn.Module):
         """(nodes, M) integer offsets of the scale index, carried by float32."""
         return ste_round(jnp.clip(self.scale_offset, -127, 127))
 
+    def integer_hyper_context(self):
+        """As `integer_scale_path`, of the network of `hyper_context`."""
+        return {name: quantise_layer(layer, 1) for name, layer in self.hyper_context_path.items()}
+
+    def integer_hyper_offset(self):
+        """(nodes, 2 Cz) integer offsets for `hyper_context.predict`, carried by float32."""
+        return ste_round(jnp.clip(self.hyper_offset, -127, 127))
+
     def __call__(self, x, quality, keys=None) -> Forward:
         """Reconstruction and estimated bits.
 
@@ -359,9 +378,25 @@ class LappedCodec(nn.Module):
           noise: from `noise`: the rate is that of z + noise. None: that of the integers.
         """
         z = jnp.clip(self.hyper_analysis(y), -hyper.Z_MAX, hyper.Z_MAX)
-        z_hat, node = ste_round(z), hyper.nearest_node(quality).astype(jnp.int32)
-        density = jax.tree.map(lambda p: p[node], self.factorized)
-        return z_hat, jax.vmap(factorized_bits)(density, z_hat if noise is None else z + noise)
+        z_hat, fixed = ste_round(z), jax.lax.stop_gradient
+        mean, scale = self.hyper_context(hyper_context.neighbours(jnp, fixed(z_hat)), quality)
+        bits = conditional_laplacian_bits(fixed(z_hat), mean, scale)
+        if noise is not None:
+            # As in `rate`: what predicts learns from the integers in files, what is predicted from noisy ones.
+            bits += conditional_laplacian_bits(z + noise, fixed(mean), fixed(scale)) - fixed(bits)
+        return z_hat, bits
+
+    def hyper_context(self, around, quality) -> tuple[jax.Array, jax.Array]:
+        """Means and standard deviations (B, h, w, Cz) that code integer hyper-latents.
+
+        Args:
+          around: (B, h, w, 4, Cz) their neighbours, see `hyper_context.neighbours`.
+          quality: (B,) in 0..1000.
+        """
+        network, level = hyper.folded(self.integer_hyper_context()), hyper.quality_level(quality)[:, None, None, None]
+        offset = ste_round(_interpolate(self.integer_hyper_offset(), quality))
+        level, mean = hyper_context.predict(jnp, network, around, level, offset, ste_floor)
+        return mean / hyper_context.PARTS, hyper_context.scale(jnp, level)
 
     def rate(self, y, z_hat, quality, log_activity, noise=None) -> tuple[hyper.Coded, jax.Array]:
         """The rate in training: the latents as they are coded, and the estimated bits of each. See `__call__`.

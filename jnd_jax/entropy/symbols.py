@@ -1,8 +1,8 @@
 """Codes symbols of latents and hyper-latents by a range coder: which table codes each, and what lies beyond the tables.
 
 Latents are coded by scale index: all of index 0, then those of 1, and so on. A table of half width k codes -k..k and an
-escape symbol. The values that escape follow at the end, as 16-bit integers. Hyper-latents are coded channel by channel,
-with a table for each.
+escape symbol. The values that escape follow at the end, as 16-bit integers. Hyper-latents of models with a prior are coded
+channel by channel, with a table for each.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 
 from jnd_jax.entropy.coder import back_end
-from jnd_jax.entropy.tables import PRECISION
-from jnd_jax.errors import JndError
 
 # Largest |symbol|: an escaped one has 16 bits.
 SYMBOL_MAX = 2**15 - 1
@@ -74,16 +72,17 @@ class _Parts:
         self._parts = [slice(start, start + _PART) for start in range(0, self._flat.size, _PART)]
         counts = [np.bincount(self._flat[part], minlength=levels) for part in self._parts]
         self._counts = np.array(counts).reshape(len(counts), levels)
-        self._ends = np.cumsum(self._counts.sum(axis=0))
+        self._total = self._counts.sum(axis=0)
+        self._ends = np.cumsum(self._total)
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """The int16 value of each symbol's level; symbols are in the order of levels."""
-        return np.repeat(values.astype(np.int16), self._counts.sum(axis=0))
+        return np.repeat(values.astype(np.int16), self._total)
 
     def runs(self) -> Iterator[tuple[int, slice]]:
         """Each level that occurs, with slices of its symbols in the order of levels, at most _PART symbols a slice."""
-        for level, count in enumerate(self._counts.sum(axis=0).tolist()):
-            end = int(self._ends[level])
+        occur = np.flatnonzero(self._total)
+        for level, count, end in zip(occur.tolist(), self._total[occur].tolist(), self._ends[occur].tolist()):
             for start in range(end - count, end, _PART):
                 yield level, slice(start, min(start + _PART, end))
 
@@ -92,9 +91,13 @@ class _Parts:
 
         The last are slices in the order of levels of all symbols.
         """
-        starts = self._ends - self._counts.sum(axis=0)
+        starts = self._ends - self._total
         for part, counts in zip(self._parts, self._counts):
-            runs = [slice(*pair) for pair in zip(starts.tolist(), (starts + counts).tolist()) if pair[0] < pair[1]]
+            if len(self._parts) == 1:
+                runs = [slice(0, self._flat.size)]  # Its groups follow one another.
+            else:
+                occur = np.flatnonzero(counts)
+                runs = list(map(slice, starts[occur].tolist(), (starts + counts)[occur].tolist()))
             yield part, np.argsort(self._flat[part], kind="stable"), runs
             starts = starts + counts
 
@@ -119,9 +122,3 @@ def decode_channels(data: bytes, height: int, width: int, tables: np.ndarray, co
     z = [reader.decode(height * width, channel) - len(table) // 2 for channel, table in enumerate(tables)]
     reader.finish()
     return np.stack(z, axis=-1).astype(np.float32).reshape(height, width, -1)
-
-
-def check_size(size: int, positions: int, tables: np.ndarray) -> None:
-    """Raises JndError if `size` bytes cannot hold `positions` of all channels, so that none claims a huge image."""
-    if positions * np.sum(PRECISION - np.log2(tables.max(axis=-1))) > 8 * size + 64:
-        raise JndError("The coded data is too short for the declared image size; get a fresh copy of the file.")

@@ -54,6 +54,19 @@ def laplacian_tables(scales: np.ndarray, counts: np.ndarray | None = None) -> di
     return _tables([lambda x, rate=rate: 0.5 * np.exp(-rate * x) for rate in rates], last, counts)
 
 
+def shifted_laplacian_tables(scales: np.ndarray, means: np.ndarray) -> dict[str, np.ndarray]:
+    """As `laplacian_tables`, table i with the standard deviation `scales[i]` and the mean `means[i]` in 0..1."""
+    frequencies, widths = [], []
+    for scale, mean in zip(scales, means):
+        rate = np.sqrt(2.0) / scale
+        k = int(np.clip(np.ceil(mean - np.log(_TAIL) / rate - 0.5), 1, _LARGEST_HALF_WIDTH))
+        borders = np.arange(-k, k + 2) - 0.5 - mean
+        below = np.where(borders < 0, 0.5 * np.exp(-rate * np.abs(borders)), 1 - 0.5 * np.exp(-rate * np.abs(borders)))
+        frequencies.append(quantise_pmf(np.append(np.diff(below), below[0] + 1 - below[-1])))
+        widths.append(k)
+    return {"frequency": np.concatenate(frequencies), "half_width": np.array(widths, np.int32)}
+
+
 def gaussian_tables(scales: np.ndarray) -> dict[str, np.ndarray]:
     """As `laplacian_tables`, of a rounded Gaussian."""
     from scipy.special import ndtr, ndtri

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from jnd_jax.codec import coding, hyper
+from jnd_jax.codec import coding, hyper, hyper_context
 from jnd_jax.codec.linear import BLOCK, BUCKET, TILE, round_up, synthesis_matrices
 from jnd_jax.errors import JndError
 from jnd_jax.modelfile import ModelFile
@@ -159,14 +159,17 @@ class Decoder(tf.Module):
             )
         coder = coding.latent_coder(model.params, model.tables)
         self.hash = model.hash
-        self.latents, self.hyper_latents = coder.scale_offset.shape[1], coder.z_tables.shape[1]
+        self.latents, self.hyper_latents = coder.scale_offset.shape[1], coder.hyper_latent_channels
         self._scale, self._mean = _variables(coder.scale), _variables(coder.mean)
+        self._hyper_context = _variables(coder.hyper_context)
         self._net = _variables(model.params["synthesis_net"])
         basis = dict(zip(("synthesis", "postfilter"), synthesis_matrices(model.params)))
         self._linear = _variables(basis | {"log_inverse_gain": model.params["log_inverse_gain"]})
         self.group_channels = coder.group_channels
         self.passes = coder.passes
-        self._scale_offset = tf.Variable(coder.scale_offset.astype(np.int32), trainable=False)
+        self._scale_offset, self._hyper_offset = (
+            tf.Variable(table.astype(np.int32), trainable=False) for table in (coder.scale_offset, coder.hyper_offset)
+        )
         self._coarse, self._fine = _bottlenecks(self._net)
 
     def scale_features(self, z: tf.Tensor) -> tf.Tensor:
@@ -208,7 +211,7 @@ class Decoder(tf.Module):
         inputs = [features, level, *([] if lower is None else [lower]), near]
         x = _clip(_integer_layer(layers["merge"], tf.concat(inputs, axis=-1)))
         x = _clip(x + _integer_layer(layers["mid"], x))
-        offset = self._offset(quality)[..., self.group_channels[group]]
+        offset = _offset(self._scale_offset, quality)[:, None, None, None, self.group_channels[group]]
         return tf.clip_by_value(tf.cast(_integer_layer(layers["out"], x), tf.int32) + offset, 0, hyper.SCALE_LEVELS - 1)
 
     def decode_symbols(self, z: tf.Tensor, quality: tf.Tensor, decode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
@@ -241,13 +244,16 @@ class Decoder(tf.Module):
         """`hyper.quality_level` of (B,) qualities, (B, 1, 1, 1, 1) float32."""
         return tf.cast(hyper.quality_level(quality), tf.float32)[:, None, None, None, None]
 
-    def _offset(self, quality: tf.Tensor) -> tf.Tensor:
-        """`hyper.scale_offset` of (B,) qualities, (B, 1, 1, 1, M) int32."""
-        spacing = hyper.NODE_SPACING
-        node = tf.minimum(quality // spacing, hyper.NODES - 2)
-        t = (quality - node * spacing)[:, None]
-        low, high = tf.gather(self._scale_offset, node), tf.gather(self._scale_offset, node + 1)
-        return ((2 * (low * (spacing - t) + high * t) + spacing) // (2 * spacing))[:, None, None, None, :]
+    def hyper_context(self, around: tf.Tensor, quality: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `hyper_context.predict`: around (n, 4, Cz) int32, quality int32 scalar -> levels and means, (n, Cz) int32."""
+        flat, count = tf.reshape(around, [-1, around.shape[1] * self.hyper_latents]), tf.shape(around)[0]
+        level = tf.fill([count, 1], tf.cast(hyper.quality_level(quality), tf.float32))
+        inputs = [*(_magnitude(tf.maximum(sign * flat, 0)) for sign in (1, -1)), level]
+        x = _clip(_integer_layer(self._hyper_context["hidden"], tf.concat(inputs, axis=-1)))
+        x = tf.cast(_integer_layer(self._hyper_context["out"], x), tf.int32)
+        level, mean = tf.split(x + _offset(self._hyper_offset, quality[None]), 2, axis=-1)
+        most = hyper_context.PARTS * hyper.Z_MAX
+        return tf.clip_by_value(level, 0, hyper_context.SCALES - 1), tf.clip_by_value(mean, -most, most)
 
     def mean_features(self, z: tf.Tensor) -> tf.Tensor:
         """As `hyper.mean_features`: z (B, h/4, w/4, Cz) float32 -> (B, h, w, C)."""
@@ -320,6 +326,15 @@ class Decoder(tf.Module):
         """
         x = self.synthesis(self.gained_latents(symbols, z), quality)[:, :height, :width]
         return tf.cast(tf.clip_by_value(tf.round(255.0 * x), 0.0, 255.0), tf.uint8)
+
+
+def _offset(table: tf.Variable, quality: tf.Tensor) -> tf.Tensor:
+    """`hyper.scale_offset` of a (nodes, C) table at (B,) qualities, (B, C) int32."""
+    spacing = hyper.NODE_SPACING
+    node = tf.minimum(quality // spacing, hyper.NODES - 2)
+    t = (quality - node * spacing)[:, None]
+    low, high = tf.gather(table, node), tf.gather(table, node + 1)
+    return (2 * (low * (spacing - t) + high * t) + spacing) // (2 * spacing)
 
 
 def _bottlenecks(net: Mapping[str, Any]) -> tuple[list[str], list[str]]:

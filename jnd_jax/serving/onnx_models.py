@@ -128,7 +128,7 @@ def _scale_offset(g: Graph, table: np.ndarray, quality: Value) -> Value:
 def features(coder: coding.LatentCoder) -> onnx.ModelProto:
     """z (B, h/4, w/4, Cz) int32 -> halves of the features that all passes share."""
     g = Graph("features")
-    z = g.cast(g.input("z", np.int32, ("B", "h/4", "w/4", coder.z_tables.shape[1])), np.float32)
+    z = g.cast(g.input("z", np.int32, ("B", "h/4", "w/4", coder.hyper_latent_channels)), np.float32)
     for name, path, layer in (("scale", coder.scale, _integer_relu), ("mean", coder.mean, _float_relu)):
         x = z
         for stage in ("up1", "up2"):

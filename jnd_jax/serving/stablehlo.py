@@ -51,7 +51,7 @@ def export(model: ModelFile, folder: Path, options: argparse.Namespace) -> dict[
     width, height = options.size
     h, w = exporting.grid(height), exporting.grid(width)
     coder, reference = coding.latent_coder(model.params, model.tables), exporting.reference_pixels(model)
-    shapes = [(1, h, w, coder.scale_offset.shape[1]), (1, h // 4, w // 4, coder.z_tables.shape[1]), (1,)]
+    shapes = [(1, h, w, coder.scale_offset.shape[1]), (1, h // 4, w // 4, coder.hyper_latent_channels), (1,)]
     exported = jax_export.export(jax.jit(synthesize(model, height, width)), platforms=_PLATFORMS)(
         *(jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes)
     )

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_compression_ops as ops
 
-from jnd_jax.codec import coding, hyper
+from jnd_jax.codec import coding, hyper, hyper_context
 from jnd_jax.codec.linear import FOOTPRINT, round_up
-from jnd_jax.entropy.tables import BYTE, PRECISION
+from jnd_jax.entropy.tables import BYTE
 from jnd_jax.entropy.tfc import lookup
 from jnd_jax.modelfile import ModelFile
 from jnd_jax.serving import container
@@ -52,11 +52,10 @@ class StreamDecoder(tf.Module):
         constant = lambda array: tf.Variable(np.asarray(array, np.int32), trainable=False)
         self._decoder, self._max_pixels = decoder, max_pixels
         self._y_lookup = constant(lookup([*coder.y_tables, BYTE]))
-        self._half_width = constant(coder.y_half_width)
-        self._z_lookup = constant([[lookup([table]) for table in node] for node in coder.z_tables])
-        # By node, the fewest bits that the hyper-latents of one position can take; see `LatentCoder.check_size`.
-        least = np.sum(PRECISION - np.log2(coder.z_tables.max(axis=-1)), axis=-1)
-        self._least_bits = tf.Variable(least.astype(np.float32), trainable=False)
+        self._y_half_width = constant(coder.y_half_width)
+        self._z_lookup = constant(lookup([*coder.z_tables, BYTE]))
+        self._z_half_width = constant(coder.z_half_width)
+        self._least_bits = coder.least_bits
 
     def decode(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
         """Decodes one file; fails with InvalidArgumentError and a sentence if it cannot be decoded.
@@ -137,7 +136,7 @@ class StreamDecoder(tf.Module):
 
         def decoded():
             z, z_intact = self._decode_z(
-                file.chunks["z"], _positions(file.height), _positions(file.width), hyper.nearest_node(file.quality)
+                file.chunks["z"], _positions(file.height), _positions(file.width), file.quality
             )
             symbols, y_intact = self._decode_y(file.chunks["y"], z, file.quality)
             image = self._decoder.synthesize(symbols[None], z[None], file.quality[None], file.height, file.width)[0]
@@ -148,17 +147,28 @@ class StreamDecoder(tf.Module):
     def _plausible(self, file: container.File) -> tf.Tensor:
         """Whether z has enough bytes for the declared image size; bounds the memory that a small file can demand."""
         positions = tf.cast(_positions(file.height), tf.float32) * tf.cast(_positions(file.width), tf.float32)
-        least = tf.gather(self._least_bits, hyper.nearest_node(file.quality))
-        return positions * least <= tf.cast(8 * tf.strings.length(file.chunks["z"]) + 64, tf.float32)
+        return positions * self._least_bits <= tf.cast(8 * tf.strings.length(file.chunks["z"]) + 64, tf.float32)
 
-    def _decode_z(self, data: tf.Tensor, h: tf.Tensor, w: tf.Tensor, node: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _decode_z(self, data: tf.Tensor, h: tf.Tensor, w: tf.Tensor, quality: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Hyper-latents (h, w, Cz) int32, and whether the data ended where it should."""
-        channels = self._decoder.hyper_latents
-        handle = ops.create_range_decoder(data, tf.gather(self._z_lookup, node))
-        index = tf.repeat(tf.range(channels), h * w)
-        handle, z = ops.entropy_decode_index(handle, index, tf.shape(index), Tdecoded=tf.int32)
-        z = tf.transpose(tf.reshape(z, [channels, h, w]), [1, 2, 0]) - hyper.Z_MAX
-        return z, ops.entropy_decode_finalize(handle)
+        channels, parts = self._decoder.hyper_latents, hyper_context.PARTS
+
+        def step(number: tf.Tensor, handle: tf.Tensor, z: tf.Tensor):
+            rows = tf.range(tf.maximum(0, (number - w) // 2 + 1), tf.minimum(h, number // 2 + 1))
+            at = tf.stack([rows, number - 2 * rows], axis=-1) + 1
+            around = tf.stack([tf.gather_nd(z, at + offset) for offset in hyper_context.NEIGHBOURS], axis=1)
+            level, mean = self._decoder.hyper_context(around, quality)
+            whole = mean // parts
+            table = tf.reshape(parts * level + mean - parts * whole, [-1])
+            handle, values = self._decode_pass(handle, table, self._z_half_width)
+            values = tf.clip_by_value(tf.reshape(values, [-1, channels]) + whole, -hyper.Z_MAX, hyper.Z_MAX)
+            return number + 1, handle, tf.tensor_scatter_nd_update(z, at, values)
+
+        start = 0, ops.create_range_decoder(data, self._z_lookup), tf.zeros([h + 1, w + 2, channels], tf.int32)
+        shapes = tf.TensorShape([]), tf.TensorShape([]), tf.TensorShape([None, None, channels])
+        more = lambda number, *_: number < w + 2 * h - 2
+        _, handle, z = tf.while_loop(more, step, start, shape_invariants=shapes, parallel_iterations=1)
+        return z[1:, 1:-1], ops.entropy_decode_finalize(handle)
 
     def _decode_y(self, data: tf.Tensor, z: tf.Tensor, quality: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(h, w, M) int32 residual symbols of all passes, and whether the data ended where it should."""
@@ -166,23 +176,23 @@ class StreamDecoder(tf.Module):
 
         def decode(index: tf.Tensor) -> tf.Tensor:
             nonlocal handle
-            handle, values = self._decode_pass(handle, tf.reshape(index, [-1]))
+            handle, values = self._decode_pass(handle, tf.reshape(index, [-1]), self._y_half_width)
             return tf.reshape(values, tf.shape(index))
 
         symbols = self._decoder.decode_symbols(z[None], quality[None], decode)[0]
         return symbols, ops.entropy_decode_finalize(handle)
 
-    def _decode_pass(self, handle: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The range decoder after a pass, and the (n,) symbols of (n,) scale indexes.
+    def _decode_pass(self, handle: tf.Tensor, index: tf.Tensor, half_width: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The range decoder after a pass, and its (n,) symbols, from the numbers (n,) of their tables.
 
-        A pass is coded by ascending scale index; the values of escaped symbols follow.
+        A pass is coded table by table; the values of escaped symbols follow.
         """
         order = tf.argsort(index, stable=True)
         level = tf.gather(index, order)
         handle, values = ops.entropy_decode_index(handle, level, tf.shape(level), Tdecoded=tf.int32)
-        half = tf.gather(self._half_width, level)
+        half = tf.gather(half_width, level)
         escaped = tf.where(values == 2 * half + 1)
-        parts = tf.fill([2 * tf.shape(escaped)[0]], hyper.SCALE_LEVELS)
+        parts = tf.fill([2 * tf.shape(escaped)[0]], tf.size(half_width))
         handle, parts = ops.entropy_decode_index(handle, parts, tf.shape(parts), Tdecoded=tf.int32)
         wide = parts[::2] + 256 * parts[1::2]
         wide -= tf.where(wide < 2**15, 0, 2**16)

@@ -23,7 +23,7 @@ from jnd_jax.serving import export as exporting
 
 _ASSETS = Path(jnd_jax.__file__).parent.parent / "web" / "dist"
 _LEFT_OUT = shutil.ignore_patterns("*.map", "types")
-_TABLES = {"y.frequency": np.uint32, "y.half_width": np.int32, "z.frequency": np.uint32}
+_TABLES = {f"{of}.frequency": np.uint32 for of in "yz"} | {f"{of}.half_width": np.int32 for of in "yz"}
 
 
 def model_bytes(model: modelfile.ModelFile) -> bytes:
@@ -43,8 +43,10 @@ def model_bytes(model: modelfile.ModelFile) -> bytes:
     arrays = {
         **_path("scale", coder.scale),
         **_path("mean", coder.mean),
+        **_path("hyper", coder.hyper_context),
         **_network(model),
         "scale.offset": coder.scale_offset,
+        "hyper.offset": coder.hyper_offset,
         "basis": synthesis,
         "postfilter": postfilter,
         "log_inverse_gain": coder.log_inverse_gain,
@@ -56,9 +58,9 @@ def model_bytes(model: modelfile.ModelFile) -> bytes:
 
 
 def _path(name: str, path: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a hyper path: layers, and a list of groups of layers."""
+    """The arrays of a hyper path: layers, and a list of groups of layers, if it has any."""
     layers = {key: layer for key, layer in path.items() if key != "groups"}
-    layers |= {f"{i}.{key}": layer for i, group in enumerate(path["groups"]) for key, layer in group.items()}
+    layers |= {f"{i}.{key}": layer for i, group in enumerate(path.get("groups", ())) for key, layer in group.items()}
     named = lambda key, layer: layer.items() if isinstance(layer, Mapping) else [("", layer)]
     return {
         f"{name}.{key}.{part}".rstrip("."): array for key, layer in layers.items() for part, array in named(key, layer)

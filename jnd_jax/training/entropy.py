@@ -40,7 +40,7 @@ CROP = 16  # blocks a side of a training example
 QUALITIES: tuple[int, ...] = (100, 300, 500, 700, 900)
 _LARGEST = 512  # pixels a side of what is taken of a photograph
 _TRAINED = ("scale_", "mean_")
-_HYPER_LATENTS = ("hyper_analysis", "factorized")
+_HYPER_LATENTS = ("hyper_analysis", "hyper_context", "hyper_offset")
 # Photographs vary: the typical deviation of a latent lies this far (in nats) below its mean one.
 _TYPICAL = -0.5
 _RATES = {
@@ -281,7 +281,7 @@ def main() -> None:
         "--masked-share", type=float, help="of masked DCT error in the distortion (default: that of the model)"
     )
     parser.add_argument("--keep", action="store_true", help="train the model's own entropy model on")
-    parser.add_argument("--hyper-latents", action="store_true", help="train hyper-analysis and density of z too")
+    parser.add_argument("--hyper-latents", action="store_true", help="train hyper-analysis and coding of z too")
     parser.add_argument(
         "--learning-rate", type=float, default=3e-3, help="default: %(default)s; about 1e-3 with --keep"
     )

@@ -35,7 +35,7 @@ _MAGNITUDES = 1024  # that are counted; larger ones count as the largest
 _LARGEST = 512  # pixels a side of what is taken of a photograph
 
 # Small, and read as exponents or at coding time: float16 would save nothing and round twice.
-FULL_PRECISION = ("log_gain", "log_inverse_gain", "scale_offset", "factorized")
+FULL_PRECISION = ("log_gain", "log_inverse_gain", "scale_offset", "hyper_offset")
 
 
 def export_model(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from jnd_jax import codec, modelfile, zoo
+from jnd_jax import bitstream, codec, modelfile, zoo
 from jnd_jax.codec import coding, distortion, hyper, wavefront
 from jnd_jax.codec.freeze import coding_tables
 from jnd_jax.entropy import symbols
@@ -172,5 +172,14 @@ def test_optimised_quantisation_lowers_rate_plus_distortion(coder, latents, monk
 
 
 def test_too_few_bytes_for_the_declared_size_are_refused(coder):
+    header = bitstream.Header("0" * 16, 16384, 16384, 500)
     with pytest.raises(JndError, match="too short"):
-        coder.check_size(100, 10_000_000, 500)
+        coding.z_of_file(coder, header, {"z": bytes(12), "y": bytes(1000)})
+
+
+def test_hyper_latents_at_their_place_take_fewer_bytes_than_anywhere_else():
+    model = modelfile.load(modelfile.find(zoo.DEFAULT))
+    coder = coding.latent_coder(model.params, model.tables)
+    z = coder.hyper_latents(latents_of(model, 512, 384))
+    shuffled = np.random.default_rng(0).permutation(z.reshape(-1, z.shape[-1])).reshape(z.shape)
+    assert len(coder.encode_z(z, 600)) < 0.9 * len(coder.encode_z(shuffled, 600))

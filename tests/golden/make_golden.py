@@ -23,6 +23,7 @@ CONFIG = dict(
     latents=32,
     hyper_latents=4,
     hyper_width=8,
+    hyper_context_width=8,
     widths=(8, 16),
     analysis_depths=(1, 1),
     synthesis_depths=(1, 1),

@@ -5,7 +5,7 @@ import { allocate, mark, release } from "./memory";
 
 const PRECISION: u64 = 24;
 const ESCAPE_BYTES: i32 = 256;
-const LEVELS: i32 = 64;
+const TABLES: i32 = 256; // that an index of one byte can name
 
 let words: usize = 0;
 let length: i32 = 0;
@@ -54,33 +54,23 @@ function symbol(cumulative: usize, count: i32): i32 {
   return low;
 }
 
-/** `count` symbols of one table of `size` symbols, less `zero`, as i32 at `out`; false for damaged data. */
-export function run(cumulative: usize, size: i32, zero: i32, out: usize, count: i32): bool {
-  for (let i = 0; i < count; i++) {
-    const value = symbol(cumulative, size);
-    if (value < 0) return false;
-    store<i32>(out + (<usize>i << 2), value - zero);
-  }
-  return true;
-}
-
 /**
- * One pass of y: f32 symbols at `out` of `count` scale indexes (u8) at `indexes`. They follow by index, those of one index
- * in order, then the escaped values as 16-bit integers.
+ * One pass of y or step of z: f32 symbols at `out` of `count` tables' numbers (u8) at `indexes`. They follow by number, those of
+ * one number in order, then the escaped values as 16-bit integers.
  *
- * `tables` holds for each index a pointer to its cumulative frequencies, `halfWidths` the k of its symbols -k..k.
+ * `tables` holds for each number a pointer to its cumulative frequencies, `halfWidths` the k of its symbols -k..k.
  */
 export function pass(indexes: usize, count: i32, tables: usize, halfWidths: usize, bytes: usize, out: usize): bool {
   const before = mark();
-  const starts = allocate(4 * (LEVELS + 1));
+  const starts = allocate(4 * (TABLES + 1));
   const order = allocate(4 * count);
   const escaped = allocate(4 * count);
-  memory.fill(starts, 0, 4 * (LEVELS + 1));
+  memory.fill(starts, 0, 4 * (TABLES + 1));
   for (let i = 0; i < count; i++) {
     const at = starts + 4 + (<usize>load<u8>(indexes + i) << 2);
     store<i32>(at, load<i32>(at) + 1);
   }
-  for (let level = 1; level < LEVELS; level++) {
+  for (let level = 1; level < TABLES; level++) {
     const at = starts + (<usize>level << 2);
     store<i32>(at, load<i32>(at) + load<i32>(at - 4));
   }

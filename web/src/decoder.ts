@@ -1,6 +1,7 @@
 import { unpack, type Chunks, type Header } from "./container.js";
 import { Engine } from "./engine.js";
 import { JndError, withinMemory } from "./error.js";
+import { HyperDecoder } from "./hyper.js";
 import { LatentDecoder } from "./latents.js";
 import { deep, lossless } from "./lossless.js";
 import { ModelFile } from "./model.js";
@@ -28,6 +29,7 @@ export class Decoder {
     readonly hash: string,
     private readonly engine: Engine,
     private readonly range: RangeDecoder,
+    private readonly hyper: HyperDecoder,
     private readonly latents: LatentDecoder,
     private readonly synthesis: Synthesis,
     private readonly previewer: Previewer,
@@ -36,8 +38,9 @@ export class Decoder {
   /** Of a model that `jnd-jax web` wrote. */
   static async create(data: ArrayBuffer): Promise<Decoder> {
     const model = new ModelFile(data), engine = await Engine.create();
-    const [range, latents, synthesis] = [new RangeDecoder(engine, model), new LatentDecoder(engine, model), new Synthesis(engine, model)];
-    return new Decoder(model.hash, engine, range, latents, synthesis, new Previewer(engine, model));
+    const [range, hyper] = [new RangeDecoder(engine, model), new HyperDecoder(engine, model)];
+    const [latents, synthesis] = [new LatentDecoder(engine, model), new Synthesis(engine, model)];
+    return new Decoder(model.hash, engine, range, hyper, latents, synthesis, new Previewer(engine, model));
   }
 
   /**
@@ -61,8 +64,8 @@ export class Decoder {
     const [h, w] = [header.height, header.width].map((side) => 4 * Math.ceil(side / 64));
     const quality = await qualities(header, chunks, h, w);
     const { pixels, symbols } = this.engine.scope(() => {
-      const z = this.range.z(chunks.z, h / 4, w / 4, header.quality);
-      this.range.y(chunks.y);
+      const z = this.hyper.decode(this.range, chunks.z, h / 4, w / 4, header.quality);
+      this.range.begin("y", chunks.y);
       const { y, symbols } = this.latents.decode(this.range, z, quality, (latents, group) => {
         if (group === 0) onPreview?.(this.previewer.draw(latents.y, quality, header.width, header.height));
       });

@@ -12,7 +12,6 @@ interface Kernels {
   mark(): number;
   release(mark: number): void;
   start(data: number, words: number): void;
-  run(cumulative: number, size: number, zero: number, out: number, count: number): number;
   pass(indexes: number, count: number, tables: number, halfWidths: number, bytes: number, out: number): number;
   exhausted(): number;
   product(

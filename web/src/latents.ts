@@ -3,12 +3,10 @@
 
 import { type Engine, Grid } from "./engine.js";
 import { CLIPPED_SHIFT, LEAKY, Layer, NONE, SHIFT, parameters, split } from "./layer.js";
+import { magnitudes } from "./magnitude.js";
 import type { ModelFile } from "./model.js";
 import { interpolateIntegers } from "./nodes.js";
 import type { RangeDecoder } from "./range.js";
-
-const ACTIVATION_UNIT = 16;
-const MAGNITUDE_LEVELS = 64;
 
 export interface Latents {
   /** Gained latents of all channels; 0 where they are not decoded yet. */
@@ -171,8 +169,7 @@ export class LatentDecoder {
     this.mean = new Path(engine, model, "mean", 0);
     this.above = engine.put(model.floats("mean.0.above"));
     this.cross = this.mean.groups.map((_, i) => engine.put(model.floats(`mean.${i}.cross`)));
-    const magnitude = (_: unknown, level: number) => Math.round(ACTIVATION_UNIT * Math.log2(1 + level));
-    this.magnitude = engine.put(Float32Array.from({ length: MAGNITUDE_LEVELS }, magnitude));
+    this.magnitude = engine.put(magnitudes());
     this.offset = model.floats("scale.offset");
     this.channels = model.shape("scale.offset")[1];
   }

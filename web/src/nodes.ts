@@ -8,11 +8,6 @@ function below(quality: number): [node: number, distance: number] {
   return [node, quality - node * NODE_SPACING];
 }
 
-/** The node whose tables code z. */
-export function nearestNode(quality: number): number {
-  return Math.floor((quality + (NODE_SPACING >> 1)) / NODE_SPACING);
-}
-
 /** Row of a (nodes, channels) table at a quality in tenths. */
 export function interpolate(table: Float32Array, quality: number): Float32Array {
   const [node, distance] = below(quality), channels = table.length / NODES;
