@@ -81,12 +81,12 @@ def _predict(xp, q: hyper.Params, inputs, level, offset, floor: Callable):
     return xp.clip(level, 0, SCALES - 1), xp.clip(mean, -_MEAN_MAX, _MEAN_MAX)
 
 
-def code(q: hyper.Params, level, offset, shape: tuple[int, int, int], code: Callable) -> np.ndarray:
+def code(q: hyper.Params, level, offset, shape: tuple[int, ...], code: Callable) -> np.ndarray:
     """Runs all steps, in NumPy.
 
     Args:
       q, level, offset: as in `predict`.
-      shape: of z.
+      shape: of z, (h, w, Cz).
       code: (table numbers, what is taken off the hyper-latents, rows and columns of the positions) -> hyper-latents of a
         step, (n, Cz) all. A table's number is PARTS * level of the scale + eighths of the mean.
 

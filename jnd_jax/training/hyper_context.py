@@ -49,9 +49,9 @@ class Positions(NamedTuple):
         quality: (N,) in 0..1000.
     """
 
-    z: np.ndarray
-    around: np.ndarray
-    quality: np.ndarray
+    z: Any
+    around: Any
+    quality: Any
 
 
 def positions(model: LappedCodec, params: Any, images: Sequence[np.ndarray], seed: int) -> Positions:
