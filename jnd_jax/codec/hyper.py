@@ -367,7 +367,7 @@ def scale_offset(table: np.ndarray, quality) -> np.ndarray:
 
 
 def nearest_node(quality):
-    """Node whose tables code z at `quality`."""
+    """Node nearest to `quality`; half-way, the higher one."""
     return (quality + NODE_SPACING // 2) // NODE_SPACING
 
 

@@ -107,14 +107,7 @@ def read(data: tf.Tensor, model: str, max_pixels: int) -> File:
     ends = behind - 4
     starts = ends - sizes
     crcs = numbers(tf.minimum(ends, size))
-    # The first CRC-32 covers all of the file's head.
-    covered = tf.where(tf.range(count) == 0, tf.zeros_like(starts), starts)
-    measured = tf.map_fn(
-        lambda span: tf.cast(crc32(raw[tf.minimum(span[0], size) : tf.minimum(span[1], size)]), tf.int64),
-        (covered, ends),
-        fn_output_signature=tf.int64,
-    )
-    intact = measured == crcs
+    intact = _checked(raw, starts, ends) == crcs
     required = tf.constant([bitstream.TAGS[name] for name in bitstream.REQUIRED])
     has = lambda name: tf.reduce_any(tags == bitstream.TAGS[name])
     checks = (
@@ -166,6 +159,14 @@ def read(data: tf.Tensor, model: str, max_pixels: int) -> File:
     for condition, message in reversed(checks):
         status = tf.where(condition, status, message)
     return _file(data, status, (height, width, quality), tags, starts, sizes)
+
+
+def _checked(raw: tf.Tensor, starts: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
+    """CRC-32 of each chunk, int64; the first covers all of the file's head."""
+    size = tf.size(raw, tf.int64)
+    part = lambda span: raw[tf.minimum(span[0], size) : tf.minimum(span[1], size)]
+    spans = tf.concat([tf.zeros_like(starts[:1]), starts[1:]], 0), ends
+    return tf.map_fn(lambda span: tf.cast(crc32(part(span)), tf.int64), spans, fn_output_signature=tf.int64)
 
 
 def _file(data, status, values, tags, starts, sizes) -> File:
