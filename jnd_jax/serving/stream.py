@@ -55,7 +55,6 @@ class StreamDecoder(tf.Module):
         self._y_half_width = constant(coder.y_half_width)
         self._z_lookup = constant(lookup([*coder.z_tables, BYTE]))
         self._z_half_width = constant(coder.z_half_width)
-        self._least_bits = coder.least_bits
 
     def decode(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
         """Decodes one file; fails with InvalidArgumentError and a sentence if it cannot be decoded.
@@ -120,11 +119,7 @@ class StreamDecoder(tf.Module):
         return tf.map_fn(one, data, fn_output_signature=signature)
 
     def _read(self, data: tf.Tensor) -> container.File:
-        file = container.read(data, self._decoder.hash, self._max_pixels)
-        short = "The coded data is too short for the declared image size: get a fresh copy of the file"
-        status = tf.where((file.status == "") & ~self._plausible(file), short, file.status)
-        height, width = (tf.where(status == "", side, 0) for side in (file.height, file.width))
-        return file._replace(status=status, height=height, width=width)
+        return container.read(data, self._decoder.hash, self._max_pixels)
 
     def _size(self, data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         file = self._read(data)
@@ -143,11 +138,6 @@ class StreamDecoder(tf.Module):
             return tf.cond(z_intact & y_intact, lambda: (tf.constant(""), image), lambda: (container.DAMAGED, nothing))
 
         return tf.cond(file.status == "", decoded, lambda: (file.status, nothing))
-
-    def _plausible(self, file: container.File) -> tf.Tensor:
-        """Whether z has enough bytes for the declared image size; bounds the memory that a small file can demand."""
-        positions = tf.cast(_positions(file.height), tf.float32) * tf.cast(_positions(file.width), tf.float32)
-        return positions * self._least_bits <= tf.cast(8 * tf.strings.length(file.chunks["z"]) + 64, tf.float32)
 
     def _decode_z(self, data: tf.Tensor, h: tf.Tensor, w: tf.Tensor, quality: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Hyper-latents (h, w, Cz) int32, and whether the data ended where it should."""

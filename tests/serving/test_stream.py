@@ -83,9 +83,6 @@ def test_what_it_does_not_decode_it_names(codec, served, tiny_model):
     with pytest.raises(tf.errors.InvalidArgumentError, match="another model"):
         served["decode"](data=tf.constant(jnd_jax.load(tiny_model).encode(image, 30, coder="tfc")))
     header, chunks = bitstream.unpack(codec.encode(image, 30, coder="tfc"))
-    huge = bitstream.pack(dataclasses.replace(header, width=632, height=632), chunks)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="too short for the declared image size"):
-        served["decode"](data=tf.constant(huge))
     with pytest.raises(tf.errors.InvalidArgumentError, match="quality by region"):
         regions = codec.encode(image, 30, mask=np.tri(64, dtype=np.uint8) * 255, coder="tfc")
         served["decode"](data=tf.constant(regions))
