@@ -130,12 +130,9 @@ class LatentCoder:
         return z
 
     def _code_z(self, shape: tuple[int, ...], quality: int, code: Callable) -> np.ndarray:
-        level, offset = (
-            np.full(1, hyper.quality_level(quality), np.float32),
-            hyper.scale_offset(self.hyper_offset, quality),
-        )
-        shape = (*shape, self.hyper_latent_channels)
-        return hyper_context.code(self._folded_hyper_context, level, offset.astype(np.float32), shape, code)
+        level = np.full(1, hyper.quality_level(quality), np.float32)
+        offset = hyper.scale_offset(self.hyper_offset, quality).astype(np.float32)
+        return hyper_context.code(self._folded_hyper_context, level, offset, (*shape, self.hyper_latent_channels), code)
 
     def encode_strips(
         self,

@@ -7,7 +7,7 @@ For each hyper-latent the network gives a scale and a mean, and with them a tabl
 standard deviations, and with a mean in eighths, since most hyper-latents are zero and narrow Laplacians off the grid are
 far from symmetrical. All of it decides bits, so all of it is integers, as in the scale path of `hyper`.
 
-Every function takes the array namespace `xp` (numpy or jax.numpy).
+Functions that take the array namespace `xp` (numpy or jax.numpy) serve training and coding; `code` runs in NumPy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCALES = 24
 SCALE_MIN = 0.1  # narrower, a symbol would cost nothing: no size of a file would be too small for its image
 LOG_SCALE_STEP = 2 * hyper.LOG_SCALE_STEP
 PARTS = 8  # of a step of the hyper-latents, in which means are given
-_MEAN_MAX = PARTS * hyper.Z_MAX
+MEAN_MAX = PARTS * hyper.Z_MAX
 
 # Rows down and columns to the right.
 NEIGHBOURS = ((0, -1), (-1, -1), (-1, 0), (-1, 1))
@@ -78,7 +78,7 @@ def magnitudes(xp, z, sign: int):
 def _predict(xp, q: hyper.Params, inputs, level, offset, floor: Callable):
     x = hyper.integers(xp, hyper.joint_layer(q["hidden"], [inputs, level]), floor)
     level, mean = xp.split(floor(hyper.joint_layer(q["out"], [x])) + offset, 2, -1)
-    return xp.clip(level, 0, SCALES - 1), xp.clip(mean, -_MEAN_MAX, _MEAN_MAX)
+    return xp.clip(level, 0, SCALES - 1), xp.clip(mean, -MEAN_MAX, MEAN_MAX)
 
 
 def code(q: hyper.Params, level, offset, shape: tuple[int, ...], code: Callable) -> np.ndarray:

@@ -235,10 +235,9 @@ class LappedCodec(nn.Module):
 
     def _hyper_context_path(self):
         z, n = self.hyper_latents, self.hyper_context_width
+        seen = len(hyper_context.SIGNS) * len(hyper_context.NEIGHBOURS) * z
         return {
-            "hidden": self._dense(
-                "hyper_context_hidden", 2 * len(hyper_context.NEIGHBOURS) * z + 1, n, bias=np.full(n, 0.5)
-            ),
+            "hidden": self._dense("hyper_context_hidden", seen + 1, n, bias=np.full(n, 0.5)),
             "out": self._dense("hyper_context_out", n, 2 * z, gain=0.05),
         }
 

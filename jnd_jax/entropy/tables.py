@@ -61,7 +61,8 @@ def shifted_laplacian_tables(scales: np.ndarray, means: np.ndarray) -> dict[str,
         rate = np.sqrt(2.0) / scale
         k = int(np.clip(np.ceil(mean - np.log(_TAIL) / rate - 0.5), 1, _LARGEST_HALF_WIDTH))
         borders = np.arange(-k, k + 2) - 0.5 - mean
-        below = np.where(borders < 0, 0.5 * np.exp(-rate * np.abs(borders)), 1 - 0.5 * np.exp(-rate * np.abs(borders)))
+        tail = 0.5 * np.exp(-rate * np.abs(borders))
+        below = np.where(borders < 0, tail, 1 - tail)
         frequencies.append(quantise_pmf(np.append(np.diff(below), below[0] + 1 - below[-1])))
         widths.append(k)
     return {"frequency": np.concatenate(frequencies), "half_width": np.array(widths, np.int32)}

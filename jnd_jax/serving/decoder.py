@@ -248,11 +248,11 @@ class Decoder(tf.Module):
         """As `hyper_context.predict`: around (n, 4, Cz) int32, quality int32 scalar -> levels and means, (n, Cz) int32."""
         flat, count = tf.reshape(around, [-1, around.shape[1] * self.hyper_latents]), tf.shape(around)[0]
         level = tf.fill([count, 1], tf.cast(hyper.quality_level(quality), tf.float32))
-        inputs = [*(_magnitude(tf.maximum(sign * flat, 0)) for sign in (1, -1)), level]
+        inputs = [*(_magnitude(tf.maximum(sign * flat, 0)) for sign in hyper_context.SIGNS), level]
         x = _clip(_integer_layer(self._hyper_context["hidden"], tf.concat(inputs, axis=-1)))
         x = tf.cast(_integer_layer(self._hyper_context["out"], x), tf.int32)
         level, mean = tf.split(x + _offset(self._hyper_offset, quality[None]), 2, axis=-1)
-        most = hyper_context.PARTS * hyper.Z_MAX
+        most = hyper_context.MEAN_MAX
         return tf.clip_by_value(level, 0, hyper_context.SCALES - 1), tf.clip_by_value(mean, -most, most)
 
     def mean_features(self, z: tf.Tensor) -> tf.Tensor:

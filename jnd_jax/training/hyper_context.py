@@ -125,17 +125,17 @@ def train(args: argparse.Namespace) -> None:
     ]
     print(f"{np.concatenate(bits).mean():.2f} bits a position of the hyper-latents")
     kept = {name: table for name, table in file.tables.items() if not name.startswith(_TABLES)}
-    written = modelfile.save(
+    digest = modelfile.save(
         args.output,
         name=args.output.stem,
         config=codec.describe(model),
         params=jax.tree.map(np.asarray, params),
         tables=coding_tables(model, params) | kept,
-        card=file.card,
+        card=file.card | {"hyper_context": f"trained on alone, from {file.name}; other figures are of that model"},
         half=True,
         keep=packaging.FULL_PRECISION,
     )
-    print(written)
+    print(digest)
 
 
 def main() -> None:
