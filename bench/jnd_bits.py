@@ -4,6 +4,7 @@
 
 Every tenth photograph by name (of fewer than ten, all), its central 512x512 pixels: none that the models were trained on with
 these folders. Each is coded at a few qualities; the bits at the metric's level for one JND are interpolated in log bits.
+MODEL:N is a model with an effort of 1 to 9.
 Prints a Markdown table of the change of each model's bits against the first one's: the geometric mean over the photographs,
 its standard error, and after "all" the change of the bits of all photographs together.
 """
@@ -14,8 +15,7 @@ import argparse
 
 import numpy as np
 
-import jnd_jax
-from jnd_jax import metrics
+from jnd_jax import codecs, metrics
 from jnd_jax.data import cache
 from jnd_jax.training.validate import choose
 
@@ -72,7 +72,7 @@ def main() -> None:
     levels = dict(zip(names, values, strict=True))
     images = photographs(args.data, args.images, 512)
     found = {
-        model: np.array([log_bits(jnd_jax.load(model), image, qualities, levels) for image in images])
+        model: np.array([log_bits(codecs.lookup(model), image, qualities, levels) for image in images])
         for model in args.models
     }
     print(f"| model | {' | '.join(names)} |\n|---|{'---|' * len(names)}")

@@ -1,9 +1,9 @@
 """Memory and time of encoding and decoding large images, each in a process of its own.
 
-    python bench/memory.py 65535x183 32768x366 16384x732 12 12:alpha 12:residual 27 -o docs/results/pictures/memory.md
+    python bench/memory.py 65535x183 32768x366 16384x732 12 12:alpha 12:residual 12:effort 27 -o docs/results/pictures/memory.md
 
 Sizes are megapixels of 4:3 or width x height; the image is the demo photo, repeated and mirrored, opaque and lossy, or with
-opacity that varies (`:alpha`) or a bound of 8 levels on every error (`:residual`). Opacity is compressed and read too. Memory is
+opacity that varies (`:alpha`), a bound of 8 levels on every error (`:residual`) or an effort of 1 (`:effort`). Opacity is compressed and read too. Memory is
 the highest resident size of the process (VmHWM, Linux) less what it had before, with the model loaded and its programs
 compiled by a small image. `--workers` counts the image too, which is not in it when encoding.
 """
@@ -53,7 +53,7 @@ def options(kind: str, image: np.ndarray) -> dict:
         return {"extras": {"alpha": images.encode_lossless(np.ascontiguousarray(image[..., 0] | 15))}}
     if kind == "residual":
         return {"policy": Policy("bench", "", Target("psnr", 1.0), Target("psnr", 1.0), 90.0, 8)}
-    return {}
+    return {"effort": 1} if kind == "effort" else {}
 
 
 def resident(field: str) -> float:
@@ -99,7 +99,10 @@ def main() -> None:
                 found = json.loads(done.stdout)
                 width, height = shape_of(size.partition(":")[0])
                 megapixels = width * height / 1e6
-                found |= {"bound": 400 + 6 * megapixels, "counted": counted(width, height) / 1e6}
+                found |= {
+                    "bound": 400 + 6 * megapixels,
+                    "counted": counted(width, height, size.endswith(":effort")) / 1e6,
+                }
                 numbers = [found[name] for name in ("before", "grown", "bound", "counted", "cpu")]
                 numbers.append(found["cpu"] / megapixels)
                 lines.append(f"| {size} | {what} | " + " | ".join(f"{number:.1f}" for number in numbers) + " |")

@@ -102,9 +102,8 @@ def encode(
     picture = images.parse_image(data) if written or verify else None
     codec = jnd_jax.load(settings["model"]) if picture else None
     if written:
-        file = codec.encode(
-            picture.pixels, settings["quality"], extras=images.to_chunks(picture), coder=settings["coder"]
-        )
+        how = {name: settings[name] for name in ("quality", "coder", "effort")}
+        file = codec.encode(picture.pixels, extras=images.to_chunks(picture), **how)
         write(target, file)
         line = {"source": source, "file": name, "sha256": sha256(file), "bytes": len(file), **known}
     return line, written, time.process_time() - start, _psnr(codec, read(target), picture) if verify else None
@@ -197,6 +196,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="jnd-perceptual", help="name or file of the model (default: %(default)s)")
     parser.add_argument("--quality", type=float, default=50.0)
     parser.add_argument("--coder", default="constriction", help="or tfc, for TensorFlow (default: %(default)s)")
+    parser.add_argument("--effort", type=int, default=0, help="0 to 9, see `jnd-jax encode` (default: %(default)s)")
     parser.add_argument("--verify", type=float, default=0.0, metavar="SHARE", help="of the files, to be read back")
     parser.add_argument("--price", type=float, default=0.04, help="of a core for an hour (default: %(default)s)")
     parser.add_argument("--address", help="of a Ray cluster; without it, workers are started here")
@@ -218,6 +218,7 @@ def main() -> int:
     pairs = plan(args.inputs)
     digest = modelfile.describe(modelfile.find(args.model))["hash"]
     settings = {"model": args.model, "hash": digest, "quality": args.quality, "coder": args.coder}
+    settings["effort"] = args.effort
     lines = read_manifest(args.manifest)
     files.write_bytes(args.manifest, "".join(json.dumps(line) + "\n" for line in lines.values()).encode())
 

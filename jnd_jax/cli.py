@@ -116,7 +116,7 @@ def _encode(args: argparse.Namespace) -> int:
             if tested in (codec.name, args.model)
         }
 
-    budget = _memory_budget(args)
+    budget = _memory_budget(args, args.effort > 0)
 
     def work(source: Path, target: Path) -> tuple[bytes, str]:
         with budget.admit() as wait:
@@ -134,7 +134,8 @@ def _encode(args: argparse.Namespace) -> int:
         region = (
             {} if mask is None else {"mask": images.as_stored(mask, picture), "region_quality": args.region_quality}
         )
-        data = codec.encode(picture.pixels, **wanted | region | {"extras": extras}, coder=args.coder)
+        further = region | {"extras": extras, "coder": args.coder, "effort": args.effort}
+        data = codec.encode(picture.pixels, **wanted | further)
         height, width = picture.pixels.shape[:2]
         line = f"{source}  {_bpp(len(data), width, height)}"
         if "quality" not in goal:
@@ -171,8 +172,8 @@ def _parsed(content: bytes) -> dict[str, Any]:
     return note if isinstance(note, dict) else {"text": text}
 
 
-def _memory_budget(args: argparse.Namespace) -> MemoryBudget:
-    return MemoryBudget(None if args.memory is None else 1e6 * args.memory)
+def _memory_budget(args: argparse.Namespace, effort: bool = False) -> MemoryBudget:
+    return MemoryBudget(None if args.memory is None else 1e6 * args.memory, effort)
 
 
 def _image_suffixes() -> tuple[str, ...]:
@@ -450,6 +451,14 @@ def _add_encode(commands: Any) -> None:
         choices=bitstream.CODERS,
         default=bitstream.CODERS[0],
         help="range coder; TensorFlow decodes files of tfc by itself (default: %(default)s)",
+    )
+    encode.add_argument(
+        "--effort",
+        type=int,
+        choices=range(10),
+        default=0,
+        metavar="N",
+        help="0 to 9: times that the encoder corrects what it would decode, for fewer bits at the same look (default: 0)",
     )
     encode.add_argument("--verify", action="store_true", help="decode each file and print its PSNR")
     encode.add_argument(

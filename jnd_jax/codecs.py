@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import io
+import re
 import shlex
 import subprocess
 import tempfile
@@ -276,19 +277,23 @@ def of_program(path: Path) -> Codec:
     )
 
 
-def of_model(model: Any, grid: Sequence[float] = MODEL_GRID) -> Codec:
-    """A model as `jnd_jax.load` returns it: with name, hash, encode(image, quality), decode(file), multiply_adds()."""
+def of_model(model: Any, grid: Sequence[float] = MODEL_GRID, effort: int = 0) -> Codec:
+    """A model as `jnd_jax.load` returns it: with name, hash, encode(image, quality), decode(file), multiply_adds().
+
+    With an effort, `encode` takes it too.
+    """
+    name, further = (f"{model.name}:{effort}", {"effort": effort}) if effort else (model.name, {})
     return Codec(
-        name=model.name,
-        title=model.name,
-        options="learned",
+        name=name,
+        title=name,
+        options="learned" + (f", effort {effort}" if effort else ""),
         library=lambda: f"model hash {model.hash}",
         qualities=model.qualities,
         grid=tuple(q for q in grid if q in model.qualities) or model.qualities,
-        encode=lambda image, quality: model.encode(image, quality=quality),
+        encode=lambda image, quality: model.encode(image, quality=quality, **further),
         decode=model.decode,
         learned=True,
-        digest=model.hash,
+        digest=model.hash + (f":{effort}" if effort else ""),
         multiply_adds=model.multiply_adds,
     )
 
@@ -330,8 +335,8 @@ def lookup(name: str) -> Codec:
     """The codec that a name means.
 
     Args:
-        name: one of `CONVENTIONAL`; a .toml file, see `of_program`; a model's name or file; or NAME=MODEL,MODEL, see
-            `of_models`.
+        name: one of `CONVENTIONAL`; a .toml file, see `of_program`; a model's name or file, with ":N" behind it for an effort
+            of 1 to 9; or NAME=MODEL,MODEL, see `of_models`.
 
     Raises:
         JndError: none of these.
@@ -345,6 +350,9 @@ def lookup(name: str) -> Codec:
     own_name, equals, models = name.partition("=")
     if own_name and equals and not Path(name).exists():
         return of_models(own_name, [jnd_jax.load(model) for model in models.split(",")])
+    with_effort = re.fullmatch("(.+):([1-9])", name)
+    if with_effort and not Path(name).exists():
+        return of_model(jnd_jax.load(with_effort[1]), effort=int(with_effort[2]))
     try:
         return of_model(jnd_jax.load(name))
     except JndError as error:

@@ -18,7 +18,7 @@ from flax import linen as nn
 
 from jnd_jax import bitstream, codec, images, metrics, modelfile, residual, search, zoo
 from jnd_jax import policy as policies
-from jnd_jax.codec import coding, complexity, distortion, float_coding, hyper, regions
+from jnd_jax.codec import coding, complexity, distortion, float_coding, hyper, layers, regions
 from jnd_jax.codec.coding import Quality
 from jnd_jax.codec.contract import HyperpriorCodec
 from jnd_jax.codec.lapped import LappedCodec
@@ -58,6 +58,11 @@ _TILE_ROW_BLOCKS = 2**16
 
 # Quality of regions above that of the background, where it is not given.
 _REGION_STEP = 25.0
+
+# How latents are corrected, see `ImageCodec._corrected`: the part that is taken of a step, which is so many quantiser steps at
+# most, and what each time takes off the weight of the distortion in rounding, since latents spread.
+EFFORTS = range(10)
+_CORRECTION_RATE, _LARGEST_CORRECTION, _WEIGHT_LESS = 0.15, 0.5, 0.05
 
 
 class ImageCodec:
@@ -113,6 +118,7 @@ class ImageCodec:
         region_quality: float | None = None,
         extras: Mapping[str, bytes] | None = None,
         coder: str = "constriction",
+        effort: int = 0,
     ) -> bytes:
         """The .jnd file of an image.
 
@@ -131,6 +137,8 @@ class ImageCodec:
           extras: further chunks by name (see `bitstream`): icc, exif, xmp, alpha, density, dicom, note. Where the alpha is
             zero, nobody sees what the pixels are: they are smoothed, and a target does not count them.
           coder: the range coder, one of `bitstream.CODERS`.
+          effort: 0..9, how often the encoder looks at what it would decode and corrects the latents: fewer bits at the same
+            look, for more time and memory (docs/use.md). Decoders need not know.
 
         Raises:
           JndError: for anything else, a target or a policy's floor that no quality reaches, or a coder that is not
@@ -144,6 +152,7 @@ class ImageCodec:
         check_image(image)
         if coder not in bitstream.CODERS:
             raise JndError(f"Use one of the coders {', '.join(bitstream.CODERS)}, not {coder!r}.")
+        self._check_effort(effort)
         if isinstance(policy, str):
             policy = policies.load(policy)
         if not isinstance(policy, policies.Policy | None):
@@ -162,7 +171,7 @@ class ImageCodec:
         depth = bit_depth(image if bound == residual.LOSSLESS else seen)
         if bound is not None:
             residual.check_bound(bound, depth)
-        encode = lambda picture, q: self._encode(picture, q, depth, mask, region_quality, extras or {}, coder)
+        encode = lambda picture, q: self._encode(picture, q, depth, mask, region_quality, extras or {}, coder, effort)
         compare = partial(measure, visible=None if alpha is None else alpha > 0)
         if policy is not None:
             return self._keep(image, seen, encode, policy, compare)
@@ -210,6 +219,7 @@ class ImageCodec:
         region_quality: float | None,
         extras: Mapping[str, bytes],
         coder: str,
+        effort: int,
     ) -> bytes:
         level, chunks = _level(quality), dict(extras)
         levels: Quality = level
@@ -219,24 +229,69 @@ class ImageCodec:
             chunks["regions"] = regions.pack(levels)
         grey = image.ndim == 2
         colour = np.broadcast_to(image[..., None], (*image.shape, 3)) if grey else image
-        # By map, as a generator would hold on to the last strip.
-        strips = map(operator.itemgetter(0), self._analysis_strips(colour, levels, depth))
-        blocks = _blocks(colour)
-        z, coded = self._latents.encode_strips(strips, *blocks, levels, coder, self._energy(colour, depth))
+        if effort:
+            energy = self._energy(colour, depth, 1 - _WEIGHT_LESS * effort)
+            y, z = self._corrected(colour, levels, depth, energy, effort)
+            coded = self._latents.encode_y(y, z, levels, coder, energy)
+        else:
+            # By map, as a generator would hold on to the last strip.
+            strips = map(operator.itemgetter(0), self._analysis_strips(colour, levels, depth))
+            z, coded = self._latents.encode_strips(strips, *_blocks(colour), levels, coder, self._energy(colour, depth))
         chunks |= {"z": self._latents.encode_z(z, level, coder), "y": coded}
         height, width = image.shape[:2]
         header = bitstream.Header(self.hash, width, height, level, coder, depth, grey)
         return bitstream.pack(header, chunks)
 
-    def _energy(self, image: np.ndarray, depth: int) -> coding.Energy | None:
-        """The argument `energy` of `LatentCoder.encode_y`: what an error in a latent costs, by how visible it is."""
-        share = getattr(self._model, "masked_share", 0.0)
-        if not share:
+    def _corrected(self, image: np.ndarray, quality: Quality, depth: int, energy: coding.Energy | None, times: int):
+        """Latents (h, w, M) of an (H, W, 3) image to be coded, and its hyper-latents.
+
+        The latents of the analysis move, again and again, by a small part of `LappedCodec.correction` at what a decoder would
+        have: so they answer to how they are rounded, and to what is seen.
+        """
+        y = self.analyse(image, quality, depth)
+        z = self._latents.hyper_latents(y)
+        for _ in range(times):
+            decoded = self._latents.as_decoded(y, z, quality, energy)
+            top = 0
+            for strip in self._correction_strips(image, decoded, quality, depth):
+                here = y[top : top + len(strip)]
+                step = decoded[top : top + len(strip)] + strip - here
+                here += _CORRECTION_RATE * np.clip(step, -_LARGEST_CORRECTION, _LARGEST_CORRECTION)
+                top += len(strip)
+        return y, z
+
+    def _correction_strips(self, image, decoded, quality: Quality, bit_depth: int) -> Iterator[np.ndarray]:
+        """`LappedCodec.correction` in strips of rows, of an (H, W, 3) image and (h, w, M) latents."""
+        blocks = _blocks(image)
+
+        def rows_of(top: int, bottom: int) -> np.ndarray:
+            """Pixels of each block beside its latents."""
+            pixels = _pad(image[None, top * BLOCK : bottom * BLOCK], (bottom - top) * BLOCK, blocks[1] * BLOCK)
+            pixels = np.asarray(layers.space_to_depth(jnp.asarray(pixels, jnp.float32), BLOCK))
+            return np.concatenate([decoded[None, top:bottom], pixels], axis=-1)
+
+        run = partial(_correction, self._model, (1 << bit_depth) - 1, self._params)
+        quality = np.asarray([quality], np.float32)
+        strips = _strips(rows_of, quality, blocks, 1, 1, self._synthesis_halo, run, _pad)
+        return map(operator.itemgetter(0), strips)
+
+    def _check_effort(self, effort: int) -> None:
+        if not _is_number(effort) or effort not in EFFORTS:
+            raise JndError(f"An effort must be an integer from {EFFORTS[0]} to {EFFORTS[-1]}, not {effort!r}.")
+        if effort and not isinstance(self._model, LappedCodec):
+            raise JndError(f"The model {self.name} knows no effort: leave it out.")
+
+    def _energy(self, image: np.ndarray, depth: int, weight: float = 1.0) -> coding.Energy | None:
+        """The argument `energy` of `LatentCoder.encode_y`, times `weight`: what an error in a latent costs where it is seen."""
+        if isinstance(self._model, HyperpriorCodec):
             return None
+        share, squared = self._model.masked_share, weight * self._latents.synthesis_energy
+        if not share:
+            return lambda rows, channels, half: squared[channels]
         run = lambda tile, *_: _log_activity((1 << depth) - 1, tile)
         strips = _strips(_rows_of(image[None], BLOCK), np.zeros(1), _blocks(image), BLOCK, 1, 0, run, _pad)
         activity = hyper.halves(np, np.concatenate([strip[0] for strip in strips]))
-        squared, masked = self._latents.synthesis_energy, self._masked_energy
+        masked = weight * self._masked_energy
         return lambda rows, channels, half: distortion.energy(
             np, share, squared[channels], masked[:, channels], activity[half][rows]
         )
@@ -650,6 +705,14 @@ def _analysis(model: nn.Module, levels: int, params, tile, quality, blocks):
     x = tile.astype(jnp.float32) / float(levels)
     with jax.default_matmul_precision("highest"):
         return model.apply({"params": params}, x, quality, *_inside(model, blocks), method="analysis")
+
+
+@jit(0, 1)
+def _correction(model: nn.Module, levels: int, params, tile, quality, blocks):
+    latents = params["log_gain"].shape[-1]
+    x = layers.depth_to_space(tile[..., latents:], BLOCK) / float(levels)
+    arguments = tile[..., :latents], x, quality, *_inside(model, blocks)
+    return model.apply({"params": params}, *arguments, method="correction")
 
 
 @jit(0)

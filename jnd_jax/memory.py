@@ -13,9 +13,9 @@ from pathlib import Path
 _IMAGE, _PIXEL, _LOSSLESS = 400e6, 12, 45
 
 
-def counted(width: int, height: int) -> float:
-    """Bytes that are counted for an image of this size, whatever it holds."""
-    return max(_IMAGE + _PIXEL * width * height, _LOSSLESS * width * height)
+def counted(width: int, height: int, effort: bool = False) -> float:
+    """Bytes that are counted for an image of this size, whatever it holds; an effort doubles what coding takes."""
+    return max((1 + effort) * (_IMAGE + _PIXEL * width * height), _LOSSLESS * width * height)
 
 
 def available() -> float:
@@ -40,9 +40,10 @@ def give_back() -> None:
 class MemoryBudget:
     """Admits images to threads while they fit into memory together. One alone is always admitted."""
 
-    def __init__(self, limit: float | None = None):
-        """`limit` in bytes; None: what is available now."""
+    def __init__(self, limit: float | None = None, effort: bool = False):
+        """`limit` in bytes; None: what is available now. `effort`: whether images are encoded with one."""
         self._limit, self._used = available() if limit is None else limit, 0.0
+        self._effort = effort
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
@@ -52,7 +53,7 @@ class MemoryBudget:
 
         def wait(width: int, height: int) -> None:
             nonlocal taken
-            need = counted(width, height)
+            need = counted(width, height, self._effort)
             with self._changed:
                 self._changed.wait_for(lambda: not self._used or self._used + need <= self._limit)
                 self._used += need

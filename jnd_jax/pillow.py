@@ -21,7 +21,7 @@ FORMAT = "JND"
 MIME = "image/vnd.jnd"
 # Where Pillow keeps the contents of chunks.
 _INFO = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
-_GOALS = ("quality", "bpp", "target", "policy", "coder")
+_GOALS = ("quality", "bpp", "target", "policy", "coder", "effort")
 
 _models: dict[str, str] = {}
 

@@ -61,3 +61,8 @@ def test_a_folder_is_coded_within_a_limit(tmp_path, tiny_model):
     assert main(["encode", str(tmp_path), "-o", f"{tmp_path}/out/", *options]) == 0
     assert main(["decode", f"{tmp_path}/out", "-o", f"{tmp_path}/back/", *options]) == 0
     assert len(list((tmp_path / "back").iterdir())) == 3
+
+
+def test_an_effort_counts_what_it_takes():
+    assert counted(2000, 1500, effort=True) >= (805 + 9) * 1e6  # measured, and the image
+    assert counted(6000, 4500, effort=True) >= (1282 + 81) * 1e6

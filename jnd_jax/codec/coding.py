@@ -197,10 +197,19 @@ class LatentCoder:
           coder: as in `entropy.coder.back_end`.
           energy: distortion of a unit error in latents, see `Energy`; None: squared error.
         """
+        return self._write(*self._code_whole(y, z, quality, energy)[1], coder)
+
+    def as_decoded(self, y: np.ndarray, z: np.ndarray, quality: Quality, energy: Energy | None = None) -> np.ndarray:
+        """The gained latents (h, w, M) that `decode_y` would give of the bytes of `encode_y`, whose arguments these are."""
+        latents, _ = self._code_whole(y, z, quality, energy)
+        return hyper.interleave(np, *(kept[slice(0, len(y) // 2)] for kept in latents))
+
+    def _code_whole(self, y, z, quality: Quality, energy: Energy | None) -> tuple[tuple[Rows, Rows], tuple[list, list]]:
+        """Both halves of what a decoder has, and what `_code` gives; arguments as of `encode_y`."""
         (height, width), latents = y.shape[:2], (Rows(), Rows())
         for kept, x in zip(latents, hyper.halves(np, y)):
             kept.extend(x, 0)
-        return self._write(*self._code(lambda rows, keep: z, latents, height, width, quality, energy), coder)
+        return latents, self._code(lambda rows, keep: z, latents, height, width, quality, energy)
 
     def _code(
         self,

@@ -12,16 +12,20 @@ Decoders need none of this.
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jnd_jax.codec.layers import space_to_depth
 from jnd_jax.codec.linear import BLOCK
-from jnd_jax.perception import masked_dct
+from jnd_jax.perception import cvvdp, masked_dct
 from jnd_jax.perception.colour import RGB_TO_YCBCR
 from jnd_jax.perception.dct import BLOCK as DCT_BLOCK
 from jnd_jax.perception.dct import DCT
 
 _CELLS = BLOCK // DCT_BLOCK
+
+# Share of ColorVideoVDP's error in visible errors.
+_CVVDP_SHARE = 0.37
 
 # Coefficients with one order (exponent of masking, see `masked_dct.visibility`) are masked alike.
 _ORDERS, _ORDER_OF = np.unique(masked_dct.masking_order(), return_inverse=True)
@@ -72,3 +76,23 @@ def energy(xp, share: float, squared, masked, log_activity):
     masking = xp.exp(-log_activity[..., None] * _ORDERS)
     masking = masking.reshape(*log_activity.shape[:-1], -1)
     return (1 - share) * squared + share * (masking @ masked)
+
+
+def visible_error(share: float, x: jax.Array, y: jax.Array) -> jax.Array:
+    """What `LappedCodec.correction` lowers: the distance that the shipped models of this `masked_share` were trained with.
+
+    Args:
+      share: share of visible errors, 0..1, of ColorVideoVDP and masked DCT error; the rest is squared error.
+      x: (B, H, W, 3) originals in [0, 1].
+      y: (B, H, W, 3) what stands for them.
+
+    Returns:
+      (B,), in the scale of 255^2 * MSE.
+    """
+    error = (1 - share) * 255.0**2 * jnp.mean((x - y) ** 2, (1, 2, 3))
+    if not share:
+        return error
+    visible = _CVVDP_SHARE * cvvdp.AS_SQUARED_ERROR * cvvdp.cvvdp_error(x, y)
+    return error + share * (
+        visible + (1 - _CVVDP_SHARE) * masked_dct.AS_SQUARED_ERROR * masked_dct.masked_dct_error(x, y)
+    )

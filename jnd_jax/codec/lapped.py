@@ -419,13 +419,7 @@ class LappedCodec(nn.Module):
     def code(self, y, z_hat, quality, log_activity) -> hyper.Coded:
         """Runs all passes over gained latents y; gives them as the decoder will see them. Arguments as in `rate`."""
         per_image = quality[:, None, None, None]
-        energy = distortion.energy(
-            jnp,
-            self.masked_share,
-            jnp.sum(self.synthesis_basis**2, axis=-1),
-            distortion.masked_energy(jnp, self.synthesis_basis),
-            log_activity,
-        )
+        energy = self._energy(log_activity)
         weight = hyper.distortion_weight(jnp, per_image, _interpolate(self.log_inverse_gain, quality), energy)
         weight = hyper.halves(jnp, jax.lax.stop_gradient(jnp.broadcast_to(weight, y.shape)))
         latents = hyper.halves(jnp, y)
@@ -435,6 +429,34 @@ class LappedCodec(nn.Module):
         level, offset = hyper.quality_level(per_image), self._offset_at(quality)
         scale_path = hyper.folded(self.integer_scale_path())
         return hyper.passes(jnp, scale_path, self.mean_path, z_hat, level, offset, operands, code, ste_floor)
+
+    def correction(self, y_hat, x, quality, blocks=(None, None)):
+        """Newton's step from decoded latents towards those of least `distortion.visible_error`, (B, h, w, M).
+
+        The curvature is that of the linear synthesis alone, and latents are taken as independent: go a small part of the way.
+
+        Args:
+          y_hat: (B, h, w, M) gained latents as a decoder has them.
+          x: (B, 16 h, 16 w, 3) the originals, in [0, 1].
+          quality, blocks: as in `synthesis`.
+        """
+        samples = x[0].size
+
+        def error(y_hat):
+            shown = self.synthesis(y_hat, quality, blocks)
+            return samples / 255.0**2 * jnp.sum(distortion.visible_error(self.masked_share, x, shown))
+
+        gain = _interpolate(self.log_inverse_gain, quality)
+        return -jax.grad(error)(y_hat) / (2 * jnp.exp(2 * gain) * self._energy(distortion.log_activity(x)))
+
+    def _energy(self, log_activity):
+        return distortion.energy(
+            jnp,
+            self.masked_share,
+            jnp.sum(self.synthesis_basis**2, axis=-1),
+            distortion.masked_energy(jnp, self.synthesis_basis),
+            log_activity,
+        )
 
     def _offset_at(self, quality):
         return ste_round(_interpolate(self.integer_scale_offset(), quality))

@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="model names or model files; NAME=MODEL,MODEL joins models of one rate each, lowest first, to one curve",
+        help="model names or model files, MODEL:N with an effort of 1 to 9; NAME=MODEL,MODEL joins models of one rate each, "
+        "lowest first, to one curve",
     )
     parser.add_argument(
         "--data", type=Path, help="folder of test images; without it, the tables of -o are made anew from its results"

@@ -15,9 +15,8 @@ import jax.numpy as jnp
 
 from jnd_jax.errors import JndError
 from jnd_jax.imports import imported, is_import_path
-from jnd_jax.perception.cvvdp import cvvdp_error
+from jnd_jax.perception import cvvdp, masked_dct
 from jnd_jax.perception.hvs import hvs_error, hvs_m_error
-from jnd_jax.perception.masked_dct import AS_SQUARED_ERROR, masked_dct_error
 from jnd_jax.perception.msssim import ms_ssim_batch
 from jnd_jax.perception.ssimulacra2 import ssimulacra2_error
 from jnd_jax.perception.watson import watson_error
@@ -44,8 +43,8 @@ DISTANCES: dict[str, tuple[Distance, float]] = {
     "psnr-hvs": (hvs_error, 8.7e4),
     "psnr-hvs-m": (hvs_m_error, 2.5e5),
     "watson": (watson_error, 0.16),
-    "masked-dct": (masked_dct_error, AS_SQUARED_ERROR),
-    "cvvdp": (cvvdp_error, 33.0),
+    "masked-dct": (masked_dct.masked_dct_error, masked_dct.AS_SQUARED_ERROR),
+    "cvvdp": (cvvdp.cvvdp_error, cvvdp.AS_SQUARED_ERROR),
 }
 
 

@@ -77,6 +77,9 @@ _STILL_PICTURE = 0.577918291091919  # stands for the pooling over time
 _JOD_GAIN, _JOD_EXPONENT, _JOD_LINEAR_BELOW = 0.0439569391310215, 0.9302042722702026, 0.1
 BEST_JOD = 10.0
 
+# Factor that gives `cvvdp_error` the size of 255^2 * MSE (bench/calibrate_distances.py).
+AS_SQUARED_ERROR = 33.0
+
 _MAP_JODS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _MAP_COLOURS = ((0.2, 0.2, 1.0), (0.2, 1.0, 1.0), (0.2, 1.0, 0.2), (1.0, 1.0, 0.2), (1.0, 0.2, 0.2))
 

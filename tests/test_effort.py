@@ -1,0 +1,106 @@
+"""What an encoder's effort gives: fewer bits at the same look, in files like any others."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+import jnd_jax
+import jnd_jax.pillow  # noqa: F401  registers the format
+from jnd_jax import JndError, cli, codecs, image_codec, metrics
+from jnd_jax.codec import distortion, hyper
+from jnd_jax.losses.distances import make_distance
+from jnd_jax.metrics.psnr import psnr
+
+PHOTO = data.astronaut()[:192, 128:320]
+
+
+@pytest.fixture(scope="module")
+def base():
+    return jnd_jax.load("jnd-base")
+
+
+def cost(codec, image, quality, **options):
+    """Bits + lambda * squared error, what `jnd-base` was trained for, in bits a pixel."""
+    file = codec.encode(image, quality, **options)
+    error = 255.0**2 * 10 ** (-psnr(image, codec.decode(file)) / 10)
+    return 8 * len(file) / image[..., 0].size + float(hyper.lmbda(10 * quality)) * error
+
+
+@pytest.mark.parametrize("quality", [20, 50, 80])
+def test_an_effort_costs_less_where_squared_error_counts(base, quality):
+    assert cost(base, PHOTO, quality, effort=2) < 0.993 * cost(base, PHOTO, quality)
+
+
+@pytest.mark.slow
+def test_the_default_model_needs_fewer_bits_at_the_same_look():
+    codec = jnd_jax.load()
+    curves = {}
+    for effort in (0, 6):
+        files = [codec.encode(PHOTO, quality, effort=effort) for quality in (35, 45)]
+        curves[effort] = [
+            (metrics.measure("ssimulacra2", PHOTO, codec.decode(file)), np.log(len(file))) for file in files
+        ]
+    middle = np.mean([score for score, _ in curves[0]])
+    bits = {effort: np.interp(middle, *zip(*sorted(curve))) for effort, curve in curves.items()}
+    assert bits[6] < bits[0] - 0.015
+
+
+def test_tiles_are_corrected_like_the_whole(base, monkeypatch):
+    wide = data.astronaut()[:64]
+    whole = base.encode(wide, 50, effort=2)
+    monkeypatch.setattr(image_codec, "TILE", 16)
+    tiled = base.encode(wide, 50, effort=2)
+    assert abs(len(tiled) / len(whole) - 1) < 0.01
+    assert psnr(base.decode(tiled), base.decode(whole)) > 40
+
+
+@pytest.mark.parametrize(
+    "image",
+    [PHOTO[:1, :1], PHOTO[:70, :33], PHOTO[..., 0], PHOTO.astype(np.uint16) * 16],
+    ids=["one pixel", "odd", "grey", "12 bits"],
+)
+def test_every_kind_of_image(base, image):
+    decoded = base.decode(base.encode(image, 60, effort=1))
+    assert decoded.shape == image.shape and decoded.dtype == image.dtype
+
+
+def test_with_regions_and_targets(base):
+    mask = np.zeros(PHOTO.shape[:2], np.uint8)
+    mask[:96] = 255
+    plain, tried = (base.encode(PHOTO, 20, mask=mask, region_quality=70, effort=effort) for effort in (0, 2))
+    assert psnr(PHOTO[:80], base.decode(tried)[:80]) > psnr(PHOTO[:80], base.decode(plain)[:80])
+    file = base.encode(PHOTO, bpp=0.5, effort=1)
+    assert 8 * len(file) <= 0.5 * PHOTO[..., 0].size
+
+
+@pytest.mark.parametrize("effort", [-1, 10, 1.5, True, "2", None])
+def test_what_is_no_effort_is_refused(base, effort):
+    with pytest.raises(JndError, match="0 to 9"):
+        base.encode(PHOTO, effort=effort)
+
+
+def test_all_ways_to_encode_take_it(tmp_path, base):
+    small = PHOTO[:64, :64]
+    file = base.encode(small, 40, effort=2)
+    assert file != base.encode(small, 40)
+    Image.fromarray(small).save(tmp_path / "small.png")
+    arguments = ["--model", "jnd-base", "--quality", "40", "--effort", "2"]
+    assert cli.main(["encode", str(tmp_path / "small.png"), "-o", str(tmp_path / "small.jnd"), *arguments]) == 0
+    assert (tmp_path / "small.jnd").read_bytes() == file
+    assert codecs.encode("jnd-base:2", small, 40.0) == file
+    assert codecs.lookup("jnd-base:2").version != codecs.lookup("jnd-base").version
+    written = io.BytesIO()
+    Image.fromarray(small).save(written, "JND", model="jnd-base", quality=40, effort=2)
+    assert written.getvalue() == file
+
+
+def test_it_lowers_what_the_models_were_trained_with():
+    x, y = (image[None] / np.float32(255) for image in (PHOTO[:64, :64], PHOTO[1:65, :64]))
+    trained = make_distance({"cvvdp": 0.35, "masked-dct": 0.6, "mse": 0.05})
+    np.testing.assert_allclose(distortion.visible_error(0.95, x, y), trained(x, y), rtol=0.01)
+    np.testing.assert_allclose(distortion.visible_error(0.0, x, y), make_distance("mse")(x, y), rtol=1e-5)
