@@ -58,7 +58,7 @@ def test_a_file_is_written_again_if_source_settings_or_itself_have_changed(tmp_p
     kill.write_images(tmp_path / "photos", 2, (64, 64))
     source, other = tmp_path / "photos" / "00000.png", tmp_path / "photos" / "00001.png"
     codec = jnd_jax.load(golden_model)
-    settings = {"model": str(golden_model), "hash": codec.hash, "quality": 50.0, "coder": "constriction"}
+    settings = {"model": str(golden_model), "hash": codec.hash, "quality": 50.0, "coder": "constriction", "effort": 0}
     encode = lambda line, **changes: encode_store.encode(str(source), str(tmp_path), "a.jnd", settings | changes, line)[
         :2
     ]
@@ -85,7 +85,7 @@ def test_any_storage_that_fsspec_opens_will_do(golden_model):
         encode_store.write(f"memory://photos/{name}", picture)
     pairs = encode_store.plan(["memory://photos"])
     assert [name for _, name in pairs] == ["a.jpg.jnd", "a.png.jnd", "b/c.jnd"]
-    settings = {"model": str(golden_model), "quality": 30.0, "coder": "constriction"}
+    settings = {"model": str(golden_model), "quality": 30.0, "coder": "constriction", "effort": 0}
     source, name = pairs[2]
     line, written, seconds, psnr = encode_store.encode(source, "memory://store", name, settings, None, verify=True)
     file = encode_store.read("memory://store/b/c.jnd")
