@@ -3,9 +3,9 @@
     python bench/memory.py 65535x183 32768x366 16384x732 12 12:alpha 12:residual 12:effort 27 -o docs/results/pictures/memory.md
 
 Sizes are megapixels of 4:3 or width x height; the image is the demo photo, repeated and mirrored, opaque and lossy, or with
-opacity that varies (`:alpha`), a bound of 8 levels on every error (`:residual`) or an effort of 1 (`:effort`). Opacity is compressed and read too. Memory is
-the highest resident size of the process (VmHWM, Linux) less what it had before, with the model loaded and its programs
-compiled by a small image. `--workers` counts the image too, which is not in it when encoding.
+opacity that varies (`:alpha`), a bound of 8 levels on every error (`:residual`) or an effort of 1 (`:effort`). Opacity is
+compressed and read too. Memory is the highest resident size of the process (VmHWM, Linux) less what it had before, with the
+model loaded and its programs compiled by a small image. `--workers` counts the image too, which is not in it when encoding.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def main() -> None:
     for name, factors in variants(codec).items():
 
         def scaled(image, depth, factors=factors):
-            energy = energy_of(image, depth) or (lambda rows, channels, half: codec._latents.synthesis_energy[channels])
+            energy = energy_of(image, depth)
             return lambda rows, channels, half: energy(rows, channels, half) * factors[half][channels]
 
         codec._energy = scaled

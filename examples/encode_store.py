@@ -217,8 +217,7 @@ def main() -> int:
     args = arguments()
     pairs = plan(args.inputs)
     digest = modelfile.describe(modelfile.find(args.model))["hash"]
-    settings = {"model": args.model, "hash": digest, "quality": args.quality, "coder": args.coder}
-    settings["effort"] = args.effort
+    settings = {"model": args.model, "hash": digest} | {n: getattr(args, n) for n in ("quality", "coder", "effort")}
     lines = read_manifest(args.manifest)
     files.write_bytes(args.manifest, "".join(json.dumps(line) + "\n" for line in lines.values()).encode())
 

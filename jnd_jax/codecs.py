@@ -282,10 +282,10 @@ def of_model(model: Any, grid: Sequence[float] = MODEL_GRID, effort: int = 0) ->
 
     With an effort, `encode` takes it too.
     """
-    name, further = (f"{model.name}:{effort}", {"effort": effort}) if effort else (model.name, {})
+    suffix, further = (f":{effort}", {"effort": effort}) if effort else ("", {})
     return Codec(
-        name=name,
-        title=name,
+        name=model.name + suffix,
+        title=model.name + suffix,
         options="learned" + (f", effort {effort}" if effort else ""),
         library=lambda: f"model hash {model.hash}",
         qualities=model.qualities,
@@ -293,7 +293,7 @@ def of_model(model: Any, grid: Sequence[float] = MODEL_GRID, effort: int = 0) ->
         encode=lambda image, quality: model.encode(image, quality=quality, **further),
         decode=model.decode,
         learned=True,
-        digest=model.hash + (f":{effort}" if effort else ""),
+        digest=model.hash + suffix,
         multiply_adds=model.multiply_adds,
     )
 

@@ -276,7 +276,7 @@ class ImageCodec:
         return map(operator.itemgetter(0), strips)
 
     def _check_effort(self, effort: int) -> None:
-        if not _is_number(effort) or effort not in EFFORTS:
+        if not isinstance(effort, numbers.Integral) or isinstance(effort, bool) or effort not in EFFORTS:
             raise JndError(f"An effort must be an integer from {EFFORTS[0]} to {EFFORTS[-1]}, not {effort!r}.")
         if effort and not isinstance(self._model, LappedCodec):
             raise JndError(f"The model {self.name} knows no effort: leave it out.")
