@@ -98,8 +98,10 @@ def test_all_ways_to_encode_take_it(tmp_path, base):
     assert written.getvalue() == file
 
 
-def test_it_lowers_what_the_models_were_trained_with():
-    x, y = (image[None] / np.float32(255) for image in (PHOTO[:64, :64], PHOTO[1:65, :64]))
+def test_it_lowers_nearly_what_the_models_were_trained_with():
+    written = io.BytesIO()
+    Image.fromarray(PHOTO).save(written, "JPEG", quality=60)
+    x, y = (np.asarray(image)[None] / np.float32(255) for image in (PHOTO, Image.open(written)))
     trained = make_distance({"cvvdp": 0.35, "masked-dct": 0.6, "mse": 0.05})
-    np.testing.assert_allclose(distortion.visible_error(0.95, x, y), trained(x, y), rtol=0.01)
+    np.testing.assert_allclose(distortion.visible_error(0.95, x, y), trained(x, y), rtol=0.15)
     np.testing.assert_allclose(distortion.visible_error(0.0, x, y), make_distance("mse")(x, y), rtol=1e-5)

@@ -24,8 +24,9 @@ from jnd_jax.perception.dct import DCT
 
 _CELLS = BLOCK // DCT_BLOCK
 
-# Share of ColorVideoVDP's error in visible errors.
-_CVVDP_SHARE = 0.37
+# ColorVideoVDP's share in visible errors, by how often both pictures are halved before. Training has .37 of it at full
+# resolution; latents that are corrected by it so need fewer bits, in less time (docs/training-log.md).
+_CVVDP_SHARES = {1: 0.18, 2: 0.18}
 
 # Coefficients with one order (exponent of masking, see `masked_dct.visibility`) are masked alike.
 _ORDERS, _ORDER_OF = np.unique(masked_dct.masking_order(), return_inverse=True)
@@ -78,12 +79,21 @@ def energy(xp, share: float, squared, masked, log_activity):
     return (1 - share) * squared + share * (masking @ masked)
 
 
+def _smaller_cvvdp(halvings: int, x: jax.Array, y: jax.Array) -> jax.Array:
+    """`cvvdp_error` of (B, H, W, 3) pictures whose sides were halved so often, as the same screen would show them."""
+    batch, height, width, channels = x.shape
+    side = 2**halvings
+    blocks = lambda image: image.reshape(batch, height // side, side, width // side, side, channels)
+    small = (jnp.mean(blocks(image), (2, 4)) for image in (x, y))
+    return cvvdp.cvvdp_error(*small, cvvdp.Display(pixels_per_degree=cvvdp.STANDARD_FHD.pixels_per_degree / side))
+
+
 def visible_error(share: float, x: jax.Array, y: jax.Array) -> jax.Array:
-    """What `LappedCodec.correction` lowers: the distance that the shipped models of this `masked_share` were trained with.
+    """What `LappedCodec.correction` lowers: near to the distance that the shipped models of this `masked_share` were trained with.
 
     Args:
       share: share of visible errors, 0..1, of ColorVideoVDP and masked DCT error; the rest is squared error.
-      x: (B, H, W, 3) originals in [0, 1].
+      x: (B, H, W, 3) originals in [0, 1], H and W multiples of 16.
       y: (B, H, W, 3) what stands for them.
 
     Returns:
@@ -92,7 +102,6 @@ def visible_error(share: float, x: jax.Array, y: jax.Array) -> jax.Array:
     error = (1 - share) * 255.0**2 * jnp.mean((x - y) ** 2, (1, 2, 3))
     if not share:
         return error
-    visible = _CVVDP_SHARE * cvvdp.AS_SQUARED_ERROR * cvvdp.cvvdp_error(x, y)
-    return error + share * (
-        visible + (1 - _CVVDP_SHARE) * masked_dct.AS_SQUARED_ERROR * masked_dct.masked_dct_error(x, y)
-    )
+    visible = sum(part * cvvdp.AS_SQUARED_ERROR * _smaller_cvvdp(n, x, y) for n, part in _CVVDP_SHARES.items())
+    masked = masked_dct.AS_SQUARED_ERROR * masked_dct.masked_dct_error(x, y)
+    return error + share * (visible + (1 - sum(_CVVDP_SHARES.values())) * masked)

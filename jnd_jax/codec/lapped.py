@@ -16,7 +16,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from jnd_jax.codec import distortion, hyper, hyper_context, linear
-from jnd_jax.codec.layers import BLOCK_OUTPUT, Conv, depth_to_space, space_to_depth
+from jnd_jax.codec.layers import BLOCK_OUTPUT, Conv, depth_to_space, left_product, space_to_depth, tall_product
 from jnd_jax.codec.rounding import ste_floor, ste_rdo_round, ste_round
 from jnd_jax.codec.types import Forward
 from jnd_jax.entropy.densities import conditional_laplacian_bits
@@ -146,10 +146,10 @@ def _border_filter(x: jax.Array, matrix: jax.Array, axis: int, blocks: jax.Array
     # Both branches multiply by a matrix without moving an axis: moving one takes longer than the product.
     if axis == 1:
         groups = inner.reshape(batch, -1, linear.BLOCK, width * channels)
-        filtered = jnp.einsum("oi,bnis->bnos", matrix, groups)
+        filtered = left_product(matrix, groups)
     else:
         groups = inner.reshape(batch, height, -1, linear.BLOCK * channels)
-        filtered = groups @ jnp.kron(matrix.T, jnp.eye(channels, dtype=matrix.dtype))
+        filtered = tall_product(groups, jnp.kron(matrix.T, jnp.eye(channels, dtype=matrix.dtype)))
     if blocks is not None:
         inside = jnp.arange(groups.shape[axis]) < blocks - 1
         filtered = jnp.where(inside[:, None, None] if axis == 1 else inside[:, None], filtered, groups)

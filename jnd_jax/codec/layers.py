@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -49,6 +50,9 @@ _GDN_BETA_MIN = 1e-6
 _WIDE = 128
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+# Into so many parts the rows of a tall product are cut for its gradient.
+_PARTS = 64
 
 # Upper bound on the im2col elements that are materialised at once: 64 MB in float32.
 _PATCHES_MAX = 2**24
@@ -87,6 +91,14 @@ def _by_platform(polyphase: Callable[..., jax.Array], strided: Callable[..., jax
     if forced is None:
         return jax.lax.platform_dependent(*args, cpu=polyphase, default=strided)
     return (strided if forced == "strided" else polyphase)(*args)
+
+
+def _on_cuda(product: Callable[..., jax.Array], direct: Callable[..., jax.Array], *args: jax.Array) -> jax.Array:
+    """`product(*args)` if the program runs on CUDA, else `direct(*args)`, which gives the same."""
+    forced = _forced_lowering.get()
+    if forced is None:
+        return jax.lax.platform_dependent(*args, cuda=product, default=direct)
+    return (product if forced == "product" else direct)(*args)
 
 
 def space_to_depth(x: jax.Array, block: int) -> jax.Array:
@@ -191,10 +203,7 @@ def _convolve(
 
     if stride > 1 or dilation > 1:
         return direct(x, kernel)
-    forced, product = _forced_lowering.get(), partial(_product_of_patches, pads)
-    if forced is None:
-        return jax.lax.platform_dependent(x, kernel, cuda=product, default=direct)
-    return (product if forced == "product" else direct)(x, kernel)
+    return _on_cuda(partial(_product_of_patches, pads), direct, x, kernel)
 
 
 def _product_of_patches(pads: Sequence[tuple[int, int]], x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -203,7 +212,38 @@ def _product_of_patches(pads: Sequence[tuple[int, int]], x: jax.Array, kernel: j
     x = _pad(x, pads)
     height, width = x.shape[1] - rows + 1, x.shape[2] - columns + 1
     shifted = [x[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
-    return jnp.concatenate(shifted, -1) @ kernel.reshape(-1, features)
+    return tall_product(jnp.concatenate(shifted, -1), kernel.reshape(-1, features))
+
+
+@jax.custom_vjp
+def tall_product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """x (..., K) @ matrix (K, M), for an x of many rows. On CUDA the matrix's gradient is a sum over parts of the rows.
+
+    A product of few elements and long sums keeps one to ten of a GPU's 132 processors busy, where its form is not tuned.
+    """
+    return x @ matrix
+
+
+def _tall_product_backward(saved, gradient):
+    x, matrix = saved
+    at_once = lambda x, gradient: jnp.einsum("...k,...m->km", x, gradient)
+    return gradient @ matrix.T, _on_cuda(_product_in_parts, at_once, x, gradient)
+
+
+tall_product.defvjp(lambda x, matrix: (tall_product(x, matrix), (x, matrix)), _tall_product_backward)
+
+
+def _product_in_parts(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    rows = x[..., 0].size
+    parts = math.gcd(rows, _PARTS)
+    x, gradient = (a.reshape(parts, rows // parts, -1) for a in (x, gradient))
+    return jnp.sum(jnp.einsum("pnk,pnm->pkm", x, gradient), 0)
+
+
+def left_product(matrix: jax.Array, x: jax.Array) -> jax.Array:
+    """matrix (O, I) times each (I, S) of x (B, N, I, S). On CUDA the gradient is in parts, as that of `tall_product`."""
+    each = lambda matrix, x: jnp.broadcast_to(matrix, (*x.shape[:2], *matrix.shape)) @ x
+    return _on_cuda(each, lambda matrix, x: jnp.einsum("oi,bnis->bnos", matrix, x), matrix, x)
 
 
 def _dense(x: jax.Array, kernel: jax.Array, pads: Sequence[tuple[int, int]]) -> jax.Array:

@@ -30,7 +30,9 @@ def create_state(params: Any, optimizer: optax.GradientTransformation) -> TrainS
     """The state before the first step."""
     zero = lambda: jnp.zeros((), jnp.int32)
     ema = jax.tree.map(jnp.array, params)  # own buffers: the state is donated, and none may be donated twice
-    return TrainState(zero(), params, ema, optimizer.init(params), zero(), zero())
+    # One program in place of one for each shape.
+    opt_state = jax.jit(optimizer.init)(params)
+    return TrainState(zero(), params, ema, opt_state, zero(), zero())
 
 
 def shapes_of_state(model: nn.Module, optimizer: optax.GradientTransformation) -> TrainState:

@@ -72,10 +72,26 @@ def test_lowerings_have_equal_gradients(function, size, stride):
     call = lambda x, kernel: function(x, kernel, stride)
     weight = _random(2, *call(x, kernel).shape)
     loss = lambda out: jnp.mean(weight * jnp.tanh(out))
-    both = [gradients(call, lowering, loss, x, kernel) for lowering in ("polyphase", "strided")]
-    for polyphase, strided in zip(*both, strict=True):
+    three = [gradients(call, lowering, loss, x, kernel) for lowering in ("polyphase", "strided", "product")]
+    for polyphase, strided, product in zip(*three, strict=True):
         assert np.any(polyphase != 0)
         np.testing.assert_allclose(polyphase, strided, atol=1e-5)
+        np.testing.assert_allclose(polyphase, product, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "function,left,right", [(layers.tall_product, (2, 24, 5), (5, 3)), (layers.left_product, (6, 4), (2, 3, 4, 5))]
+)
+def test_products_and_their_gradients_are_the_same_in_parts(function, left, right):
+    left, right = _random(0, *left), _random(1, *right)
+    weight = _random(2, *np.matmul(left, right).shape)
+    loss = lambda out: jnp.sum(weight * out)
+    np.testing.assert_allclose(function(left, right), left @ right, atol=1e-5)
+    whole, parts = (gradients(function, lowering, loss, left, right) for lowering in ("strided", "product"))
+    expected = jax.grad(lambda left, right: loss(jnp.matmul(left, right)), (0, 1))(left, right)
+    for each, other, by_jax in zip(whole, parts, expected, strict=True):
+        np.testing.assert_allclose(each, by_jax, atol=1e-5)
+        np.testing.assert_allclose(other, by_jax, atol=1e-5)
 
 
 @pytest.mark.parametrize("function", [layers.conv, layers.conv_transpose])
