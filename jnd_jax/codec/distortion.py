@@ -83,9 +83,10 @@ def _smaller_cvvdp(halvings: int, x: jax.Array, y: jax.Array) -> jax.Array:
     """`cvvdp_error` of (B, H, W, 3) pictures whose sides were halved so often, as the same screen would show them."""
     batch, height, width, channels = x.shape
     side = 2**halvings
-    blocks = lambda image: image.reshape(batch, height // side, side, width // side, side, channels)
-    small = (jnp.mean(blocks(image), (2, 4)) for image in (x, y))
-    return cvvdp.cvvdp_error(*small, cvvdp.Display(pixels_per_degree=cvvdp.STANDARD_FHD.pixels_per_degree / side))
+    blocks = (batch, height // side, side, width // side, side, channels)
+    smaller = lambda image: jnp.mean(image.reshape(blocks), (2, 4))
+    display = cvvdp.Display(pixels_per_degree=cvvdp.STANDARD_FHD.pixels_per_degree / side)
+    return cvvdp.cvvdp_error(smaller(x), smaller(y), display)
 
 
 def visible_error(share: float, x: jax.Array, y: jax.Array) -> jax.Array:
