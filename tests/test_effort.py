@@ -15,6 +15,7 @@ from jnd_jax import JndError, cli, codecs, image_codec, metrics
 from jnd_jax.codec import distortion, hyper
 from jnd_jax.losses.distances import make_distance
 from jnd_jax.metrics.psnr import psnr
+from jnd_jax.perception import cvvdp
 
 PHOTO = data.astronaut()[:192, 128:320]
 
@@ -98,10 +99,27 @@ def test_all_ways_to_encode_take_it(tmp_path, base):
     assert written.getvalue() == file
 
 
-def test_it_lowers_nearly_what_the_models_were_trained_with():
+@pytest.fixture(scope="module")
+def original_and_coded():
     written = io.BytesIO()
     Image.fromarray(PHOTO).save(written, "JPEG", quality=60)
-    x, y = (np.asarray(image)[None] / np.float32(255) for image in (PHOTO, Image.open(written)))
-    trained = make_distance({"cvvdp": 0.35, "masked-dct": 0.6, "mse": 0.05})
-    np.testing.assert_allclose(distortion.visible_error(0.95, x, y), trained(x, y), rtol=0.15)
+    return [np.asarray(image)[None] / np.float32(255) for image in (PHOTO, Image.open(written))]
+
+
+def test_it_lowers_errors_that_cvvdp_sees_in_smaller_pictures(original_and_coded):
+    # Of blocks of 4x4 equal pixels a smaller picture is known without a mean.
+    x, y = (np.repeat(np.repeat(image[:, ::4, ::4], 4, 1), 4, 2) for image in original_and_coded)
+    expected = 0.05 * make_distance("mse")(x, y) + 0.95 * 0.64 * make_distance("masked-dct")(x, y)
+    for side in (2, 4):
+        screen = cvvdp.Display(pixels_per_degree=cvvdp.STANDARD_FHD.pixels_per_degree / side)
+        seen = cvvdp.cvvdp_error(x[:, ::side, ::side], y[:, ::side, ::side], screen)
+        expected += 0.95 * 0.18 * cvvdp.AS_SQUARED_ERROR * seen
+    np.testing.assert_allclose(distortion.visible_error(0.95, x, y), expected, rtol=1e-3)
     np.testing.assert_allclose(distortion.visible_error(0.0, x, y), make_distance("mse")(x, y), rtol=1e-5)
+
+
+def test_it_lowers_nearly_what_the_models_were_trained_with(original_and_coded):
+    trained = make_distance({"cvvdp": 0.35, "masked-dct": 0.6, "mse": 0.05})
+    np.testing.assert_allclose(
+        distortion.visible_error(0.95, *original_and_coded), trained(*original_and_coded), rtol=0.15
+    )

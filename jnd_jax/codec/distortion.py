@@ -24,9 +24,9 @@ from jnd_jax.perception.dct import DCT
 
 _CELLS = BLOCK // DCT_BLOCK
 
-# ColorVideoVDP's share in visible errors, by how often both pictures are halved before. Training has .37 of it at full
-# resolution; latents that are corrected by it so need fewer bits, in less time (docs/training-log.md).
-_CVVDP_SHARES = {1: 0.18, 2: 0.18}
+# ColorVideoVDP's share in visible errors, by how many times as small both pictures are that it sees. Training has .37 of it at
+# full resolution; latents that are corrected by it so need fewer bits, in less time (bench/correction.py).
+_CVVDP_SHARES = {2: 0.18, 4: 0.18}
 
 # Coefficients with one order (exponent of masking, see `masked_dct.visibility`) are masked alike.
 _ORDERS, _ORDER_OF = np.unique(masked_dct.masking_order(), return_inverse=True)
@@ -79,10 +79,9 @@ def energy(xp, share: float, squared, masked, log_activity):
     return (1 - share) * squared + share * (masking @ masked)
 
 
-def _smaller_cvvdp(halvings: int, x: jax.Array, y: jax.Array) -> jax.Array:
-    """`cvvdp_error` of (B, H, W, 3) pictures whose sides were halved so often, as the same screen would show them."""
+def _smaller_cvvdp(side: int, x: jax.Array, y: jax.Array) -> jax.Array:
+    """`cvvdp_error` of (B, H, W, 3) pictures with the means of blocks of side x side pixels, as the same screen would show them."""
     batch, height, width, channels = x.shape
-    side = 2**halvings
     blocks = (batch, height // side, side, width // side, side, channels)
     smaller = lambda image: jnp.mean(image.reshape(blocks), (2, 4))
     display = cvvdp.Display(pixels_per_degree=cvvdp.STANDARD_FHD.pixels_per_degree / side)
@@ -103,6 +102,6 @@ def visible_error(share: float, x: jax.Array, y: jax.Array) -> jax.Array:
     error = (1 - share) * 255.0**2 * jnp.mean((x - y) ** 2, (1, 2, 3))
     if not share:
         return error
-    visible = sum(part * cvvdp.AS_SQUARED_ERROR * _smaller_cvvdp(n, x, y) for n, part in _CVVDP_SHARES.items())
+    visible = sum(part * cvvdp.AS_SQUARED_ERROR * _smaller_cvvdp(side, x, y) for side, part in _CVVDP_SHARES.items())
     masked = masked_dct.AS_SQUARED_ERROR * masked_dct.masked_dct_error(x, y)
     return error + share * (visible + (1 - sum(_CVVDP_SHARES.values())) * masked)
