@@ -1,8 +1,8 @@
-"""Bits at one JND with efforts, where ColorVideoVDP sees pictures of other sizes or has another share in what they lower.
+"""Bits at one JND with efforts, where what they lower weighs errors at other resolutions.
 
-    python -m bench.correction --data photos/,cid22/ --shares 1:0.37 2:0.37 2:0.18,4:0.18 --efforts 3,6
+    python -m bench.correction --data photos/,cid22/ --weights 1:0.6 1:0.6,2:0.8 1:0.6,2:0.7,4:0.7 --efforts 1,3
 
-Each of --shares is the share of CVVDP by how many times as small the pictures are that it sees; masked DCT error has the rest.
+Each of --weights is the weight of masked DCT error by how many times as small the pictures are that it sees.
 Validation photographs as in `bench.jnd_bits`. Prints the change against effort 0 by metric: geometric mean, standard error in
 brackets, after "all" the change of the bits of all photographs together, then the photograph that loses most or gains least;
 and the median seconds of encoding a photograph, all of one size, after the first.
@@ -40,16 +40,16 @@ class WithEffort:
         return self.codec.decode(data)
 
 
-def parse_shares(text: str) -> dict[int, float]:
-    """ "2:0.18,4:0.18" -> {2: 0.18, 4: 0.18}."""
-    return {int(side): float(share) for side, share in (part.split(":") for part in text.split(","))}
+def parse_weights(text: str) -> dict[int, float]:
+    """ "1:0.6,2:0.7" -> {1: 0.6, 2: 0.7}."""
+    return {int(side): float(weight) for side, weight in (part.split(":") for part in text.split(","))}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, metavar="DIR,DIR")
-    parser.add_argument("--shares", nargs="+", default=["2:0.18,4:0.18"], metavar="SIDE:SHARE,...")
-    parser.add_argument("--efforts", default="3")
+    parser.add_argument("--weights", nargs="+", default=["1:0.6,2:0.7,4:0.7"], metavar="SIDE:WEIGHT,...")
+    parser.add_argument("--efforts", default="1,3")
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--size", type=int, default=384, help="pixels a side, from the middle")
     parser.add_argument("--qualities", default="24,36,48,60")
@@ -57,7 +57,7 @@ def main() -> None:
     pictures = photographs(args.data, args.images, args.size)
     qualities = [float(q) for q in args.qualities.split(",")]
     levels = {name: metrics.jnd_threshold(name) for name in METRICS}
-    print(f"| shares, effort | {' | '.join(METRICS)} | worst | seconds |\n|---|{'---|' * (len(METRICS) + 2)}")
+    print(f"| weights, effort | {' | '.join(METRICS)} | worst | seconds |\n|---|{'---|' * (len(METRICS) + 2)}")
 
     def measure(name: str, effort: int, first: np.ndarray | None = None) -> np.ndarray:
         """Prints the row of an effort, and returns its bits: (photographs, metrics) log2."""
@@ -69,11 +69,11 @@ def main() -> None:
         return bits
 
     first = measure("effort 0", 0)
-    for shares in args.shares:
-        distortion._CVVDP_SHARES = parse_shares(shares)
-        jax.clear_caches()  # of programs with the shares of before
+    for weights in args.weights:
+        distortion._MASKED_WEIGHTS = parse_weights(weights)
+        jax.clear_caches()  # of programs with the weights of before
         for effort in map(int, args.efforts.split(",")):
-            measure(f"{shares}, {effort}", effort, first)
+            measure(f"{weights}, {effort}", effort, first)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ _REGION_STEP = 25.0
 # How latents are corrected, see `ImageCodec._corrected`: the part that is taken of a step, which is so many quantiser steps at
 # most, and what each time takes off the weight of the distortion in rounding, since latents spread.
 EFFORTS = range(10)
-_CORRECTION_RATE, _LARGEST_CORRECTION, _WEIGHT_LESS = 0.15, 0.5, 0.05
+_CORRECTION_RATE, _LARGEST_CORRECTION, _WEIGHT_LESS = 0.3, 0.5, 0.05
 
 
 class ImageCodec:

@@ -15,7 +15,6 @@ from jnd_jax import JndError, cli, codecs, image_codec, metrics
 from jnd_jax.codec import distortion, hyper
 from jnd_jax.losses.distances import make_distance
 from jnd_jax.metrics.psnr import psnr
-from jnd_jax.perception import cvvdp
 
 PHOTO = data.astronaut()[:192, 128:320]
 
@@ -40,14 +39,15 @@ def test_an_effort_costs_less_where_squared_error_counts(base, quality):
 @pytest.mark.slow
 def test_the_default_model_needs_fewer_bits_at_the_same_look():
     codec, image, curves = jnd_jax.load(), data.astronaut(), {}
-    for effort in (0, 3):
+    for effort in (0, 1, 3):
         files = [codec.encode(image, quality, effort=effort) for quality in (35, 45)]
         curves[effort] = [
             (metrics.measure("ssimulacra2", image, codec.decode(file)), np.log(len(file))) for file in files
         ]
     middle = np.mean([score for score, _ in curves[0]])
     bits = {effort: np.interp(middle, *zip(*sorted(curve))) for effort, curve in curves.items()}
-    assert bits[3] < bits[0] - 0.02
+    assert bits[1] < bits[0] - 0.02
+    assert bits[3] < bits[0] - 0.03
 
 
 def test_tiles_are_corrected_like_the_whole(base, monkeypatch):
@@ -106,20 +106,12 @@ def original_and_coded():
     return [np.asarray(image)[None] / np.float32(255) for image in (PHOTO, Image.open(written))]
 
 
-def test_it_lowers_errors_that_cvvdp_sees_in_smaller_pictures(original_and_coded):
+def test_what_it_lowers_are_errors_that_are_masked_at_three_resolutions(original_and_coded):
     # Of blocks of 4x4 equal pixels a smaller picture is known without a mean.
     x, y = (np.repeat(np.repeat(image[:, ::4, ::4], 4, 1), 4, 2) for image in original_and_coded)
-    expected = 0.05 * make_distance("mse")(x, y) + 0.95 * 0.64 * make_distance("masked-dct")(x, y)
+    seen = make_distance("masked-dct")
+    expected = 0.05 * make_distance("mse")(x, y) + 0.95 * 0.6 * seen(x, y)
     for side in (2, 4):
-        screen = cvvdp.Display(pixels_per_degree=cvvdp.STANDARD_FHD.pixels_per_degree / side)
-        seen = cvvdp.cvvdp_error(x[:, ::side, ::side], y[:, ::side, ::side], screen)
-        expected += 0.95 * 0.18 * cvvdp.AS_SQUARED_ERROR * seen
-    np.testing.assert_allclose(distortion.visible_error(0.95, x, y), expected, rtol=1e-3)
+        expected += 0.95 * 0.7 * seen(x[:, ::side, ::side], y[:, ::side, ::side])
+    np.testing.assert_allclose(distortion.visible_error(0.95, x, y), expected, rtol=1e-4)
     np.testing.assert_allclose(distortion.visible_error(0.0, x, y), make_distance("mse")(x, y), rtol=1e-5)
-
-
-def test_it_lowers_nearly_what_the_models_were_trained_with(original_and_coded):
-    trained = make_distance({"cvvdp": 0.35, "masked-dct": 0.6, "mse": 0.05})
-    np.testing.assert_allclose(
-        distortion.visible_error(0.95, *original_and_coded), trained(*original_and_coded), rtol=0.15
-    )

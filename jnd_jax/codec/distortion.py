@@ -17,16 +17,17 @@ import numpy as np
 
 from jnd_jax.codec.layers import space_to_depth
 from jnd_jax.codec.linear import BLOCK
-from jnd_jax.perception import cvvdp, masked_dct
+from jnd_jax.perception import masked_dct
 from jnd_jax.perception.colour import RGB_TO_YCBCR
 from jnd_jax.perception.dct import BLOCK as DCT_BLOCK
 from jnd_jax.perception.dct import DCT
 
 _CELLS = BLOCK // DCT_BLOCK
 
-# ColorVideoVDP's share in visible errors, by how many times as small both pictures are that it sees. Training has .37 of it at
-# full resolution; latents that are corrected by it so need fewer bits, in less time (bench/correction.py).
-_CVVDP_SHARES = {2: 0.18, 4: 0.18}
+# Weight of masked DCT error in visible errors, by how many times as small both pictures are that it sees. Training has it at
+# full resolution alone, beside ColorVideoVDP; latents that are corrected by it so need fewer bits, in less time
+# (bench/correction.py).
+_MASKED_WEIGHTS = {1: 0.6, 2: 0.7, 4: 0.7}
 
 # Coefficients with one order (exponent of masking, see `masked_dct.visibility`) are masked alike.
 _ORDERS, _ORDER_OF = np.unique(masked_dct.masking_order(), return_inverse=True)
@@ -79,20 +80,17 @@ def energy(xp, share: float, squared, masked, log_activity):
     return (1 - share) * squared + share * (masking @ masked)
 
 
-def _smaller_cvvdp(side: int, x: jax.Array, y: jax.Array) -> jax.Array:
-    """`cvvdp_error` of (B, H, W, 3) pictures with the means of blocks of side x side pixels, as the same screen would show them."""
+def _smaller(side: int, x: jax.Array) -> jax.Array:
+    """Means of blocks of side x side pixels of (B, H, W, 3) pictures."""
     batch, height, width, channels = x.shape
-    blocks = (batch, height // side, side, width // side, side, channels)
-    smaller = lambda image: jnp.mean(image.reshape(blocks), (2, 4))
-    display = cvvdp.Display(pixels_per_degree=cvvdp.STANDARD_FHD.pixels_per_degree / side)
-    return cvvdp.cvvdp_error(smaller(x), smaller(y), display)
+    return jnp.mean(x.reshape(batch, height // side, side, width // side, side, channels), (2, 4))
 
 
 def visible_error(share: float, x: jax.Array, y: jax.Array) -> jax.Array:
-    """What `LappedCodec.correction` lowers: near to the distance that the shipped models of this `masked_share` were trained with.
+    """What `LappedCodec.correction` lowers: errors that are seen from afar count more than in training.
 
     Args:
-      share: share of visible errors, 0..1, of ColorVideoVDP and masked DCT error; the rest is squared error.
+      share: share of masked DCT error, 0..1, at three resolutions; the rest is squared error.
       x: (B, H, W, 3) originals in [0, 1], H and W multiples of 16.
       y: (B, H, W, 3) what stands for them.
 
@@ -102,6 +100,7 @@ def visible_error(share: float, x: jax.Array, y: jax.Array) -> jax.Array:
     error = (1 - share) * 255.0**2 * jnp.mean((x - y) ** 2, (1, 2, 3))
     if not share:
         return error
-    visible = sum(part * cvvdp.AS_SQUARED_ERROR * _smaller_cvvdp(side, x, y) for side, part in _CVVDP_SHARES.items())
-    masked = masked_dct.AS_SQUARED_ERROR * masked_dct.masked_dct_error(x, y)
-    return error + share * (visible + (1 - sum(_CVVDP_SHARES.values())) * masked)
+    for side, weight in _MASKED_WEIGHTS.items():
+        masked = masked_dct.masked_dct_error(_smaller(side, x), _smaller(side, y))
+        error += share * weight * masked_dct.AS_SQUARED_ERROR * masked
+    return error

@@ -311,10 +311,13 @@ class LappedCodec(nn.Module):
         `blocks`: as in `analysis`.
         """
         y_hat = y_hat * jnp.exp(_interpolate(self.log_inverse_gain, quality))
+        return self._linear_synthesis(y_hat, blocks) + self.synthesis_net(y_hat, quality) + 0.5
+
+    def _linear_synthesis(self, y_hat, blocks):
         x = depth_to_space(y_hat @ self.synthesis_basis, linear.BLOCK)
         for axis in (1, 2):
             x = _border_filter(x, self.postfilter_basis, axis, blocks[axis - 1])
-        return x + self.synthesis_net(y_hat, quality) + 0.5
+        return x
 
     def synthesis_residual(self, y_hat, quality):
         """What the network adds to the pixels of the linear transform. Arguments as in `synthesis`, without borders."""
@@ -433,21 +436,19 @@ class LappedCodec(nn.Module):
     def correction(self, y_hat, x, quality, blocks=(None, None)):
         """Newton's step from decoded latents towards those of least `distortion.visible_error`, (B, h, w, M).
 
-        The curvature is that of the linear synthesis alone, and latents are taken as independent: go a small part of the way.
+        Slope and curvature are those of the linear synthesis alone, and latents are taken as independent: go a part of the way.
 
         Args:
           y_hat: (B, h, w, M) gained latents as a decoder has them.
           x: (B, 16 h, 16 w, 3) the originals, in [0, 1].
           quality, blocks: as in `synthesis`.
         """
-        samples = x[0].size
-
-        def error(y_hat):
-            shown = self.synthesis(y_hat, quality, blocks)
-            return samples / 255.0**2 * jnp.sum(distortion.visible_error(self.masked_share, x, shown))
-
-        gain = _interpolate(self.log_inverse_gain, quality)
-        return -jax.grad(error)(y_hat) / (2 * jnp.exp(2 * gain) * self._energy(distortion.log_activity(x)))
+        gain = jnp.exp(_interpolate(self.log_inverse_gain, quality))
+        shown = self.synthesis(y_hat, quality, blocks)
+        gradient = jax.grad(lambda shown: jnp.sum(distortion.visible_error(self.masked_share, x, shown)))(shown)
+        _, transposed = jax.vjp(lambda y_hat: self._linear_synthesis(y_hat, blocks), y_hat)
+        (descent,) = transposed(-x[0].size / 255.0**2 * gradient)
+        return descent / (2 * gain * self._energy(distortion.log_activity(x)))
 
     def _energy(self, log_activity):
         return distortion.energy(
