@@ -36,6 +36,18 @@ def test_an_effort_costs_less_where_squared_error_counts(base, quality):
     assert cost(base, PHOTO, quality, effort=2) < 0.993 * cost(base, PHOTO, quality)
 
 
+@pytest.mark.parametrize("quality", [20, 40])
+def test_at_an_equal_quality_less_is_lost_of_what_the_default_model_was_trained_for(quality):
+    trained, codec = make_distance({"cvvdp": 0.35, "masked-dct": 0.6, "mse": 0.05}), jnd_jax.load()
+    plain, tried = (codec.encode(PHOTO, quality, effort=effort) for effort in (0, 1))
+    lost = [
+        float(trained(*(image[None] / np.float32(255) for image in (PHOTO, codec.decode(file))))[0])
+        for file in (plain, tried)
+    ]
+    assert len(tried) < 1.01 * len(plain)
+    assert lost[1] < 0.99 * lost[0]
+
+
 @pytest.mark.slow
 def test_the_default_model_needs_fewer_bits_at_the_same_look():
     codec, image, curves = jnd_jax.load(), data.astronaut(), {}
