@@ -49,9 +49,9 @@ TYPICAL = {
 # Chunks that a caller may add.
 EXTRAS = {"icc", "exif", "xmp", "alpha", "density", "dicom", "note"}
 
-# Blocks around a tile that the analysis sees, at most. What lies beyond them changes no latent of the shipped models by more
-# than 2e-5 steps, and an encoder may approximate.
-_ANALYSIS_HALO_MAX = 4
+# Blocks around a tile that the analysis and its correction see, at most. What lies beyond them changes no latent of the shipped
+# models by more than 2e-5 steps, and an encoder may approximate.
+_ANALYSIS_HALO_MAX = 5
 
 # Blocks that a row of tiles gives at most, in images so wide that it would give more: 1.8 kB of latents each.
 _TILE_ROW_BLOCKS = 2**16
@@ -59,10 +59,10 @@ _TILE_ROW_BLOCKS = 2**16
 # Quality of regions above that of the background, where it is not given.
 _REGION_STEP = 25.0
 
-# How latents are corrected, see `ImageCodec._corrected`: the part that is taken of a step, which is so many quantiser steps at
-# most, and what each time takes off the weight of the distortion in rounding, since latents spread.
+# How often latents may be corrected, see `ImageCodec._corrected`, and what each time takes off the weight of the distortion in
+# rounding, since latents spread.
 EFFORTS = range(10)
-_CORRECTION_RATE, _LARGEST_CORRECTION, _WEIGHT_LESS = 0.3, 0.5, 0.05
+_WEIGHT_LESS = 0.05
 
 
 class ImageCodec:
@@ -245,30 +245,30 @@ class ImageCodec:
     def _corrected(self, image: np.ndarray, quality: Quality, depth: int, energy: coding.Energy | None, times: int):
         """Latents (h, w, M) of an (H, W, 3) image to be coded, and its hyper-latents.
 
-        The latents of the analysis move, again and again, by a small part of `LappedCodec.correction` at what a decoder would
-        have: so they answer to how they are rounded, and to what is seen.
+        The latents move, again and again, by `LappedCodec.corrected` for what a decoder would have: so they answer to how they are
+        rounded, and to what is seen.
         """
-        y = self.analyse(image, quality, depth)
-        z = self._latents.hyper_latents(y)
+        latents = np.concatenate([strip[0] for strip in self._analysis_strips(image, quality, depth)])
+        y, to_code = np.split(latents, 2, axis=-1)
+        z, y = self._latents.hyper_latents(y), to_code.copy()
+        del latents, to_code
         for _ in range(times):
             decoded = self._latents.as_decoded(y, z, quality, energy)
             top = 0
-            for strip in self._correction_strips(image, decoded, quality, depth):
-                here = y[top : top + len(strip)]
-                step = decoded[top : top + len(strip)] + strip - here
-                here += _CORRECTION_RATE * np.clip(step, -_LARGEST_CORRECTION, _LARGEST_CORRECTION)
+            for strip in self._correction_strips(image, y, decoded, quality, depth):
+                y[top : top + len(strip)] = strip
                 top += len(strip)
         return y, z
 
-    def _correction_strips(self, image, decoded, quality: Quality, bit_depth: int) -> Iterator[np.ndarray]:
-        """`LappedCodec.correction` in strips of rows, of an (H, W, 3) image and (h, w, M) latents."""
+    def _correction_strips(self, image, y, decoded, quality: Quality, bit_depth: int) -> Iterator[np.ndarray]:
+        """`LappedCodec.corrected` in strips of rows, of an (H, W, 3) image and (h, w, M) latents."""
         blocks = _blocks(image)
 
         def rows_of(top: int, bottom: int) -> np.ndarray:
             """Pixels of each block beside its latents."""
             pixels = _pad(image[None, top * BLOCK : bottom * BLOCK], (bottom - top) * BLOCK, blocks[1] * BLOCK)
             pixels = np.asarray(layers.space_to_depth(jnp.asarray(pixels, jnp.float32), BLOCK))
-            return np.concatenate([decoded[None, top:bottom], pixels], axis=-1)
+            return np.concatenate([y[None, top:bottom], decoded[None, top:bottom], pixels], axis=-1)
 
         run = partial(_correction, self._model, (1 << bit_depth) - 1, self._params)
         quality = np.asarray([quality], np.float32)
@@ -405,9 +405,11 @@ class ImageCodec:
 
     def analyse(self, image: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
         """Gained latents (h, w, M) of an (H, W, 3) image of this depth at integer qualities 0..1000: one, or (h, w)."""
-        return np.concatenate([strip[0] for strip in self._analysis_strips(image, quality, bit_depth)])
+        channels = self._model.latents if isinstance(self._model, LappedCodec) else None
+        return np.concatenate([strip[0, ..., :channels] for strip in self._analysis_strips(image, quality, bit_depth)])
 
     def _analysis_strips(self, image: np.ndarray, quality: Quality, bit_depth: int) -> Iterator[np.ndarray]:
+        """The argument `strips` of `LatentCoder.encode_strips`."""
         run = partial(_analysis, self._model, (1 << bit_depth) - 1, self._params)
         quality, rows = np.asarray([quality], np.float32), _rows_of(image[None], BLOCK)
         return _strips(rows, quality, _blocks(image), BLOCK, 1, self._analysis_halo, run, _pad)
@@ -703,16 +705,18 @@ def _inside(model: nn.Module, blocks: Any) -> tuple[Any, ...]:
 @jit(0, 1)
 def _analysis(model: nn.Module, levels: int, params, tile, quality, blocks):
     x = tile.astype(jnp.float32) / float(levels)
+    method = "to_code" if isinstance(model, LappedCodec) else "analysis"
     with jax.default_matmul_precision("highest"):
-        return model.apply({"params": params}, x, quality, *_inside(model, blocks), method="analysis")
+        y: Any = model.apply({"params": params}, x, quality, *_inside(model, blocks), method=method)
+    return jnp.concatenate(y, axis=-1) if isinstance(y, tuple) else y
 
 
 @jit(0, 1)
 def _correction(model: nn.Module, levels: int, params, tile, quality, blocks):
     latents = params["log_gain"].shape[-1]
-    x = layers.depth_to_space(tile[..., latents:], BLOCK) / float(levels)
-    arguments = tile[..., :latents], x, quality, *_inside(model, blocks)
-    return model.apply({"params": params}, *arguments, method="correction")
+    y, y_hat = tile[..., :latents], tile[..., latents : 2 * latents]
+    x = layers.depth_to_space(tile[..., 2 * latents :], BLOCK) / float(levels)
+    return model.apply({"params": params}, y, y_hat, x, quality, *_inside(model, blocks), method="corrected")
 
 
 @jit(0)

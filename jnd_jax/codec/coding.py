@@ -146,7 +146,8 @@ class LatentCoder:
         """Encodes latents strip by strip, so that working memory does not grow with the image's height.
 
         Args:
-          strips: rows of gained latents from the top, each strip (n, w, M), together (h, w, M).
+          strips: rows of gained latents from the top, each strip (n, w, M), together (h, w, M); or (n, w, 2 M), where the first
+            M channels are what hyper-latents are made of, and the last what is coded.
           height, width: h and w, multiples of 4.
           quality, coder, energy: as in `encode_y`.
 
@@ -160,23 +161,25 @@ class LatentCoder:
         self, strips: Iterable[np.ndarray], height: int, width: int, quality: Quality, energy: Energy | None
     ) -> tuple[np.ndarray, tuple[list, list]]:
         """Hyper-latents, and what `_code` gives; arguments as of `encode_strips`."""
-        latents, arrived = (Rows(), Rows()), 0
+        latents, analysed, channels = (Rows(), Rows()), Rows(), self.group_channels[-1].stop
         z = np.empty((height // GRID, width // GRID, self.hyper_latent_channels), np.float32)
         known, strips = 0, _in_fours(strips)
 
         def prepare(rows: slice, keep: int) -> np.ndarray:
             """Reads strips until z holds all hyper-latents on which the features of `rows` depend."""
-            nonlocal known, arrived
+            nonlocal known
             last = min(-(-rows.stop // 2) + FEATURE_HALO, len(z))
             if known == last:
                 return z
             wide, inner = around(slice(known, last), _ANALYSIS_HALO, len(z))
-            while 2 * arrived < GRID * wide.stop:
-                for kept, x in zip(latents, hyper.halves(np, next(strips))):
+            seen = slice(GRID * wide.start, GRID * wide.stop)
+            while analysed.stop < seen.stop:
+                strip = next(strips)
+                analysed.extend(np.ascontiguousarray(strip[..., :channels]), seen.start)
+                for kept, x in zip(latents, hyper.halves(np, strip[..., -channels:])):
                     kept.extend(x, keep)
-                arrived = latents[0].stop
-            cells = slice(2 * wide.start, 2 * wide.stop)
-            z[known:last] = self.hyper_latents(hyper.interleave(np, *(x[cells] for x in latents)))[inner]
+                del strip
+            z[known:last] = self.hyper_latents(analysed[seen])[inner]
             known = last
             return z
 

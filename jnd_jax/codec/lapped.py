@@ -31,6 +31,11 @@ _REFERENCE_LAMBDA = 0.0067
 _FEATURE_LIMIT = 4.0
 _LIMITED_EACH = 5  # blocks: after each one it would take a tenth of the time of encoding
 
+# What an encoder takes of Newton's step, which ends so many quantiser steps away at most, see `LappedCodec.corrected`; and how
+# far from zero a latent becomes one, since rate-distortion optimised rounding lowers more than halves (bench/correction.py).
+_CORRECTION_RATE, _LARGEST_CORRECTION = 0.3, 0.5
+_BECOMES_ONE = 0.6
+
 # Photographs vary: in one, a coefficient's typical deviation lies this far (in nats) below that over all photographs.
 _LOG_SCALE_TYPICAL = -0.5
 
@@ -433,13 +438,25 @@ class LappedCodec(nn.Module):
         scale_path = hyper.folded(self.integer_scale_path())
         return hyper.passes(jnp, scale_path, self.mean_path, z_hat, level, offset, operands, code, ste_floor)
 
-    def correction(self, y_hat, x, quality, blocks=(None, None)):
-        """Newton's step from decoded latents towards those of least `distortion.visible_error`, (B, h, w, M).
+    def to_code(self, x, quality, blocks=(None, None)):
+        """Gained latents of `analysis`, which hyper-latents are made of, and those that an encoder codes: `corrected` once.
 
-        Slope and curvature are those of the linear synthesis alone, and latents are taken as independent: go a part of the way.
+        A decoder is taken to have each latent rounded by itself. To code them for that would take an encoder half as long again.
+        Arguments as in `analysis`. Hyper-latents of corrected latents would predict worse: small ones are less even.
+        """
+        y = self.analysis(x, quality, blocks)
+        rounded = jnp.sign(y) * jnp.floor(jnp.abs(y) + 1 - _BECOMES_ONE)
+        return y, self.corrected(y, rounded, x, quality, blocks)
+
+    def corrected(self, y, y_hat, x, quality, blocks=(None, None)):
+        """Gained latents y that were moved towards those of least `distortion.visible_error`, (B, h, w, M).
+
+        They go a part of the way to where Newton's step from the decoded latents ends. Slope and curvature are those of the linear
+        synthesis alone, and latents are taken as independent.
 
         Args:
-          y_hat: (B, h, w, M) gained latents as a decoder has them.
+          y: (B, h, w, M) gained latents.
+          y_hat: (B, h, w, M) what a decoder has of them.
           x: (B, 16 h, 16 w, 3) the originals, in [0, 1].
           quality, blocks: as in `synthesis`.
         """
@@ -448,7 +465,8 @@ class LappedCodec(nn.Module):
         gradient = jax.grad(lambda shown: jnp.sum(distortion.visible_error(self.masked_share, x, shown)))(shown)
         _, transposed = jax.vjp(lambda y_hat: self._linear_synthesis(y_hat, blocks), y_hat)
         (descent,) = transposed(-x[0].size / 255.0**2 * gradient)
-        return descent / (2 * gain * self._energy(distortion.log_activity(x)))
+        step = descent / (2 * gain * self._energy(distortion.log_activity(x)))
+        return y + _CORRECTION_RATE * jnp.clip(y_hat + step - y, -_LARGEST_CORRECTION, _LARGEST_CORRECTION)
 
     def _energy(self, log_activity):
         return distortion.energy(

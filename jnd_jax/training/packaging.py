@@ -91,9 +91,9 @@ def count_symbols(model: LappedCodec, params: Any, images: Sequence[np.ndarray],
     @jax.jit
     def code(params, x, quality):
         bound, x = model.bind({"params": params}), x.astype(jnp.float32) / 255
-        y = bound.analysis(x, quality)
+        y, to_code = bound.to_code(x, quality)
         z = hyper.round_hyper_latents(jnp, bound.hyper_analysis(y))
-        coded = bound.code(y, z, quality, distortion.log_activity(x))
+        coded = bound.code(to_code, z, quality, distortion.log_activity(x))
         magnitude = jnp.minimum(jnp.round(jnp.abs(coded.symbols)), _MAGNITUDES - 1)
         return (coded.indexes * _MAGNITUDES + magnitude).astype(jnp.int32)
 
