@@ -441,8 +441,8 @@ class LappedCodec(nn.Module):
     def to_code(self, x, quality, blocks=(None, None)):
         """Gained latents of `analysis`, which hyper-latents are made of, and those that an encoder codes: `corrected` once.
 
-        A decoder is taken to have each latent rounded by itself. To code them for that would take an encoder half as long again.
-        Arguments as in `analysis`. Hyper-latents of corrected latents would predict worse: small ones are less even.
+        A decoder is taken to have each latent rounded by itself: to code them to know would cost a pass of the entropy model.
+        Hyper-latents of corrected latents would predict worse, as small ones are less even. Arguments as in `analysis`.
         """
         y = self.analysis(x, quality, blocks)
         rounded = jnp.sign(y) * jnp.floor(jnp.abs(y) + 1 - _BECOMES_ONE)
