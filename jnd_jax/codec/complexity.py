@@ -25,8 +25,8 @@ def multiply_adds(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, fl
     compiled functions; two operations are one multiply-add.
 
     Returns:
-        "analysis", "hyper-analysis", "hyper-synthesis", "synthesis" and the sums "encode" (all but the synthesis) and
-        "decode" (the hyper-synthesis and the synthesis).
+        "analysis", "correction", "hyper-analysis", "hyper-synthesis", "synthesis" and the sums "encode" (all but the synthesis)
+        and "decode" (the hyper-synthesis and the synthesis).
     """
     q, h = jnp.zeros(1), _SIDE // BLOCK
     y = jnp.zeros((1, h, h, model.latents))
@@ -36,8 +36,11 @@ def multiply_adds(model: LappedCodec, params: Mapping[str, Any]) -> dict[str, fl
         analysis: Any = cost.cost_analysis()
         return analysis["flops"] / 2 / _SIDE**2 / 1e3
 
+    x = jnp.zeros((1, _SIDE, _SIDE, 3))
+    analysis = count(lambda m, x: m.analysis(x, q), x)
     parts = {
-        "analysis": count(lambda m, x: m.analysis(x, q), jnp.zeros((1, _SIDE, _SIDE, 3))),
+        "analysis": analysis,
+        "correction": count(lambda m, x: m.to_code(x, q), x) - analysis,
         "hyper-analysis": count(lambda m, y: m.hyper_analysis(y), y),
         "hyper-synthesis": _hyper_synthesis(params),
         "synthesis": count(lambda m, y: m.synthesis(y, q), y),

@@ -20,5 +20,6 @@ def test_multiply_adds_are_those_of_the_layers():
     # One more bottleneck of 128 channels at 1/8 resolution: 1x1 to 64, 3x3, 1x1 back. Borders count less, activations a little.
     block = (128 * 64 + 9 * 64 * 64 + 64 * 128) / 64 / 1e3
     assert counts[1]["synthesis"] - counts[0]["synthesis"] == pytest.approx(block, rel=0.03)
-    assert counts[1]["encode"] == pytest.approx(counts[0]["encode"])
+    # An encoder looks at what would be decoded once.
+    assert counts[1]["encode"] - counts[0]["encode"] == pytest.approx(block, rel=0.03)
     assert counts[0]["decode"] == counts[0]["hyper-synthesis"] + counts[0]["synthesis"]
