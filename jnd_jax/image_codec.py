@@ -55,7 +55,7 @@ _ANALYSIS_HALO_MAX = 5
 
 # Blocks that a row of tiles gives at most, in images so wide that it would give more: 3.6 kB of latents each, as analysed and
 # corrected.
-_TILE_ROW_BLOCKS = 2**15
+_TILE_ROW_BLOCKS = 2**14
 
 # Quality of regions above that of the background, where it is not given.
 _REGION_STEP = 25.0
