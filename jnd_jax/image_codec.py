@@ -235,8 +235,7 @@ class ImageCodec:
             y, z = self._corrected(colour, levels, depth, energy, effort)
             coded = self._latents.encode_y(y, z, levels, coder, energy)
         else:
-            # By map, as a generator would hold on to the last strip.
-            strips = map(operator.itemgetter(0), self._analysis_strips(colour, levels, depth))
+            strips = self._analysis_strips(colour, levels, depth)
             z, coded = self._latents.encode_strips(strips, *_blocks(colour), levels, coder, self._energy(colour, depth))
         chunks |= {"z": self._latents.encode_z(z, level, coder), "y": coded}
         height, width = image.shape[:2]
@@ -249,10 +248,10 @@ class ImageCodec:
         The latents move, again and again, by `LappedCodec.corrected` for what a decoder would have: so they answer to how they are
         rounded, and to what is seen.
         """
-        latents = np.concatenate([strip[0] for strip in self._analysis_strips(image, quality, depth)])
-        y, to_code = np.split(latents, 2, axis=-1)
-        z, y = self._latents.hyper_latents(y), to_code.copy()
-        del latents, to_code
+        latents = np.concatenate(list(self._analysis_strips(image, quality, depth)))
+        analysed, to_code = np.split(latents, 2, axis=-1)
+        z, y = self._latents.hyper_latents(analysed), to_code.copy()
+        del latents, analysed, to_code
         for _ in range(times):
             decoded = self._latents.as_decoded(y, z, quality, energy)
             top = 0
@@ -407,13 +406,15 @@ class ImageCodec:
     def analyse(self, image: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
         """Gained latents (h, w, M) of an (H, W, 3) image of this depth at integer qualities 0..1000: one, or (h, w)."""
         channels = self._model.latents if isinstance(self._model, LappedCodec) else None
-        return np.concatenate([strip[0, ..., :channels] for strip in self._analysis_strips(image, quality, bit_depth)])
+        return np.concatenate([strip[..., :channels] for strip in self._analysis_strips(image, quality, bit_depth)])
 
     def _analysis_strips(self, image: np.ndarray, quality: Quality, bit_depth: int) -> Iterator[np.ndarray]:
         """The argument `strips` of `LatentCoder.encode_strips`."""
         run = partial(_analysis, self._model, (1 << bit_depth) - 1, self._params)
         quality, rows = np.asarray([quality], np.float32), _rows_of(image[None], BLOCK)
-        return _strips(rows, quality, _blocks(image), BLOCK, 1, self._analysis_halo, run, _pad)
+        strips = _strips(rows, quality, _blocks(image), BLOCK, 1, self._analysis_halo, run, _pad)
+        # By map, as a generator would hold on to the last strip.
+        return map(operator.itemgetter(0), strips)
 
     def synthesise(self, y_hat: np.ndarray, quality: Quality, bit_depth: int = 8) -> np.ndarray:
         """(16 h, 16 w, 3) image of gained latents (h, w, M) at integer qualities 0..1000: one, or (h, w).
@@ -708,8 +709,7 @@ def _analysis(model: nn.Module, levels: int, params, tile, quality, blocks):
     x = tile.astype(jnp.float32) / float(levels)
     method = "to_code" if isinstance(model, LappedCodec) else "analysis"
     with jax.default_matmul_precision("highest"):
-        y: Any = model.apply({"params": params}, x, quality, *_inside(model, blocks), method=method)
-    return jnp.concatenate(y, axis=-1) if isinstance(y, tuple) else y
+        return model.apply({"params": params}, x, quality, *_inside(model, blocks), method=method)
 
 
 @jit(0, 1)

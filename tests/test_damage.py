@@ -113,7 +113,7 @@ def decode(codec, data: bytes) -> str:
     except JndError as error:
         return " ".join(re.sub(r"\d+", "N", str(error)).split()[:6])
     assert picture.pixels.dtype == (np.uint8 if header.bit_depth == 8 else np.uint16)
-    assert picture.pixels.shape == (header.height, header.width, 3)
+    assert picture.pixels.shape == (header.height, header.width, 3)[: 2 if header.grey else 3]
     assert picture.alpha is None or picture.alpha.shape == picture.pixels.shape[:2]
     return "image"
 

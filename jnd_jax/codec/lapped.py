@@ -439,14 +439,14 @@ class LappedCodec(nn.Module):
         return hyper.passes(jnp, scale_path, self.mean_path, z_hat, level, offset, operands, code, ste_floor)
 
     def to_code(self, x, quality, blocks=(None, None)):
-        """Gained latents of `analysis`, which hyper-latents are made of, and those that an encoder codes: `corrected` once.
+        """(B, h, w, 2 M): gained latents of `analysis`, which hyper-latents are made of, then what is coded: them, `corrected` once.
 
         A decoder is taken to have each latent rounded by itself: to code them to know would cost a pass of the entropy model.
         Hyper-latents of corrected latents would predict worse, as small ones are less even. Arguments as in `analysis`.
         """
         y = self.analysis(x, quality, blocks)
         rounded = jnp.sign(y) * jnp.floor(jnp.abs(y) + 1 - _BECOMES_ONE)
-        return y, self.corrected(y, rounded, x, quality, blocks)
+        return jnp.concatenate([y, self.corrected(y, rounded, x, quality, blocks)], axis=-1)
 
     def corrected(self, y, y_hat, x, quality, blocks=(None, None)):
         """Gained latents y that were moved towards those of least `distortion.visible_error`, (B, h, w, M).

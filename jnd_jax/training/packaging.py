@@ -91,7 +91,7 @@ def count_symbols(model: LappedCodec, params: Any, images: Sequence[np.ndarray],
     @jax.jit
     def code(params, x, quality):
         bound, x = model.bind({"params": params}), x.astype(jnp.float32) / 255
-        y, to_code = bound.to_code(x, quality)
+        y, to_code = jnp.split(bound.to_code(x, quality), 2, axis=-1)
         z = hyper.round_hyper_latents(jnp, bound.hyper_analysis(y))
         coded = bound.code(to_code, z, quality, distortion.log_activity(x))
         magnitude = jnp.minimum(jnp.round(jnp.abs(coded.symbols)), _MAGNITUDES - 1)
