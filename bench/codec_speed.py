@@ -1,15 +1,18 @@
-"""Time to encode and decode a photo: a jnd model here, and CompressAI's mbt2018-mean (N=128, M=192) in PyTorch.
+"""Time to encode and decode a photo: a jnd model, AVIF at its best (`avif10`), and CompressAI's mbt2018-mean (N=128, M=192).
 
     python bench/codec_speed.py --torch-python PATH_OF_A_PYTHON_WITH_COMPRESSAI [--data FOLDER] [--threads 2]
 
-Both on the CPU, in turns, on the same cores, warm, from uint8 pixels to bytes and back, entropy coding included.
-CompressAI's weights are random: its time does not depend on them much. Without --data the photos are two that
-scikit-image ships, resized to 768x512 and 512x768; with it, the folder's first photo of each orientation.
+All on the CPU, in turns, on the same cores, warm, from uint8 pixels to bytes and back, entropy coding included. AVIF has
+about as many bytes, and uses one thread, so that --threads 1 compares with it evenly. CompressAI's weights are random: its
+time does not depend on them much. Without --data the photos are two that scikit-image ships, resized to 768x512 and 512x768;
+with it, the folder's first photo of each orientation.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
+import operator
 import os
 import statistics
 import subprocess
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +49,12 @@ def use_threads(threads: int) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = str(threads)
+
+
+def in_turns(work: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each of `work`, which gives its own, by round; a round before them warms up."""
+    found = [{name: one() for name, one in work.items()} for _ in range(rounds + 1)]
+    return {name: [times[name] for times in found[1:]] for name in work}
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -111,7 +121,7 @@ def stages(model, codec, image: np.ndarray, quality: float) -> dict[str, Callabl
     y = codec.analyse(image, level)
     z = latents.hyper_latents(y)
     return {
-        "encode: analysis": lambda: codec.analyse(image, level),
+        "encode: analysis, correction": lambda: codec.analyse(image, level),
         "encode: hyper-analysis": lambda: latents.hyper_latents(y),
         "encode: hyper-synthesis, range coder": lambda: (latents.encode_z(z, level), latents.encode_y(y, z, level)),
         "decode: hyper-synthesis, range coder": lambda: list(
@@ -136,9 +146,9 @@ def main() -> None:
         return serve_compressai(args.serve, args.threads)
 
     import jnd_jax
-    from jnd_jax import modelfile
+    from jnd_jax import codecs, modelfile
 
-    images = photos(args.data)
+    images, avif = photos(args.data), codecs.lookup("avif10")
     model, codec = modelfile.load(modelfile.find(args.model)), jnd_jax.load(args.model)
     other = CompressAI(args.torch_python, images, args.threads) if args.torch_python else None
     print(
@@ -147,16 +157,22 @@ def main() -> None:
     )
     for index, image in enumerate(images):
         data = codec.encode(image, args.quality)
+        alike = bisect.bisect_left(range(99), len(data), key=lambda quality: len(avif.encode(image, quality)))
+        theirs = avif.encode(image, alike)
+        print(f"{image.shape[1]}x{image.shape[0]}, {len(data)} bytes, {avif.title} {len(theirs)}")
         ours = {"encode": lambda: codec.encode(image, args.quality), "decode": lambda: codec.decode(data)}
-        times = {what: [] for what in ours}
-        for _ in range(args.rounds + 1):
-            for what, work in ours.items():
-                times[what].append((seconds(work), other.seconds(what, index) if other else float("nan")))
-        print(f"{image.shape[1]}x{image.shape[0]}, {len(data)} bytes")
-        for what, (_, *rounds) in times.items():
-            mine, theirs = (statistics.median(column) for column in zip(*rounds))
-            ratio = statistics.median(b / a for a, b in rounds)
-            print(f"  {what:38} {mine:7.3f} s    CompressAI {theirs:7.3f} s    {ratio:5.2f} x as fast")
+        of_avif = {"encode": lambda: avif.encode(image, alike), "decode": lambda: avif.decode(theirs)}
+        for what in ours:
+            work = {"": partial(seconds, ours[what]), avif.title: partial(seconds, of_avif[what])}
+            if other:
+                work["CompressAI"] = partial(other.seconds, what, index)
+            times = in_turns(work, args.rounds)
+            mine = times.pop("")
+            ratios = [
+                f"{name} {statistics.median(theirs):.3f} s, {statistics.median(map(operator.truediv, theirs, mine)):.2f} x"
+                for name, theirs in times.items()
+            ]
+            print(f"  {what:38} {statistics.median(mine):7.3f} s    {'    '.join(ratios)}")
         for name, work in stages(model, codec, image, args.quality).items():
             work()
             print(f"  {name:38} {statistics.median(seconds(work) for _ in range(args.rounds)):7.3f} s")

@@ -76,8 +76,9 @@ def energy(xp, share: float, squared, masked, log_activity):
     if not share:
         return squared
     masking = xp.exp(-log_activity[..., None] * _ORDERS)
-    masking = masking.reshape(*log_activity.shape[:-1], -1)
-    return (1 - share) * squared + share * (masking @ masked)
+    # NumPy multiplies arrays of more than two axes in small pieces.
+    masked = (masking.reshape(-1, len(masked)) @ (share * masked)).reshape(*log_activity.shape[:-1], -1)
+    return masked + (1 - share) * squared
 
 
 def _smaller(side: int, x: jax.Array) -> jax.Array:

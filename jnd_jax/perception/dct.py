@@ -21,14 +21,20 @@ def dct_matrix(size: int = BLOCK) -> np.ndarray:
 DCT = np.kron(dct_matrix(), dct_matrix()).astype(np.float32)
 
 
-def to_blocks(x: jax.Array) -> jax.Array:
-    """(B, H, W, C) -> (B, ceil(H/8), ceil(W/8), C, 64), each block row by row; a last part block repeats the border."""
+def block_samples(x: jax.Array) -> jax.Array:
+    """(B, H, W, C) -> (B, ceil(H/8), ceil(W/8), 64 C): each block in (row, column, C) order; a last part block repeats the border."""
     rows, columns = -x.shape[1] % BLOCK, -x.shape[2] % BLOCK
     if rows or columns:
         x = jnp.pad(x, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="edge")
     batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // BLOCK, BLOCK, width // BLOCK, BLOCK, channels)
-    return x.transpose(0, 1, 3, 5, 2, 4).reshape(batch, height // BLOCK, width // BLOCK, channels, BLOCK * BLOCK)
+    x = x.reshape(batch, height // BLOCK, BLOCK, width // BLOCK, BLOCK * channels)
+    return x.swapaxes(2, 3).reshape(batch, height // BLOCK, width // BLOCK, BLOCK * BLOCK * channels)
+
+
+def to_blocks(x: jax.Array) -> jax.Array:
+    """(B, H, W, C) -> (B, ceil(H/8), ceil(W/8), C, 64), each block row by row; a last part block repeats the border."""
+    blocks = block_samples(x)
+    return blocks.reshape(*blocks.shape[:-1], BLOCK * BLOCK, x.shape[-1]).swapaxes(-1, -2)
 
 
 def block_dct(x: jax.Array) -> jax.Array:

@@ -58,12 +58,14 @@ class Latents(NamedTuple):
     """One photograph at one quality, as the frozen analysis gives it.
 
     Attributes:
-      y: (h, w, M) float16 gained latents.
+      y: (h, w, M) float16 gained latents, which hyper-latents are made of.
+      to_code: (h, w, M) float16, those that are coded.
       activity: (h, w, 4) float16, see `codec.distortion.log_activity`.
       quality: 0..1000.
     """
 
     y: np.ndarray
+    to_code: np.ndarray
     activity: np.ndarray
     quality: int
 
@@ -88,10 +90,10 @@ def counted_scales(latents: Sequence[Latents]) -> tuple[np.ndarray, np.ndarray]:
     """Scale indexes counted on latents: their mean over the qualities (M,), and the offset of each node from it (nodes, M)."""
     sums = np.zeros((hyper.NODES, latents[0].y.shape[-1]))
     counts = np.zeros((hyper.NODES, 1))
-    for y, _, quality in latents:
-        node = hyper.nearest_node(quality)
-        sums[node] += np.abs(y.astype(np.float32)).sum((0, 1))
-        counts[node] += y.shape[0] * y.shape[1]
+    for item in latents:
+        node = hyper.nearest_node(item.quality)
+        sums[node] += np.abs(item.to_code.astype(np.float32)).sum((0, 1))
+        counts[node] += item.to_code.shape[0] * item.to_code.shape[1]
     deviation = np.sqrt(2.0) * (sums / np.maximum(counts, 1) + 1e-3)
     index = (np.log(deviation / hyper.SCALE_MIN) + _TYPICAL) / hyper.LOG_SCALE_STEP
     index = np.clip(index, 0, hyper.SCALE_LEVELS - 1)
@@ -106,12 +108,13 @@ def compute_latents(
     @jax.jit
     def analyse(params, x, quality):
         bound, x = model.bind({"params": params}), x.astype(jnp.float32) / 255
-        return bound.analysis(x, quality).astype(jnp.float16), distortion.log_activity(x).astype(jnp.float16)
+        found = *jnp.split(bound.to_code(x, quality), 2, axis=-1), distortion.log_activity(x)
+        return [array[0].astype(jnp.float16) for array in found]
 
     latents = []
     for image, quality in zip(images, qualities):
-        y, activity = analyse(params, image[None], jnp.full(1, quality, jnp.float32))
-        latents.append(Latents(np.asarray(y)[0], np.asarray(activity)[0], int(quality)))
+        found = analyse(params, image[None], jnp.full(1, quality, jnp.float32))
+        latents.append(Latents(*map(np.asarray, found), int(quality)))
     return latents
 
 
@@ -119,20 +122,17 @@ def batch_of(latents: Sequence[Latents], size: int, seed: int, step: int) -> dic
     """The batch of a step, a function of seed and step alone.
 
     Returns:
-      "y" (size, CROP, CROP, M) and "activity" (size, CROP, CROP, 4), float32; "quality" (size,); "index" (size,) of
-      the examples in the run.
+      "y" and "to_code" (size, CROP, CROP, M), "activity" (size, CROP, CROP, 4), float32; "quality" (size,); "index"
+      (size,) of the examples in the run.
     """
     rng, crops = np.random.default_rng((seed, step)), []
     for i in rng.integers(len(latents), size=size):
-        y, activity, quality = latents[i]
-        top, left = (int(rng.integers((side - CROP) // GRID + 1)) * GRID for side in y.shape[:2])
+        *arrays, quality = latents[i]
+        top, left = (int(rng.integers((side - CROP) // GRID + 1)) * GRID for side in arrays[0].shape[:2])
         here = slice(top, top + CROP), slice(left, left + CROP)
-        crops.append(Latents(y[here], activity[here], quality))
-    y, activity, quality = zip(*crops)
-    return {
-        "y": np.stack(y).astype(np.float32),
-        "activity": np.stack(activity).astype(np.float32),
-        "quality": np.array(quality, np.float32),
+        crops.append(Latents(*(array[here] for array in arrays), quality))
+    fields = {name: np.stack(values).astype(np.float32) for name, values in zip(Latents._fields, zip(*crops))}
+    return fields | {
         "index": np.arange(step * size, (step + 1) * size, dtype=np.int32),
     }
 
@@ -144,7 +144,7 @@ def make_objective(model: LappedCodec, seed: int) -> Objective:
         bound, y, quality = model.bind({"params": params}), batch["y"], batch["quality"]
         noise_y, noise_z = bound.noise(example_keys(seed, step, batch["index"]), y.shape)
         z_hat, bits_z = bound.hyper_latents_and_rate(y, quality, noise_z)
-        _, bits = bound.rate(y, z_hat, quality, batch["activity"], noise_y)
+        _, bits = bound.rate(batch["to_code"], z_hat, quality, batch["activity"], noise_y)
         bpp = (jnp.sum(bits, (1, 2, 3)) + jnp.sum(bits_z, (1, 2, 3))) / (y.shape[1] * y.shape[2] * BLOCK**2)
         value = jnp.mean(bpp / jnp.sqrt(hyper.lmbda(quality)))
         return value, {"loss": value, "bpp": jnp.mean(bpp)}
@@ -156,17 +156,17 @@ def make_validation(model: LappedCodec, latents: Sequence[Latents]) -> Callable[
     """parameters -> bits per pixel at each quality, of optimised symbols as in files."""
 
     @jax.jit
-    def measure(params, y, activity, quality):
+    def measure(params, y, to_code, activity, quality):
         bound = model.bind({"params": params})
         z_hat, bits_z = bound.hyper_latents_and_rate(y, quality)
-        return jnp.sum(bound.rate(y, z_hat, quality, activity)[1]) + jnp.sum(bits_z)
+        return jnp.sum(bound.rate(to_code, z_hat, quality, activity)[1]) + jnp.sum(bits_z)
 
     def validate(params) -> dict[str, float]:
         bits, pixels = dict.fromkeys(QUALITIES, 0.0), dict.fromkeys(QUALITIES, 0)
-        for y, activity, quality in latents:
-            wide = lambda x: x[None].astype(np.float32)
-            bits[quality] += float(measure(params, wide(y), wide(activity), jnp.full(1, quality, jnp.float32)))
-            pixels[quality] += y.shape[0] * y.shape[1] * BLOCK**2
+        for *arrays, quality in latents:
+            wide = [array[None].astype(np.float32) for array in arrays]
+            bits[quality] += float(measure(params, *wide, jnp.full(1, quality, jnp.float32)))
+            pixels[quality] += arrays[0].shape[0] * arrays[0].shape[1] * BLOCK**2
         return {f"bpp_q{quality}": bits[quality] / pixels[quality] for quality in QUALITIES}
 
     return validate
@@ -213,7 +213,7 @@ def _start_anew(model: LappedCodec, new: Any, kept: Mapping[str, Any], latents: 
     magnitude = np.mean([np.abs(item.y.astype(np.float32)).mean((0, 1)) for item in latents], axis=0)
     params = jax.device_put(dict(new) | order_by_magnitude(kept, magnitude))
     order = np.argsort(-magnitude, kind="stable")
-    latents = [item._replace(y=item.y[..., order]) for item in latents]
+    latents = [item._replace(y=item.y[..., order], to_code=item.to_code[..., order]) for item in latents]
     index, offset = counted_scales(latents)
     ends = np.cumsum(model.groups).tolist()
     params["scale_offset"] = jnp.asarray(offset / hyper.ACTIVATION_UNIT, jnp.float32)

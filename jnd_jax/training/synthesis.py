@@ -1,4 +1,4 @@
-"""Trains the synthesis network of a lapped codec alone, where it breaks on graphics. Files keep their bytes.
+"""Trains the synthesis network of a lapped codec alone, where it breaks on graphics. The entropy model stays as it is.
 
     python -m jnd_jax.training.synthesis MODEL -o FILE.safetensors --data photos/,cid22/
 
