@@ -100,10 +100,19 @@ class LatentCoder:
         """The fewest bits that a position of z takes."""
         return self.hyper_latent_channels * float(PRECISION - np.log2(max(table.max() for table in self.z_tables)))
 
-    @single_blas_thread
     def hyper_latents(self, y: np.ndarray) -> np.ndarray:
         """Integer hyper-latents (h/4, w/4, Cz), float32, of gained latents y (h, w, M)."""
-        return hyper.round_hyper_latents(np, hyper.hyper_analysis(np, self.hyper_analysis, y))
+        return self._hyper_latents(self._features(y))
+
+    @single_blas_thread
+    def _features(self, y: np.ndarray) -> np.ndarray:
+        """What hyper-latents are made of, a fraction of the latents' size."""
+        return hyper.block_features(np, self.hyper_analysis, y)
+
+    @single_blas_thread
+    def _hyper_latents(self, features: np.ndarray) -> np.ndarray:
+        made = hyper.hyper_analysis_of_features(np, self.hyper_analysis, features)
+        return hyper.round_hyper_latents(np, made)
 
     @single_blas_thread
     def encode_z(self, z: np.ndarray, quality: int, coder: str = "constriction") -> bytes:
@@ -161,7 +170,7 @@ class LatentCoder:
         self, strips: Iterable[np.ndarray], height: int, width: int, quality: Quality, energy: Energy | None
     ) -> tuple[np.ndarray, tuple[list, list]]:
         """Hyper-latents, and what `_code` gives; arguments as of `encode_strips`."""
-        latents, analysed, channels = (Rows(), Rows()), Rows(), self.group_channels[-1].stop
+        latents, features, channels = (Rows(), Rows()), Rows(), self.group_channels[-1].stop
         z = np.empty((height // GRID, width // GRID, self.hyper_latent_channels), np.float32)
         known, strips = 0, _in_fours(strips)
 
@@ -173,13 +182,13 @@ class LatentCoder:
                 return z
             wide, inner = around(slice(known, last), _ANALYSIS_HALO, len(z))
             seen = slice(GRID * wide.start, GRID * wide.stop)
-            while analysed.stop < seen.stop:
+            while features.stop < seen.stop:
                 strip = next(strips)
-                analysed.extend(np.ascontiguousarray(strip[..., :channels]), seen.start)
+                features.extend(self._features(strip[..., :channels]), seen.start)
                 for kept, x in zip(latents, hyper.halves(np, strip[..., -channels:])):
                     kept.extend(x, keep)
                 del strip
-            z[known:last] = self.hyper_latents(analysed[seen])[inner]
+            z[known:last] = self._hyper_latents(features[seen])[inner]
             known = last
             return z
 

@@ -255,7 +255,16 @@ def round_hyper_latents(xp, z):
 
 def hyper_analysis(xp, p: Params, y):
     """Real-valued hyper-latents (..., h/4, w/4, Cz) of gained latents y (..., h, w, M); h, w multiples of 4."""
-    x = _relu(xp, joint_layer(p["reduce"], [_log_magnitude(xp, y), xp.tanh(y)]))
+    return hyper_analysis_of_features(xp, p, block_features(xp, p, y))
+
+
+def block_features(xp, p: Params, y):
+    """The first layer of `hyper_analysis`, which sees each block by itself: gained latents (..., M) -> (..., C)."""
+    return _relu(xp, joint_layer(p["reduce"], [_log_magnitude(xp, y), xp.tanh(y)]))
+
+
+def hyper_analysis_of_features(xp, p: Params, x):
+    """The other layers of `hyper_analysis`: `block_features` (..., h, w, C) -> (..., h/4, w/4, Cz)."""
     x = _relu(xp, _convolution(xp, p["down1"], _downsample(xp, x)))
     return _convolution(xp, p["down2"], _downsample(xp, x))
 

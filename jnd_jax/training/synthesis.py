@@ -65,9 +65,9 @@ def bound(quality: Any) -> Any:
 
 def _latents(m: LappedCodec, x: jax.Array, quality: Any) -> jax.Array:
     """Decoded latents of images (B, H, W, 3) in [0, 1]."""
-    y = m.analysis(x, quality)
+    y, to_code = jnp.split(m.to_code(x, quality), 2, axis=-1)
     z_hat, _ = m.hyper_latents_and_rate(y, quality)
-    return m.code(y, z_hat, quality, distortion.log_activity(x)).y_hat
+    return m.code(to_code, z_hat, quality, distortion.log_activity(x)).y_hat
 
 
 def _decode(model: LappedCodec, params: Any, net: Any, y_hat: Any, quality: Any) -> tuple[jax.Array, jax.Array]:
@@ -93,8 +93,10 @@ def _beyond(added: jax.Array, quality: Any) -> jax.Array:
     return jnp.mean(jnp.maximum(jnp.abs(added) / limit - 1, 0) ** 2, (1, 2, 3))
 
 
-def code(model: LappedCodec, params: Any, loss: Loss, folders: list[str], batches: int, seed: int) -> dict[str, Crops]:
-    """`batches` of 16 crops each, a sixth of them photographs, by the kinds of `_BATCH`. Of unbroken graphics a quarter is kept.
+def code(
+    model: LappedCodec, params: Any, loss: Loss, folders: list[str], batches: int, photographs: int, seed: int
+) -> dict[str, Crops]:
+    """Batches of 16 crops each, some of them photographs, by the kinds of `_BATCH`. Of unbroken graphics a quarter is kept.
 
     Raises:
         JndError: a kind has no crop.
@@ -114,12 +116,12 @@ def code(model: LappedCodec, params: Any, loss: Loss, folders: list[str], batche
     rng = np.random.default_rng(seed)
     rows: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _BATCH}
     for k in track(range(batches), "coding", console=Console(stderr=True)):
-        photographs = k % 6 == 0
-        image = pipeline.batch_at(photos if photographs else graphics, 16 * k, 16)["image"]
+        of_photographs = k < photographs
+        image = pipeline.batch_at(photos if of_photographs else graphics, 16 * k, 16)["image"]
         quality = rng.integers(0, 1001, 16).astype(np.float32)
         y_hat, before, reach = map(np.asarray, coded(image, quality))
         for row, most in zip(zip(image, y_hat, quality, before), reach):
-            if photographs:
+            if of_photographs:
                 rows["photo"].append(row)
             elif most > 1.3:
                 rows["broken"].append(row)
@@ -169,7 +171,7 @@ def train(args: argparse.Namespace) -> str:
     if not isinstance(model, LappedCodec):
         raise JndError(f"{args.model} is no lapped codec; give one of that family.")
     params = jax.device_put(given.params)
-    crops = code(model, params, loss, args.data.split(","), args.batches, args.seed)
+    crops = code(model, params, loss, args.data.split(","), args.batches, args.photographs, args.seed)
     print(", ".join(f"{len(found.quality)} {kind}" for kind, found in crops.items()))
     schedule = optax.cosine_decay_schedule(args.learning_rate, args.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, 0.9, 0.99))
@@ -201,6 +203,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
     parser.add_argument("--data", default="", metavar="DIR,DIR", help="default: the photos of scikit-image")
     parser.add_argument("--batches", type=int, default=340, help="of 16 crops, coded before (default: %(default)s)")
+    parser.add_argument("--photographs", type=int, default=60, help="how many of the batches (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=450)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=0)

@@ -31,13 +31,13 @@ def test_a_kind_without_crops_is_said_in_one_sentence():
     given = modelfile.load(modelfile.find("jnd-perceptual"))
     loss = losses.make_loss(losses.settings("rate_distortion"))
     with pytest.raises(JndError, match="No crop is drawn or broken; give --batches more."):
-        synthesis.code(codec.build(given.config), jax.device_put(given.params), loss, [""], 1, 0)
+        synthesis.code(codec.build(given.config), jax.device_put(given.params), loss, [""], 1, 1, 0)
 
 
 @pytest.mark.slow
 def test_only_the_network_of_the_synthesis_changes(monkeypatch, tmp_path):
     target = tmp_path / "new.safetensors"
-    words = ["synthesis", "jnd-perceptual", "-o", str(target), "--batches", "13", "--steps", "2"]
+    words = ["synthesis", "jnd-perceptual", "-o", str(target), "--batches", "13", "--photographs", "3", "--steps", "2"]
     monkeypatch.setattr(sys, "argv", words)
     synthesis.main()
     old, new = (modelfile.load(path) for path in (modelfile.find("jnd-perceptual"), target))
