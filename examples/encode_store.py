@@ -196,7 +196,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="jnd-perceptual", help="name or file of the model (default: %(default)s)")
     parser.add_argument("--quality", type=float, default=50.0)
     parser.add_argument("--coder", default="constriction", help="or tfc, for TensorFlow (default: %(default)s)")
-    parser.add_argument("--effort", type=int, default=0, help="0 to 9, see `jnd-jax encode` (default: %(default)s)")
+    parser.add_argument("--effort", type=int, default=0, help="0 to 3, see `jnd-jax encode` (default: %(default)s)")
     parser.add_argument("--verify", type=float, default=0.0, metavar="SHARE", help="of the files, to be read back")
     parser.add_argument("--price", type=float, default=0.04, help="of a core for an hour (default: %(default)s)")
     parser.add_argument("--address", help="of a Ray cluster; without it, workers are started here")

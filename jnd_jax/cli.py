@@ -458,7 +458,7 @@ def _add_encode(commands: Any) -> None:
         choices=range(10),
         default=0,
         metavar="N",
-        help="0 to 9: times that the encoder corrects what it would decode, for fewer bits at the same look (default: 0)",
+        help="0 to 3: times that the encoder corrects what it would decode, for fewer bits at the same look (default: 0)",
     )
     encode.add_argument("--verify", action="store_true", help="decode each file and print its PSNR")
     encode.add_argument(

@@ -61,8 +61,8 @@ _TILE_ROW_BLOCKS = 2**14
 _REGION_STEP = 25.0
 
 # How often latents may be corrected, see `ImageCodec._corrected`, and what each time takes off the weight of the distortion in
-# rounding, since latents spread.
-EFFORTS = range(10)
+# rounding, since latents spread. A fourth time gains nothing.
+EFFORTS = range(4)
 _WEIGHT_LESS = 0.05
 
 
@@ -138,7 +138,7 @@ class ImageCodec:
           extras: further chunks by name (see `bitstream`): icc, exif, xmp, alpha, density, dicom, note. Where the alpha is
             zero, nobody sees what the pixels are: they are smoothed, and a target does not count them.
           coder: the range coder, one of `bitstream.CODERS`.
-          effort: 0..9, how often the encoder looks at what it would decode and corrects the latents: fewer bits at the same
+          effort: 0..3, how often the encoder looks at what it would decode and corrects the latents: fewer bits at the same
             look, for more time and memory (docs/use.md). Decoders need not know.
 
         Raises:

@@ -115,9 +115,9 @@ def test_with_regions_and_targets(base):
     assert 8 * len(file) <= 0.5 * PHOTO[..., 0].size
 
 
-@pytest.mark.parametrize("effort", [-1, 10, 1.5, 2.0, True, "2", None])
+@pytest.mark.parametrize("effort", [-1, 4, 1.5, 2.0, True, "2", None])
 def test_what_is_no_effort_is_refused(base, effort):
-    with pytest.raises(JndError, match="0 to 9"):
+    with pytest.raises(JndError, match="0 to 3"):
         base.encode(PHOTO, effort=effort)
 
 
