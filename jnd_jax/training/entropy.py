@@ -113,8 +113,8 @@ def compute_latents(
 
     latents = []
     for image, quality in zip(images, qualities):
-        found = analyse(params, image[None], jnp.full(1, quality, jnp.float32))
-        latents.append(Latents(*map(np.asarray, found), int(quality)))
+        y, to_code, activity = map(np.asarray, analyse(params, image[None], jnp.full(1, quality, jnp.float32)))
+        latents.append(Latents(y, to_code, activity, int(quality)))
     return latents
 
 
@@ -127,14 +127,12 @@ def batch_of(latents: Sequence[Latents], size: int, seed: int, step: int) -> dic
     """
     rng, crops = np.random.default_rng((seed, step)), []
     for i in rng.integers(len(latents), size=size):
-        *arrays, quality = latents[i]
-        top, left = (int(rng.integers((side - CROP) // GRID + 1)) * GRID for side in arrays[0].shape[:2])
+        y, to_code, activity, quality = latents[i]
+        top, left = (int(rng.integers((side - CROP) // GRID + 1)) * GRID for side in y.shape[:2])
         here = slice(top, top + CROP), slice(left, left + CROP)
-        crops.append(Latents(*(array[here] for array in arrays), quality))
+        crops.append(Latents(y[here], to_code[here], activity[here], quality))
     fields = {name: np.stack(values).astype(np.float32) for name, values in zip(Latents._fields, zip(*crops))}
-    return fields | {
-        "index": np.arange(step * size, (step + 1) * size, dtype=np.int32),
-    }
+    return fields | {"index": np.arange(step * size, (step + 1) * size, dtype=np.int32)}
 
 
 def make_objective(model: LappedCodec, seed: int) -> Objective:
