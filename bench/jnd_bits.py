@@ -4,7 +4,7 @@
 
 Every tenth photograph by name (of fewer than ten, all), its central 512x512 pixels: none that the models were trained on with
 these folders. Each is coded at a few qualities; the bits at the metric's level for one JND are interpolated in log bits.
-MODEL:N is a model with an effort of 1 to 9.
+MODEL:N is a model with an effort of 1 to 3.
 Prints a Markdown table of the change of each model's bits against the first one's: the geometric mean over the photographs,
 its standard error, and after "all" the change of the bits of all photographs together.
 """

@@ -336,7 +336,7 @@ def lookup(name: str) -> Codec:
 
     Args:
         name: one of `CONVENTIONAL`; a .toml file, see `of_program`; a model's name or file, with ":N" behind it for an effort
-            of 1 to 9; or NAME=MODEL,MODEL, see `of_models`.
+            of 1 to 3; or NAME=MODEL,MODEL, see `of_models`.
 
     Raises:
         JndError: none of these.

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="model names or model files, MODEL:N with an effort of 1 to 9; NAME=MODEL,MODEL joins models of one rate each, "
+        help="model names or model files, MODEL:N with an effort of 1 to 3; NAME=MODEL,MODEL joins models of one rate each, "
         "lowest first, to one curve",
     )
     parser.add_argument(

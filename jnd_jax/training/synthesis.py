@@ -94,9 +94,9 @@ def _beyond(added: jax.Array, quality: Any) -> jax.Array:
 
 
 def code(
-    model: LappedCodec, params: Any, loss: Loss, folders: list[str], batches: int, photographs: int, seed: int
+    model: LappedCodec, params: Any, loss: Loss, folders: list[str], batches: int, photographs: float, seed: int
 ) -> dict[str, Crops]:
-    """Batches of 16 crops each, some of them photographs, by the kinds of `_BATCH`. Of unbroken graphics a quarter is kept.
+    """`batches` of 16 crops each, a share of them photographs, by the kinds of `_BATCH`. Of unbroken graphics a quarter is kept.
 
     Raises:
         JndError: a kind has no crop.
@@ -116,7 +116,7 @@ def code(
     rng = np.random.default_rng(seed)
     rows: dict[str, list[tuple[Any, ...]]] = {kind: [] for kind in _BATCH}
     for k in track(range(batches), "coding", console=Console(stderr=True)):
-        of_photographs = k < photographs
+        of_photographs = k < photographs * batches
         image = pipeline.batch_at(photos if of_photographs else graphics, 16 * k, 16)["image"]
         quality = rng.integers(0, 1001, 16).astype(np.float32)
         y_hat, before, reach = map(np.asarray, coded(image, quality))
@@ -203,7 +203,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
     parser.add_argument("--data", default="", metavar="DIR,DIR", help="default: the photos of scikit-image")
     parser.add_argument("--batches", type=int, default=340, help="of 16 crops, coded before (default: %(default)s)")
-    parser.add_argument("--photographs", type=int, default=60, help="how many of the batches (default: %(default)s)")
+    parser.add_argument(
+        "--photographs", type=float, default=1 / 6, metavar="SHARE", help="of the batches (default: a sixth)"
+    )
     parser.add_argument("--steps", type=int, default=450)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=0)
