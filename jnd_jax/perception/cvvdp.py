@@ -21,13 +21,12 @@ import numpy as np
 
 from jnd_jax.errors import JndError
 from jnd_jax.perception.arrays import gaussian
-from jnd_jax.perception.colour import LUMA, linear_light
+from jnd_jax.perception.colour import LINEAR_RGB_TO_CONES, LUMA, linear_light
 
 _SMALLEST = 4  # pixels a side that give one band beside the mean
 _LOWEST_FREQUENCY, _BASE_BAND_FREQUENCY = 0.2, 0.1  # cycles per degree
 
-# Linear sRGB to the DKL opponent space of a D65 white: achromatic, red-green, violet-yellow. The product of sRGB to XYZ,
-# XYZ to cones (CIE 2006) and cones to DKL.
+# Linear sRGB to the DKL opponent space of a D65 white: achromatic, red-green, violet-yellow.
 _RGB_TO_DKL = (
     np.array(
         [
@@ -36,20 +35,7 @@ _RGB_TO_DKL = (
             [-1.000000000000000, -1.000000000000000, 50.977571328718781],
         ]
     )
-    @ np.array(
-        [
-            [0.187596268556126, 0.585168649077728, -0.026384263306304],
-            [-0.133397430663221, 0.405505777260049, 0.034502127690364],
-            [0.000244379021663, -0.000542995890619, 0.019406849066323],
-        ]
-    )
-    @ np.array(
-        [
-            [0.4124564, 0.3575761, 0.1804375],
-            [0.2126729, 0.7151522, 0.0721750],
-            [0.0193339, 0.1191920, 0.9503041],
-        ]
-    )
+    @ LINEAR_RGB_TO_CONES
 )
 
 _PYRAMID_TAPS = (0.05, 0.25, 0.4, 0.25, 0.05)

@@ -1,4 +1,4 @@
-"""A squared error in the 8x8 DCT of YCbCr, weighted by how visible it is in the original."""
+"""A squared error in the 8x8 DCT of lightness and opponent colours, weighted by how visible it is in the original."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnd_jax.perception.colour import LUMA, RGB_TO_YCBCR
+from jnd_jax.perception.colour import LUMA, seen_difference
 from jnd_jax.perception.dct import BLOCK, DCT, block_samples
 
 # Visibility of errors in `masked_dct_error`; the values were chosen on training images, see the function.
@@ -15,9 +15,9 @@ _CHROMA_CUTOFF, _CHROMA_ORDER = 2.0, 0.9
 _CHROMA_WEIGHTS = (0.4, 0.45)
 _MASKING_ENERGY, _MASKING_ORDER = 20.0, 0.4
 
-# From the samples of an RGB block, in (row, column, RGB) order, to the DCT coefficients of Y, Cb, Cr, and to luma by
-# quarters of the block: one matrix product takes a fraction of the time of a product for colour and one for the rest.
-_TO_COEFFICIENTS = np.einsum("ic,kp->pick", RGB_TO_YCBCR, DCT).reshape(3 * BLOCK**2, -1).astype(np.float32)
+# From the samples of a block, in (row, column, channel) order, to the DCT coefficients of each channel, and from RGB to luma
+# by quarters of the block: one matrix product takes a fraction of the time of a product for each part.
+_TO_COEFFICIENTS = np.einsum("ic,kp->pick", np.eye(3), DCT).reshape(3 * BLOCK**2, -1).astype(np.float32)
 _BY_QUARTERS = np.arange(BLOCK**2).reshape(2, BLOCK // 2, 2, BLOCK // 2).swapaxes(1, 2).reshape(-1)
 _TO_LUMA = np.einsum("i,kp->pik", LUMA, np.eye(BLOCK**2)[_BY_QUARTERS]).reshape(3 * BLOCK**2, -1).astype(np.float32)
 
@@ -32,7 +32,7 @@ def _frequency() -> np.ndarray:
 
 
 def sensitivity() -> np.ndarray:
-    """(3, 64) weight of a squared error in each coefficient of Y, Cb, Cr where nothing masks it; see `visibility`."""
+    """(3, 64) weight of a squared error in each coefficient of lightness, blue-yellow and red-green where nothing masks it; see `visibility`."""
     frequency = _frequency()
     luma = (1 + (frequency / _LUMA_CUTOFF) ** 2) ** -_LUMA_ORDER
     chroma = (1 + (frequency / _CHROMA_CUTOFF) ** 2) ** -_CHROMA_ORDER
@@ -54,13 +54,13 @@ def log_activity(x: jax.Array) -> jax.Array:
 
 
 def visibility(x: jax.Array) -> jax.Array:
-    """Weight of a squared error in each 8x8 DCT coefficient of YCbCr, given the original.
+    """Weight of a squared error in each 8x8 DCT coefficient of what is seen, given the original.
 
     Coefficient k of frequency f (root of u^2 + v^2) in channel c of block b:
 
         w = a_c (1 + (f / f_c)^2)^-p_c (1 + A_b / A_0)^-g(f),   g(f) = g f / (f + 1)
 
-    The first factors are the contrast sensitivity to luma, Cb and Cr, the last is masking: A_b is the block's activity,
+    The first factors are the contrast sensitivity to lightness and to opponent colours, the last is masking: A_b is the block's activity,
     the squared mean of the standard deviations of luma in its four quarters (which an edge between two flat quarters
     does not raise). Low frequencies are masked less, the mean of a block is not masked.
 
@@ -74,13 +74,22 @@ def visibility(x: jax.Array) -> jax.Array:
 
 
 def masked_dct_error(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Squared error of 8x8 DCT coefficients of YCbCr in 0..255, each weighted by its `visibility` in x.
+    """Squared error of 8x8 DCT coefficients of what is seen, each weighted by its `visibility` in x.
 
     In the spirit of PSNR-HVS-M and Watson 1993, but smooth and in colour, so that it can take the place of squared
-    error at all rates: a codec trained on it moves its noise to where it is seen less. The constants of `visibility`
-    were chosen so that an 8x8 transform codec whose steps are w^-1/2 needs few bits to reach one JND of SSIMULACRA2
-    and Butteraugli on six training images (a quarter fewer than with equal steps in RGB).
+    error at all rates: a codec trained on it moves its noise to where it is seen less. What is seen are lightness and two
+    opponent colours in 0..255, to the first order of the error (`colour.seen_difference`). The constants of `visibility`
+    were chosen, with YCbCr in their place, so that an 8x8 transform codec whose steps are w^-1/2 needs few bits to reach one
+    JND of SSIMULACRA2 and Butteraugli on six training images (a quarter fewer than with equal steps in RGB).
+
+    Args:
+      x: (B, H, W, 3) originals, sRGB in [0, 1].
+      y: (B, H, W, 3) what stands for them.
+
+    Returns:
+      (B,).
     """
-    error = block_samples(255.0 * (y - x)) @ jnp.asarray(_TO_COEFFICIENTS, x.dtype)
-    weight = jax.lax.stop_gradient(visibility(x)).reshape(error.shape)
-    return jnp.mean(weight * error**2, (1, 2, 3))
+    fixed = jax.lax.stop_gradient
+    coefficients = block_samples(seen_difference(fixed(x), 255.0 * (y - x))) @ jnp.asarray(_TO_COEFFICIENTS, x.dtype)
+    weight = fixed(visibility(x)).reshape(coefficients.shape)
+    return jnp.mean(weight * coefficients**2, (1, 2, 3))
