@@ -79,7 +79,8 @@ def seen_difference(x: Any, error: Any) -> Any:
     Returns:
       (..., 3), in the unit of the error.
     """
-    xp = namespace(x)
+    xp = namespace(error)
+    x = xp.asarray(x)
     # Written out, since XLA's own powers take three times as long on a CPU, and its products by three channels five times.
     power = lambda base, exponent: xp.exp(exponent * xp.log(base))
     stored = [x[..., i] + _OFFSET for i in range(3)]
