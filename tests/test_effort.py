@@ -76,9 +76,12 @@ def test_at_an_equal_quality_less_can_be_seen_of_what_is_lost(as_analysed, quali
     ):
         assert len(after) < longer * len(before)
         assert lost(image, after) < nearer * lost(image, before)
-    # The loss that models are trained with agrees.
-    before, after = (lost(whole, file, trained) for file in of_whole)
-    assert after < 0.986 * before
+    # The loss that models are trained with agrees; the crop's file at quality 20 has fewer bytes too.
+    for image, (before, after), nearer in (
+        (PHOTO, (plain, once), 1.0 if quality == 20 else 0.99),
+        (whole, of_whole, 0.986),
+    ):
+        assert lost(image, after, trained) < nearer * lost(image, before, trained)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnd_jax.perception.colour import LUMA, seen_difference
-from jnd_jax.perception.dct import BLOCK, DCT, block_samples
+from jnd_jax.perception.dct import BLOCK, block_dct, block_samples
 
 # Visibility of errors in `masked_dct_error`; the values were chosen on training images, see the function.
 _LUMA_CUTOFF, _LUMA_ORDER = 4.0, 1.15
@@ -15,9 +15,8 @@ _CHROMA_CUTOFF, _CHROMA_ORDER = 2.0, 0.9
 _CHROMA_WEIGHTS = (0.4, 0.45)
 _MASKING_ENERGY, _MASKING_ORDER = 20.0, 0.4
 
-# From the samples of a block, in (row, column, channel) order, to the DCT coefficients of each channel, and from RGB to luma
-# by quarters of the block: one matrix product takes a fraction of the time of a product for each part.
-_TO_COEFFICIENTS = np.einsum("ic,kp->pick", np.eye(3), DCT).reshape(3 * BLOCK**2, -1).astype(np.float32)
+# From the samples of an RGB block, in (row, column, RGB) order, to luma by quarters of the block: one matrix product takes a
+# fraction of the time of a product for colour and one for the rest.
 _BY_QUARTERS = np.arange(BLOCK**2).reshape(2, BLOCK // 2, 2, BLOCK // 2).swapaxes(1, 2).reshape(-1)
 _TO_LUMA = np.einsum("i,kp->pik", LUMA, np.eye(BLOCK**2)[_BY_QUARTERS]).reshape(3 * BLOCK**2, -1).astype(np.float32)
 
@@ -32,7 +31,10 @@ def _frequency() -> np.ndarray:
 
 
 def sensitivity() -> np.ndarray:
-    """(3, 64) weight of a squared error in each coefficient of lightness, blue-yellow and red-green where nothing masks it; see `visibility`."""
+    """(3, 64) weight of a squared error in each coefficient of lightness, blue-yellow and red-green where nothing masks it.
+
+    See `visibility`.
+    """
     frequency = _frequency()
     luma = (1 + (frequency / _LUMA_CUTOFF) ** 2) ** -_LUMA_ORDER
     chroma = (1 + (frequency / _CHROMA_CUTOFF) ** 2) ** -_CHROMA_ORDER
@@ -60,9 +62,9 @@ def visibility(x: jax.Array) -> jax.Array:
 
         w = a_c (1 + (f / f_c)^2)^-p_c (1 + A_b / A_0)^-g(f),   g(f) = g f / (f + 1)
 
-    The first factors are the contrast sensitivity to lightness and to opponent colours, the last is masking: A_b is the block's activity,
-    the squared mean of the standard deviations of luma in its four quarters (which an edge between two flat quarters
-    does not raise). Low frequencies are masked less, the mean of a block is not masked.
+    The first factors are the contrast sensitivity to lightness and to opponent colours, the last is masking: A_b is the
+    block's activity, the squared mean of the standard deviations of luma in its four quarters (which an edge between two
+    flat quarters does not raise). Low frequencies are masked less, the mean of a block is not masked.
 
     Args:
         x: (B, H, W, 3) originals in [0, 1].
@@ -90,6 +92,5 @@ def masked_dct_error(x: jax.Array, y: jax.Array) -> jax.Array:
       (B,).
     """
     fixed = jax.lax.stop_gradient
-    coefficients = block_samples(seen_difference(fixed(x), 255.0 * (y - x))) @ jnp.asarray(_TO_COEFFICIENTS, x.dtype)
-    weight = fixed(visibility(x)).reshape(coefficients.shape)
-    return jnp.mean(weight * coefficients**2, (1, 2, 3))
+    error = block_dct(seen_difference(fixed(x), 255.0 * (y - x)))
+    return jnp.mean(fixed(visibility(x)) * error**2, (1, 2, 3, 4))
