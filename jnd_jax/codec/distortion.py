@@ -11,6 +11,8 @@ Decoders need none of this.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +30,13 @@ _CELLS = BLOCK // DCT_BLOCK
 # full resolution alone, beside ColorVideoVDP; latents that are corrected by it so need fewer bits, in less time
 # (bench/correction.py).
 _MASKED_WEIGHTS = {1: 0.6, 2: 0.7, 4: 0.7}
+
+# Errors of lightness count up to finer ones than in training, whose distance has a cut-off of 4, see `masked_dct.visibility`; and
+# the factor that gives them the size of 255^2 * MSE, a little less than calibrated (10.7).
+_LUMA_CUTOFF, _AS_SQUARED_ERROR = 8.0, 10.0
+
+# Metrics, and people, judge by the worst places: errors are lowered as their sum to this power would be, most where most is left.
+_POOLING = 1.5
 
 # Coefficients with one order (exponent of masking, see `masked_dct.visibility`) are masked alike.
 _ORDERS, _ORDER_OF = np.unique(masked_dct.masking_order(), return_inverse=True)
@@ -58,9 +67,9 @@ def masked_energy(xp, synthesis):
     blocks = (pixels @ RGB_TO_YCBCR).reshape(-1, _CELLS, size, _CELLS, size, 3)
     blocks = xp.moveaxis(blocks, 2, 3).reshape(-1, _CELLS**2, size * size, 3)
     coefficients = xp.einsum("kp,mbpc->mbkc", DCT, blocks)
-    energy = xp.sum(coefficients**2 * masked_dct.sensitivity().T, axis=-1)
+    energy = xp.sum(coefficients**2 * masked_dct.sensitivity(_LUMA_CUTOFF).T, axis=-1)
     alike = (np.arange(len(_ORDERS)) == _ORDER_OF[:, None]).astype(np.float32)
-    return masked_dct.AS_SQUARED_ERROR * (energy @ alike).reshape(len(synthesis), -1).T
+    return _AS_SQUARED_ERROR * (energy @ alike).reshape(len(synthesis), -1).T
 
 
 def energy(xp, share: float, squared, masked, log_activity):
@@ -90,8 +99,22 @@ def _smaller(side: int, x: jax.Array) -> jax.Array:
     return jnp.mean(x.reshape(batch, height // side, side, width // side, side, channels), (2, 4))
 
 
+def _pooled(blocks: jax.Array) -> jax.Array:
+    """Errors (B, h, w) as they are, but with slopes in proportion to those of their power of `_POOLING`.
+
+    Their sum stays what it is, so that neither the whole step grows nor blocks without errors, as beyond a border, change it.
+    """
+    fixed = jax.lax.stop_gradient(blocks)
+    weight = fixed ** (_POOLING - 1)
+    total = partial(jnp.sum, axis=(1, 2), keepdims=True)
+    return blocks * weight * total(fixed) / jnp.maximum(total(fixed * weight), 1e-9)
+
+
 def visible_error(share: float, x: jax.Array, y: jax.Array) -> jax.Array:
-    """What `LappedCodec.correction` lowers: errors that are seen from afar count more than in training.
+    """What `LappedCodec.corrected` lowers: errors that are seen from afar count more than in training.
+
+    The slope is steeper than that of the value where the error is large, less steep where it is small: as that of a sum of
+    powers of the errors of 8x8 blocks.
 
     Args:
       share: share of masked DCT error, 0..1, at three resolutions; the rest is squared error.
@@ -105,6 +128,6 @@ def visible_error(share: float, x: jax.Array, y: jax.Array) -> jax.Array:
     if not share:
         return error
     for side, weight in _MASKED_WEIGHTS.items():
-        masked = masked_dct.masked_dct_error(_smaller(side, x), _smaller(side, y))
-        error += share * weight * masked_dct.AS_SQUARED_ERROR * masked
+        blocks = masked_dct.block_errors(_smaller(side, x), _smaller(side, y), _LUMA_CUTOFF)
+        error += share * weight * _AS_SQUARED_ERROR * jnp.mean(_pooled(blocks), (1, 2))
     return error

@@ -30,13 +30,13 @@ def _frequency() -> np.ndarray:
     return np.sqrt(u**2 + v**2).reshape(-1)
 
 
-def sensitivity() -> np.ndarray:
+def sensitivity(cutoff: float = _LUMA_CUTOFF) -> np.ndarray:
     """(3, 64) weight of a squared error in each coefficient of lightness, blue-yellow and red-green where nothing masks it.
 
     See `visibility`.
     """
     frequency = _frequency()
-    luma = (1 + (frequency / _LUMA_CUTOFF) ** 2) ** -_LUMA_ORDER
+    luma = (1 + (frequency / cutoff) ** 2) ** -_LUMA_ORDER
     chroma = (1 + (frequency / _CHROMA_CUTOFF) ** 2) ** -_CHROMA_ORDER
     return np.stack([luma, *(a * chroma for a in _CHROMA_WEIGHTS)]).astype(np.float32)
 
@@ -55,7 +55,7 @@ def log_activity(x: jax.Array) -> jax.Array:
     return jnp.log1p(activity / _MASKING_ENERGY)
 
 
-def visibility(x: jax.Array) -> jax.Array:
+def visibility(x: jax.Array, cutoff: float = _LUMA_CUTOFF) -> jax.Array:
     """Weight of a squared error in each 8x8 DCT coefficient of what is seen, given the original.
 
     Coefficient k of frequency f (root of u^2 + v^2) in channel c of block b:
@@ -68,15 +68,23 @@ def visibility(x: jax.Array) -> jax.Array:
 
     Args:
         x: (B, H, W, 3) originals in [0, 1].
+        cutoff: f_c of lightness: the larger, the more fine errors count.
 
     Returns:
         (B, ceil(H/8), ceil(W/8), 3, 64).
     """
-    return jnp.asarray(sensitivity()) * jnp.exp(-masking_order() * log_activity(x)[..., None, None])
+    return jnp.asarray(sensitivity(cutoff)) * jnp.exp(-masking_order() * log_activity(x)[..., None, None])
+
+
+def block_errors(x: jax.Array, y: jax.Array, cutoff: float = _LUMA_CUTOFF) -> jax.Array:
+    """What `masked_dct_error` is the mean of: (B, ceil(H/8), ceil(W/8)). Arguments as there and in `visibility`."""
+    fixed = jax.lax.stop_gradient
+    error = block_dct(seen_difference(fixed(x), 255.0 * (y - x)))
+    return jnp.mean(fixed(visibility(x, cutoff)) * error**2, (3, 4))
 
 
 def masked_dct_error(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Squared error of 8x8 DCT coefficients of what is seen, each weighted by its `visibility` in x.
+    """The mean of `block_errors`: squared errors of 8x8 DCT coefficients of what is seen, weighted by `visibility` in x.
 
     In the spirit of PSNR-HVS-M and Watson 1993, but smooth and in colour, so that it can take the place of squared
     error at all rates: a codec trained on it moves its noise to where it is seen less. What is seen are lightness and two
@@ -91,6 +99,4 @@ def masked_dct_error(x: jax.Array, y: jax.Array) -> jax.Array:
     Returns:
       (B,).
     """
-    fixed = jax.lax.stop_gradient
-    error = block_dct(seen_difference(fixed(x), 255.0 * (y - x)))
-    return jnp.mean(fixed(visibility(x)) * error**2, (1, 2, 3, 4))
+    return jnp.mean(block_errors(x, y), (1, 2))
