@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from skimage import data
 
 import jnd_jax
 from jnd_jax import bitstream, codec, image_codec, modelfile, zoo
-from jnd_jax.codec import hyper
+from jnd_jax.codec import distortion, hyper
 from jnd_jax.codec.freeze import coding_tables
 from jnd_jax.codec.linear import round_up
 from jnd_jax.image_codec import measure
@@ -88,12 +90,19 @@ def test_bpp_finds_the_best_file_within_it(tiny_model):
 
 
 def estimated_bytes(path, image, quality):
-    """What training's float densities say of an image, without the header."""
+    """What training's float densities say of the latents that an encoder codes, without the header."""
     model = modelfile.load(path)
     padded = np.pad(image, [(0, round_up(side) - side) for side in image.shape[:2]] + [(0, 0)], "edge")
+
+    def bits(model, x, quality):
+        analysed, to_code = jnp.split(model.to_code(x, quality), 2, axis=-1)
+        z_hat, bits_z = model.hyper_latents_and_rate(analysed, quality)
+        _, bits_y = model.rate(to_code, z_hat, quality, distortion.log_activity(x))
+        return jnp.sum(bits_y) + jnp.sum(bits_z)
+
     x = padded[None].astype(np.float32) / 255
-    out = jax.jit(codec.build(model.config).apply)({"params": model.params}, x, jnp.full(1, 10.0 * quality))
-    return float(out.bits_y[0] + out.bits_z[0]) / 8
+    run = jax.jit(partial(codec.build(model.config).apply, method=bits))
+    return float(run({"params": model.params}, x, jnp.full(1, 10.0 * quality))) / 8
 
 
 def check_estimate(path, image, quality):
