@@ -5,6 +5,8 @@
 Every tenth photograph by name (of fewer than ten, all), its central 512x512 pixels: none that the models were trained on with
 these folders. Each is coded at a few qualities; the bits at the metric's level for one JND are interpolated in log bits.
 MODEL:N is a model with an effort of 1 to 3.
+A changed encoder is compared with the one of before in two runs, `--save before.npz` in the checkout of before and
+`--before before.npz` in the changed one, with the same options else.
 Prints a Markdown table of the change of each model's bits against the first one's: the geometric mean over the photographs,
 its standard error, and after "all" the change of the bits of all photographs together.
 """
@@ -66,18 +68,24 @@ def main() -> None:
     parser.add_argument("--levels", metavar="V,V", help="values of the metrics; default: those at one JND")
     parser.add_argument("--qualities", default="36,45,54", help="three or more, around the levels")
     parser.add_argument("--images", type=int, default=36)
+    parser.add_argument("--save", metavar="FILE.npz", help="keep the bits for `--before`")
+    parser.add_argument("--before", metavar="FILE.npz", help="bits that were kept: the first rows")
     args = parser.parse_args()
     names, qualities = args.metrics.split(","), [float(q) for q in args.qualities.split(",")]
     values = map(float, args.levels.split(",")) if args.levels else map(metrics.jnd_threshold, names)
     levels = dict(zip(names, values, strict=True))
     images = photographs(args.data, args.images, 512)
-    found = {
+    found = {} if args.before is None else {f"{model} before": bits for model, bits in np.load(args.before).items()}
+    found |= {
         model: np.array([log_bits(codecs.lookup(model), image, qualities, levels) for image in images])
         for model in args.models
     }
+    if args.save:
+        np.savez(args.save, **{model: found[model] for model in args.models})
+    first = next(iter(found.values()))
     print(f"| model | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
     for model, bits in found.items():
-        print(row(model, bits, found[args.models[0]]))
+        print(row(model, bits, first))
 
 
 if __name__ == "__main__":
