@@ -187,6 +187,22 @@ def _scale_errors(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.stack([_mean_and_4_norm(kind) for kind in kinds], -1)
 
 
+def weighted_errors(x: jax.Array, y: jax.Array) -> jax.Array:
+    """What `ssimulacra2_error` is the sum of, by scale and by norm over the picture (mean, 4-norm): (B, scales, 2).
+
+    Arguments as there.
+    """
+    x, y = linear_light(x), linear_light(y)
+    found = []
+    for scale in range(SCALES):
+        if min(x.shape[1:3]) < _SMALLEST:
+            break
+        errors = _scale_errors(_xyb(x), _xyb(y))
+        found.append(jnp.einsum("bcnk,cnk->bn", errors, jnp.asarray(_WEIGHTS[:, scale], jnp.float32)))
+        x, y = _halve(x), _halve(y)
+    return jnp.stack(found, 1)
+
+
 def ssimulacra2_error(x: jax.Array, y: jax.Array) -> jax.Array:
     """The weighted sum of all errors, before the curve that makes it a score: 0 for equal images, higher is worse.
 
@@ -200,12 +216,4 @@ def ssimulacra2_error(x: jax.Array, y: jax.Array) -> jax.Array:
     Returns:
         (B,).
     """
-    x, y = linear_light(x), linear_light(y)
-    total = jnp.zeros(())
-    for scale in range(SCALES):
-        if min(x.shape[1:3]) < _SMALLEST:
-            break
-        errors = _scale_errors(_xyb(x), _xyb(y))
-        total += jnp.einsum("bcnk,cnk->b", errors, jnp.asarray(_WEIGHTS[:, scale], jnp.float32))
-        x, y = _halve(x), _halve(y)
-    return total
+    return jnp.sum(weighted_errors(x, y), (1, 2))
