@@ -1,6 +1,6 @@
-"""The arms of the JND experiment: `jnd-base-6` trained on for the same steps on the same crops, each with one other loss.
+"""The arms of the JND experiment: `jnd-base-7` trained on for the same steps on the same crops, each with one other loss.
 
-jnd-jax targets photos/ -o set/ --codec jnd-base-6 --metric psnr-hvs
+jnd-jax targets photos/ -o set/ --codec jnd-base-7 --metric psnr-hvs
 python train.py --config configs/jnd_arms.py:control --workdir runs/arms/control --config.data.path=set/Ref --config.data.jnd_path=set/JND1
 (and so on for every arm). Judge none by PSNR-HVS: the just-noticeable images were searched with it.
 Result: all arms but the last three trained from `jnd-base-1`, with its two passes, 400 steps each, 7 to 11 minutes on one CPU core;
@@ -43,7 +43,7 @@ ARMS = {
 def get_config(arm: str = "control") -> ConfigDict:
     config = base_finetune.get_config()
     config.seed = int(arm == "control-2")
-    config.train.init_from = "jnd-base-6"
+    config.train.init_from = "jnd-base-7"
     config.loss = ConfigDict(ARMS[arm])
     config.eval.every = 0
     return config

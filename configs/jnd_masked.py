@@ -1,4 +1,4 @@
-"""`jnd-base-6` fine-tuned to put its error where it is seen least: masked DCT error, with a little squared error.
+"""`jnd-base-7` fine-tuned to put its error where it is seen least: masked DCT error, with a little squared error.
 
 Needs no just-noticeable images. Its family is that of PSNR-HVS: judge it by SSIMULACRA2, MS-SSIM and Butteraugli.
 

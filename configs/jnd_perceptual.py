@@ -8,7 +8,8 @@ hard edges count more than in `base.py`. It begins where the shipped model stand
 python train.py --config configs/jnd_perceptual.py --workdir runs/trunk --config.data.path=photos/,cid22/
 Result: jnd-perceptual-7, after 1520 steps on one CPU core and 11,432 on a GPU (without `data.draw`); the entropy model alone was
 trained in between. The synthesis network of jnd-perceptual-8 was then trained alone (`jnd_jax.training.synthesis`), and how jnd-perceptual-9
-codes hyper-latents (`jnd_jax.training.hyper_context`). With `data.draw` a run at 2e-3 on a GPU broke. See docs/training-log.md for each.
+codes hyper-latents (`jnd_jax.training.hyper_context`). jnd-perceptual-10 is that, with the last activation of its synthesis kept from
+noise (`jnd_jax.training.one_sided`). With `data.draw` a run at 2e-3 on a GPU broke. See docs/training-log.md for each.
 """
 
 from ml_collections import ConfigDict
@@ -32,7 +33,7 @@ def get_config() -> ConfigDict:
         learning_rate=1.5e-3,
         power=0.5,
         decay_from_step=_STEPS,
-        init_from="jnd-perceptual-9",
+        init_from="jnd-perceptual-10",
     )
     config.eval.every = 1000
     return config

@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument(
         "--weights",
-        default="jnd-base-6",
+        default="jnd-base-7",
         help="CompressAI's mbt2018-mean, or a model of this package by name or file (default: %(default)s)",
     )
     parser.add_argument("--steps", type=int, default=2_000)

@@ -68,14 +68,13 @@ def test_corrected_latents_cost_less_where_visible_errors_count(as_analysed, qua
         error = distance(*(x[None] / np.float32(255) for x in (image, codec.decode(file))))[0]
         return 8 * len(file) / image[..., 0].size + float(hyper.lmbda(10 * quality)) * float(error)
 
-    plain, (once, twice), of_whole = (
-        as_analysed["jnd-perceptual", quality],
-        (codec.encode(PHOTO, quality, effort=n) for n in (0, 1)),
-        [codec.encode(whole, quality, effort=n) for n in (0, 1)],
-    )
+    plain = as_analysed["jnd-perceptual", quality]
+    once, twice = (codec.encode(PHOTO, quality, effort=n) for n in (0, 1))
+    of_whole = [codec.encode(whole, quality, effort=n) for n in (0, 1)]
+    # On the small photograph an effort gains nothing over the first correction.
     for image, before, after, of_before in (
         (PHOTO, plain, once, 0.995),
-        (PHOTO, once, twice, 1.0),
+        (PHOTO, plain, twice, 0.995),
         (whole, *of_whole, 0.995),
     ):
         assert cost(image, after, lowered) < of_before * cost(image, before, lowered)
@@ -157,7 +156,7 @@ def test_what_it_lowers_are_errors_that_are_masked_at_three_resolutions(original
     # Of blocks of 4x4 equal pixels a smaller picture is known without a mean.
     x, y = (np.repeat(np.repeat(image[:, ::4, ::4], 4, 1), 4, 2) for image in original_and_coded)
     # 10 makes it as large as squared error, 8 is where lightness is cut off.
-    seen = lambda x, y: 10.0 * np.mean(masked_dct.block_errors(x, y, 8.0), (1, 2))  # noqa: E731
+    seen = lambda x, y: 10.0 * np.mean(masked_dct.block_errors(x, y - x, 8.0), (1, 2))  # noqa: E731
     expected = 0.05 * make_distance("mse")(x, y) + 0.95 * 0.6 * seen(x, y)
     for side in (2, 4):
         expected += 0.95 * 0.7 * seen(x[:, ::side, ::side], y[:, ::side, ::side])
@@ -178,3 +177,16 @@ def test_it_lowers_errors_most_where_most_is_left():
     plain = upper_and_lower(seen)
     assert pooled[0] / pooled[1] > 3 * plain[0] / plain[1]
     assert np.isfinite(jax.grad(lambda y: distortion.visible_error(0.95, x, y)[0])(x)).all()
+
+
+def test_steps_end_where_the_errors_of_a_block_are_least(original_and_coded):
+    x, y = original_and_coded
+    # From y, the original lies half of twice the difference away: in all blocks, for each part of the error.
+    for share in (0.0, 0.95, 1.0):
+        np.testing.assert_allclose(distortion.least_error_at(share, x, y, 2 * (x - y)), 0.5, rtol=1e-3)
+    assert not np.any(distortion.least_error_at(0.95, x, y, np.zeros_like(x)))
+    # What changes in one corner concerns the blocks around it.
+    corner = np.zeros_like(x)
+    corner[:, :16, :16] = (x - y)[:, :16, :16]
+    found = np.asarray(distortion.least_error_at(0.0, x, y, corner))[0]
+    assert (found[:2, :2] > 0.9).all() and not found[4:].any() and not found[:, 4:].any()

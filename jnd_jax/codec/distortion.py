@@ -128,6 +128,37 @@ def visible_error(share: float, x: jax.Array, y: jax.Array) -> jax.Array:
     if not share:
         return error
     for side, weight in _MASKED_WEIGHTS.items():
-        blocks = masked_dct.block_errors(_smaller(side, x), _smaller(side, y), _LUMA_CUTOFF)
+        blocks = masked_dct.block_errors(_smaller(side, x), _smaller(side, y - x), _LUMA_CUTOFF)
         error += share * weight * _AS_SQUARED_ERROR * jnp.mean(_pooled(blocks), (1, 2))
     return error
+
+
+def _error_by_block(share: float, x: jax.Array, difference: jax.Array) -> jax.Array:
+    """What `visible_error` is the mean of, in each 16x16 block: (B, H/16, W/16), a square of the difference."""
+    rows, columns = x.shape[1] // BLOCK, x.shape[2] // BLOCK
+    in_blocks = lambda a: jnp.mean(a.reshape(len(a), rows, a.shape[1] // rows, columns, -1), (2, 4))
+    error = (1 - share) * 255.0**2 * in_blocks(jnp.mean(difference**2, -1))
+    if not share:
+        return error
+    for side, weight in _MASKED_WEIGHTS.items():
+        errors = masked_dct.block_errors(_smaller(side, x), _smaller(side, difference), _LUMA_CUTOFF)
+        wide = side * DCT_BLOCK // BLOCK  # in blocks
+        errors = jnp.repeat(jnp.repeat(errors, wide, 1), wide, 2)[:, :rows, :columns] if wide else in_blocks(errors)
+        error += share * weight * _AS_SQUARED_ERROR * errors
+    return error
+
+
+def least_error_at(share: float, x: jax.Array, y: jax.Array, change: jax.Array) -> jax.Array:
+    """How many times `change` must be added to y for the least `visible_error` in each block and those around it.
+
+    Args:
+      share, x, y: as in `visible_error`.
+      change: (B, H, W, 3).
+
+    Returns:
+      (B, H/16, W/16). Where nothing changes, 0.
+    """
+    by_block = partial(_error_by_block, share, x)
+    _, slope = jax.jvp(by_block, (y - x,), (change,))
+    near = lambda a: jax.lax.reduce_window(a, 0.0, jax.lax.add, (1, 3, 3), (1, 1, 1), "SAME")
+    return -near(slope) / jnp.maximum(2 * near(by_block(change)), 1e-9)

@@ -31,9 +31,11 @@ _REFERENCE_LAMBDA = 0.0067
 _FEATURE_LIMIT = 4.0
 _LIMITED_EACH = 5  # blocks: after each one it would take a tenth of the time of encoding
 
-# What an encoder takes of Newton's step, which ends so many quantiser steps away at most, see `LappedCodec.corrected`; and how
-# far from zero a latent becomes one, since rate-distortion optimised rounding lowers more than halves (bench/correction.py).
-_CORRECTION_RATE, _LARGEST_CORRECTION = 0.3, 0.5
+# What an encoder takes of Newton's step, see `LappedCodec.corrected`: it ends so many quantiser steps away at most, more in the
+# first correction, and goes to so many times where errors are least at most, since it goes a small part of the way; and how far
+# from zero a latent becomes one, since rate-distortion optimised rounding lowers more than halves (bench/correction.py).
+_CORRECTION_RATE, _LARGEST_CORRECTION, _LARGEST_FIRST_CORRECTION = 0.3, 0.5, 2.0
+_BEYOND_LEAST_ERROR, _SHORTEST = 2.5, 0.1
 _BECOMES_ONE = 0.6
 
 # Photographs vary: in one, a coefficient's typical deviation lies this far (in nats) below that over all photographs.
@@ -446,27 +448,32 @@ class LappedCodec(nn.Module):
         """
         y = self.analysis(x, quality, blocks)
         rounded = jnp.sign(y) * jnp.floor(jnp.abs(y) + 1 - _BECOMES_ONE)
-        return jnp.concatenate([y, self.corrected(y, rounded, x, quality, blocks)], axis=-1)
+        corrected = self.corrected(y, rounded, x, quality, blocks, _LARGEST_FIRST_CORRECTION)
+        return jnp.concatenate([y, corrected], axis=-1)
 
-    def corrected(self, y, y_hat, x, quality, blocks=(None, None)):
+    def corrected(self, y, y_hat, x, quality, blocks=(None, None), largest=_LARGEST_CORRECTION):
         """Gained latents y that were moved towards those of least `distortion.visible_error`, (B, h, w, M).
 
         They go a part of the way to where Newton's step from the decoded latents ends. Slope and curvature are those of the linear
-        synthesis alone, and latents are taken as independent.
+        synthesis alone, and latents are taken as independent. Where they are not, or the curvature is steeper than on grey ground,
+        the steps of a block are shortened together.
 
         Args:
           y: (B, h, w, M) gained latents.
           y_hat: (B, h, w, M) what a decoder has of them.
           x: (B, 16 h, 16 w, 3) the originals, in [0, 1].
           quality, blocks: as in `synthesis`.
+          largest: how far a step ends from y at most, in quantiser steps.
         """
         gain = jnp.exp(_interpolate(self.log_inverse_gain, quality))
         shown = self.synthesis(y_hat, quality, blocks)
         gradient = jax.grad(lambda shown: jnp.sum(distortion.visible_error(self.masked_share, x, shown)))(shown)
         _, transposed = jax.vjp(lambda y_hat: self._linear_synthesis(y_hat, blocks), y_hat)
         (descent,) = transposed(-x[0].size / 255.0**2 * gradient)
-        step = descent / (2 * gain * self._energy(distortion.log_activity(x)))
-        return y + _CORRECTION_RATE * jnp.clip(y_hat + step - y, -_LARGEST_CORRECTION, _LARGEST_CORRECTION)
+        step = descent / (2 * self._energy(distortion.log_activity(x)))
+        least = distortion.least_error_at(self.masked_share, x, shown, self._linear_synthesis(step, blocks))
+        step = step / gain * jnp.clip(_BEYOND_LEAST_ERROR * least, _SHORTEST, 1)[..., None]
+        return y + _CORRECTION_RATE * jnp.clip(y_hat + step - y, -largest, largest)
 
     def _energy(self, log_activity):
         return distortion.energy(

@@ -76,10 +76,10 @@ def visibility(x: jax.Array, cutoff: float = _LUMA_CUTOFF) -> jax.Array:
     return jnp.asarray(sensitivity(cutoff)) * jnp.exp(-masking_order() * log_activity(x)[..., None, None])
 
 
-def block_errors(x: jax.Array, y: jax.Array, cutoff: float = _LUMA_CUTOFF) -> jax.Array:
-    """What `masked_dct_error` is the mean of: (B, ceil(H/8), ceil(W/8)). Arguments as there and in `visibility`."""
+def block_errors(x: jax.Array, difference: jax.Array, cutoff: float = _LUMA_CUTOFF) -> jax.Array:
+    """What `masked_dct_error` is the mean of, a square of the difference y - x: (B, ceil(H/8), ceil(W/8)). See `visibility`."""
     fixed = jax.lax.stop_gradient
-    error = block_dct(seen_difference(fixed(x), 255.0 * (y - x)))
+    error = block_dct(seen_difference(fixed(x), 255.0 * difference))
     return jnp.mean(fixed(visibility(x, cutoff)) * error**2, (3, 4))
 
 
@@ -99,4 +99,4 @@ def masked_dct_error(x: jax.Array, y: jax.Array) -> jax.Array:
     Returns:
       (B,).
     """
-    return jnp.mean(block_errors(x, y), (1, 2))
+    return jnp.mean(block_errors(x, y - x), (1, 2))

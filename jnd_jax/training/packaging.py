@@ -34,8 +34,8 @@ from jnd_jax.training.validate import choose
 _MAGNITUDES = 1024  # that are counted; larger ones count as the largest
 _LARGEST = 512  # pixels a side of what is taken of a photograph
 
-# Small, and read as exponents or at coding time: float16 would save nothing and round twice.
-FULL_PRECISION = ("log_gain", "log_inverse_gain", "scale_offset", "hyper_offset")
+# Small, and read as exponents, at coding time or far from zero: float16 would save nothing, and round twice or too much.
+FULL_PRECISION = ("log_gain", "log_inverse_gain", "scale_offset", "hyper_offset", "synthesis_net/Modulation_1")
 
 
 def export_model(
